@@ -1,0 +1,78 @@
+"""Every field, with its meaning and unit. The other configs are changes to this one.
+
+Fields are set from the command line as `--config.section.field=value`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The recipe of Cui & Han (2023), on scikit-learn's digits."""
+    config = ConfigDict()
+
+    config.data = data = ConfigDict()
+    data.source = "digits"  # "digits", or "toy2d:8gaussians"
+    data.shape = (8, 8, 1)  # of one example: (height, width, channels) in [-1, 1], or (dimensions,)
+
+    config.energy = energy = ConfigDict()
+    energy.kind = "mlp"  # "mlp" or "resnet"
+    energy.widths = (256, 256, 256)  # per hidden layer, or per residual block
+    energy.num_pools = 2  # resnet: how many blocks, from the first, halve the image
+    energy.spectral_norm = True  # divide each weight by its largest singular value
+    energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
+
+    config.generator = generator = ConfigDict()
+    generator.kind = "mlp"  # "mlp" or "resnet"
+    generator.widths = (256, 256, 256)  # per hidden layer, or per resolution from 4 x 4 upwards
+    generator.latent_dim = 128  # d: number of latent variables
+    generator.norm = "batch"  # resnet: "batch" statistics (the recipe), or "group": each example by itself
+    generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z) in the z-chain, in squared units of x
+
+    config.encoder = encoder = ConfigDict()
+    encoder.kind = "mlp"  # "mlp" or "resnet"
+    encoder.widths = (256, 256, 256)  # per hidden layer, or per convolution
+
+    config.x_chain = x_chain = ConfigDict()
+    x_chain.num_steps = 30  # K_x: Langevin steps of the x-revision
+    x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
+    x_chain.init = "generator"  # start at g(z), or at "noise" from N(0, I)
+
+    config.z_chain = z_chain = ConfigDict()
+    z_chain.num_steps = 10  # K_z: Langevin steps of the z-revision
+    z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
+    z_chain.init = "encoder"  # start at a draw of q(z | x), or at "noise" from N(0, I)
+
+    config.loss = loss = ConfigDict()
+    loss.energy = ConfigDict({"data_weight": 1.0, "model_weight": 1.0})  # Eq. 7: data, revised samples
+    loss.generator = ConfigDict({"data_weight": 1.0, "model_weight": 50.0})  # Eq. 10: (x, z~), (x~, z)
+    loss.encoder = ConfigDict({"data_weight": 1.0, "model_weight": 0.1})  # Eq. 15: (x, z~), (x~, z)
+    loss.fresh_negatives = False  # the energy learns from a second x-chain, from the generator just updated
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0})  # l2: times the parameter, added to its gradient
+    optimizer.generator = ConfigDict({"learning_rate": 3e-4, "l2": 5e-4})
+    optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4})
+    optimizer.b1 = 0.0  # Adam's decay of the mean gradient
+    optimizer.b2 = 0.9  # Adam's decay of the squared gradient
+    optimizer.decay = 0.998  # factor on the learning rates after every epoch
+    optimizer.clip_norm = 0.0  # largest norm of each network's gradient; 0: unlimited
+
+    config.train = train = ConfigDict()
+    train.num_steps = 10_000  # updates
+    train.batch_size = 100  # examples per update, over all devices
+    train.seed = 0  # of everything random
+    train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
+    train.compute_dtype = "float32"  # inside the networks: "float32", "bfloat16", or "float64" (all arithmetic)
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every = 1000  # updates between checkpoints
+    checkpoint.keep = 3  # newest checkpoints kept
+
+    config.log = log = ConfigDict()
+    log.every = 50  # updates between rows of metrics
+    log.images_every = 1000  # updates between pictures of samples
+    log.num_images = 100  # samples per picture
+
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
+    return config

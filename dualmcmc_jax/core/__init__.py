@@ -1,0 +1,1 @@
+"""The paper: Langevin kernels, densities, MCMC revisions and losses, as pure functions."""

@@ -1,0 +1,98 @@
+"""The two MCMC revisions (Sec. 3.1) and what is made of them: pairs for learning, samples, reconstructions.
+
+Everything is keyed per chain: keys [B], one for each example. x is [B, ...], z is [B, d].
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dualmcmc_jax.core import densities
+from dualmcmc_jax.core.langevin import Trace, langevin, normal
+
+
+class Synthesis(NamedTuple):
+    """Model pairs: z [B, d], generated = g(z) [B, ...], revised = x~ [B, ...] and the x-chain's trace."""
+
+    z: jax.Array
+    generated: jax.Array
+    revised: jax.Array
+    trace: Trace
+
+
+class Inference(NamedTuple):
+    """Data pairs: start = z0 [B, d], z = z~ [B, d] and the z-chain's trace."""
+
+    start: jax.Array
+    z: jax.Array
+    trace: Trace
+
+
+def revise_x(
+    keys: jax.Array, energy: densities.Energy, x0: jax.Array, *, temperature: float, **chain
+) -> tuple[jax.Array, Trace]:
+    """Langevin steps on pi_alpha(x) from x0 (Eq. 3); chain: the keyword arguments of `langevin`."""
+    return langevin(keys, x0, lambda x: densities.log_ebm(x, energy, temperature=temperature), **chain)
+
+
+def revise_z(
+    keys: jax.Array, decode: densities.Decode, x: jax.Array, z0: jax.Array, *, variance: float, **chain
+) -> tuple[jax.Array, Trace]:
+    """Langevin steps on p_theta(z | x) from z0 (Eq. 6); chain: the keyword arguments of `langevin`."""
+    return langevin(keys, z0, lambda z: densities.log_joint(x, z, decode, variance=variance), **chain)
+
+
+def synthesize(
+    keys: jax.Array,
+    decode: densities.Decode,
+    energy: densities.Energy,
+    *,
+    latent_dim: int,
+    init: Literal["generator", "noise"] = "generator",
+    dtype=jnp.float32,
+    **chain,
+) -> Synthesis:
+    """Draws from the revised joint P~: z ~ N(0, I), x0 = g(z), then x~ = `revise_x` of x0 (Sec. 3.1).
+
+    With init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does.
+    """
+    prior_keys, init_keys, x_keys = _split(keys, 3)
+    z = normal(prior_keys, (latent_dim,), dtype)
+    generated = decode(z)
+    x0 = generated if init == "generator" else normal(init_keys, generated.shape[1:], generated.dtype)
+    revised, trace = revise_x(x_keys, energy, x0, **chain)
+    return Synthesis(z, generated, revised, trace)
+
+
+def infer(
+    keys: jax.Array,
+    encode: densities.Encode,
+    decode: densities.Decode,
+    x: jax.Array,
+    *,
+    init: Literal["encoder", "noise"] = "encoder",
+    **chain,
+) -> Inference:
+    """Draws from the revised joint Q~: z0 ~ q_phi(z | x), then z~ = `revise_z` of z0 (Sec. 3.1).
+
+    With init="noise" the chain starts at z0 ~ N(0, I) instead.
+    """
+    init_keys, z_keys = _split(keys, 2)
+    mean, log_var = encode(x)
+    noise = normal(init_keys, mean.shape[1:], mean.dtype)
+    z0 = mean + jnp.exp(0.5 * log_var) * noise if init == "encoder" else noise
+    z, trace = revise_z(z_keys, decode, x, z0, **chain)
+    return Inference(z0, z, trace)
+
+
+def reconstruct(
+    keys: jax.Array, encode: densities.Encode, decode: densities.Decode, x: jax.Array, **settings
+) -> tuple[jax.Array, jax.Array]:
+    """x decoded from z0 and from z~ of `infer`, whose keyword arguments it takes (Table 3)."""
+    inference = infer(keys, encode, decode, x, **settings)
+    return decode(inference.start), decode(inference.z)
+
+
+def _split(keys: jax.Array, num: int) -> tuple[jax.Array, ...]:
+    return tuple(jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(num))

@@ -1,0 +1,27 @@
+"""Batch t as a pure function of (seed, t)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
+    """Which examples make up batch `step`: [batch_size].
+
+    Each epoch is a new permutation; its last num_examples % batch_size examples sit that epoch out. RandomState and
+    SeedSequence are both frozen by NumPy's compatibility policy, so the answer is the same for ever.
+    """
+    epoch, position = divmod(step, num_examples // batch_size)
+    random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, epoch))))
+    order = random.permutation(num_examples)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def to_float(x: jax.Array, dtype) -> jax.Array:
+    """uint8 images to [-1, 1]; vectors as they are."""
+    return x.astype(dtype) / 127.5 - 1 if x.dtype == jnp.uint8 else x.astype(dtype)
+
+
+def to_uint8(x: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1], clipped, to uint8."""
+    return np.round((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)

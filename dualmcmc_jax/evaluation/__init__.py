@@ -1,0 +1,1 @@
+"""Samples, figures and numbers from a trained model."""

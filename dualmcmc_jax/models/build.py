@@ -1,0 +1,96 @@
+"""Networks from a config: the one place that looks at their kind."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dualmcmc_jax.models import mlp, resnet
+
+SIZES = (8, 16, 32, 64, 128, 256)
+
+
+class Net(NamedTuple):
+    """A network as two pure functions: init(key) -> params and apply(params, input) -> output."""
+
+    init: Callable[[jax.Array], Any]
+    apply: Callable[..., Any]
+
+
+class Nets(NamedTuple):
+    """energy: x [B, ...] -> [B]; generator: z [B, d] -> x [B, ...]; encoder: x -> (mean [B, d], log_var [B, d])."""
+
+    energy: Net
+    generator: Net
+    encoder: Net
+
+
+def build(config, axis_name: str | None = None) -> Nets:
+    """The three networks of a config.
+
+    Args:
+      config: the whole config; read are data.shape, the three network sections and train.compute_dtype.
+      axis_name: the pmapped axis over which batch statistics are shared; None on one device.
+
+    Raises:
+      ValueError: a field has a value for which there is no network.
+    """
+    shape = tuple(config.data.shape)
+    latent_dim = config.generator.latent_dim
+    bfloat16 = config.train.compute_dtype == "bfloat16"
+    dtype = jnp.bfloat16 if bfloat16 else None  # None: that of parameters and inputs
+    for name in Nets._fields:
+        _check(config[name], name, shape)
+
+    widths = {name: tuple(config[name].widths) for name in Nets._fields}
+    if config.energy.kind == "mlp":
+        energy = mlp.Energy(widths["energy"], dtype)
+    else:
+        energy = resnet.Energy(widths["energy"], config.energy.num_pools, dtype)
+    if config.generator.kind == "mlp":
+        generator = mlp.Generator(widths["generator"], shape, dtype)
+    else:
+        generator = resnet.Generator(widths["generator"], shape[-1], config.generator.norm, axis_name, dtype)
+    encoder = (mlp if config.encoder.kind == "mlp" else resnet).Encoder(widths["encoder"], latent_dim, dtype)
+    return Nets(
+        energy=_bind(energy, shape, bfloat16),
+        generator=_bind(generator, (latent_dim,), bfloat16),
+        encoder=_bind(encoder, shape, bfloat16),
+    )
+
+
+def _check(section, name: str, shape: tuple[int, ...]) -> None:
+    widths = tuple(section.widths)
+    if not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+        raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
+    if section.kind == "mlp":
+        return
+    if section.kind != "resnet":
+        raise ValueError(f"{name}.kind: found {section.kind!r}, expected 'mlp' or 'resnet'")
+    if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in SIZES or shape[2] not in (1, 3):
+        raise ValueError(f"data.shape: found {shape}, expected (S, S, 1 or 3) with S in {SIZES} for a resnet {name}")
+    num_halvings = SIZES.index(shape[0]) + 1  # from S to 4 pixels
+    if name == "generator" and len(widths) != num_halvings + 1:
+        raise ValueError(
+            f"generator.widths: found {len(widths)} levels, expected {num_halvings + 1} at {shape[0]} pixels"
+        )
+    if name == "encoder" and len(widths) < num_halvings:
+        raise ValueError(f"encoder.widths: found {len(widths)} levels, expected {num_halvings} or more")
+    if name == "energy" and not 0 <= section.num_pools <= min(len(widths), num_halvings + 2):
+        limit = min(len(widths), num_halvings + 2)
+        raise ValueError(f"energy.num_pools: found {section.num_pools}, expected 0 to {limit}")
+
+
+def _bind(module: nn.Module, input_shape: tuple[int, ...], bfloat16: bool) -> Net:
+    precision = "default" if bfloat16 else "highest"
+
+    def init(key):
+        return module.init(key, jnp.zeros((1, *input_shape)))["params"]
+
+    def apply(params, x):
+        with jax.default_matmul_precision(precision):
+            return module.apply({"params": params}, x)
+
+    return Net(init, apply)

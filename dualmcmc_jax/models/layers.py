@@ -1,0 +1,96 @@
+"""Layers the residual networks share. Images are [B, H, W, C]."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+xavier_normal = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+
+
+def uniform_fan_in(fan_in: int):
+    """PyTorch's default for linear weights and all biases: uniform in +-1/sqrt(fan_in)."""
+
+    def init(key, shape, dtype=jnp.float32):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def conv(
+    x: jax.Array,
+    width: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    use_bias: bool = False,
+    dtype: Any = None,
+    name: str,
+) -> jax.Array:
+    """A size x size convolution of x to `width` channels, Xavier normal; called inside a compact method."""
+    return nn.Conv(
+        width,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=xavier_normal,
+        bias_init=uniform_fan_in(size**2 * x.shape[-1]),
+        name=name,
+    )(x)
+
+
+def linear(x: jax.Array, features: int, *, use_bias: bool = True, dtype: Any = None, name: str) -> jax.Array:
+    """A linear map of x [B, d] to [B, features], with PyTorch's initial values; called inside a compact method."""
+    init = uniform_fan_in(x.shape[-1])
+    return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
+
+
+class Norm(nn.Module):
+    """Normalisation with a learned scale, N(0, 1) at first, and bias, 0 at first; statistics at least in float32.
+
+    "batch": over B, H, W of the batch at hand, across devices if axis_name is given; there are no running
+    averages, so it is a pure function of the batch. "group": over H, W and groups of channels of each example.
+    """
+
+    kind: Literal["batch", "group"]
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.normal(1.0), (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.kind == "batch":
+            moments = jnp.stack([y.mean((0, 1, 2)), (y**2).mean((0, 1, 2))])
+            mean, square = jax.lax.pmean(moments, self.axis_name) if self.axis_name else moments
+            y = (y - mean) * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + 1e-5)
+        else:
+            grouped = y.reshape(*y.shape[:-1], np.gcd(32, channels), -1)
+            mean = grouped.mean((1, 2, 4), keepdims=True)
+            variance = grouped.var((1, 2, 4), keepdims=True)
+            y = ((grouped - mean) * jax.lax.rsqrt(variance + 1e-5)).reshape(y.shape)
+        return (y * scale + bias).astype(x.dtype)
+
+
+def avg_pool(x: jax.Array) -> jax.Array:
+    """The mean of each 2 x 2 patch, at least in float32."""
+    b, h, w, c = x.shape
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=dtype).astype(x.dtype)
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Bilinear x2 with aligned corners: output i reads source i (n - 1) / (2n - 1)."""
+    for axis in (1, 2):
+        n = x.shape[axis]
+        source = np.arange(2 * n) * ((n - 1) / (2 * n - 1))
+        weights = np.maximum(0, 1 - np.abs(source[:, None] - np.arange(n)))  # [2n, n]
+        x = jnp.moveaxis(jnp.tensordot(jnp.asarray(weights, x.dtype), x, (1, axis)), 0, axis)
+    return x

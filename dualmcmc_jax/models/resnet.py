@@ -1,0 +1,114 @@
+"""The authors' residual networks, CIFAR-10 and CelebA-64 alike, for square images of 8 to 256 pixels."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dualmcmc_jax.models.layers import Norm, avg_pool, conv, linear, upsample
+
+
+class UpBlock(nn.Module):
+    """Norm, ReLU, upsample, conv3x3, norm, ReLU, conv3x3, plus the shortcut upsample, conv1x1.
+
+    The convolutions have no bias: every one would feed a normalisation. The shortcut convolves first, which is the
+    same function (a pointwise map commutes with interpolation) at a quarter of the cost.
+    """
+
+    width: int
+    norm: str
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        y = upsample(nn.relu(Norm(self.norm, self.axis_name, name="norm1")(x)))
+        y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1")
+        y = nn.relu(Norm(self.norm, self.axis_name, name="norm2")(y))
+        y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
+        return y + upsample(conv(x, self.width, 1, dtype=self.dtype, name="shortcut"))
+
+
+class Generator(nn.Module):
+    """z [B, d] -> x [B, S, S, channels] in (-1, 1): a 4 x 4 start of widths[0], then an UpBlock per further width."""
+
+    widths: tuple[int, ...]
+    channels: int
+    norm: str
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, z):
+        x = linear(z, 16 * self.widths[0], dtype=self.dtype, name="linear").reshape(-1, 4, 4, self.widths[0])
+        for i, width in enumerate(self.widths[1:], 1):
+            x = UpBlock(width, self.norm, self.axis_name, self.dtype, name=f"block{i}")(x)
+        x = nn.relu(Norm(self.norm, self.axis_name, name="norm")(x))
+        x = conv(x, self.channels, 3, padding=1, use_bias=True, dtype=self.dtype, name="conv")
+        return jnp.tanh(x.astype(z.dtype))
+
+
+class DownBlock(nn.Module):
+    """(ReLU,) conv3x3, ReLU, conv3x3, plus a shortcut; then 2 x 2 average pooling if `pool`.
+
+    The shortcut is a conv1x1, applied after pooling (the same function at a quarter of the cost), or the identity where
+    neither size nor width changes. The first block of a network leaves out the first ReLU.
+    """
+
+    width: int
+    pool: bool
+    first: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        y = x if self.first else nn.relu(x)
+        y = nn.relu(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
+        y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
+        if self.pool:
+            x, y = avg_pool(x), avg_pool(y)
+        if self.pool or x.shape[-1] != self.width:
+            x = conv(x, self.width, 1, dtype=self.dtype, name="shortcut")
+        return x + y
+
+
+class Energy(nn.Module):
+    """x [B, S, S, C] -> energy [B]: a DownBlock per width, the first num_pools pooling; ReLU, mean, linear."""
+
+    widths: tuple[int, ...]
+    num_pools: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        y = x
+        for i, width in enumerate(self.widths):
+            y = DownBlock(width, i < self.num_pools, i == 0, self.dtype, name=f"block{i}")(y)
+        y = nn.relu(y).astype(x.dtype).mean((1, 2))
+        return linear(y, 1, use_bias=False, name="linear")[:, 0]
+
+
+class Encoder(nn.Module):
+    """x [B, S, S, C] -> mean [B, d], log_var [B, d] of q_phi(z | x).
+
+    Convolutions of widths, leaky ReLU 0.2 after each: 4x4 of stride 2 down to 4 x 4 pixels, preceded by 3x3 ones where
+    there are more widths than halvings; then a 4x4 convolution each for mean and log_var.
+    """
+
+    widths: tuple[int, ...]
+    latent_dim: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        num_halvings = (x.shape[1] // 4).bit_length() - 1
+        y = x
+        for i, width in enumerate(self.widths):
+            halve = i >= len(self.widths) - num_halvings
+            size, stride = (4, 2) if halve else (3, 1)
+            y = conv(y, width, size, stride=stride, padding=1, dtype=self.dtype, name=f"conv{i}")
+            y = nn.leaky_relu(y, 0.2)
+        y = y.astype(x.dtype)
+        mean = conv(y, self.latent_dim, 4, use_bias=True, name="mean")
+        log_var = conv(y, self.latent_dim, 4, use_bias=True, name="log_var")
+        return mean[:, 0, 0], log_var[:, 0, 0]

@@ -1,0 +1,78 @@
+"""A workdir's config and checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+FREE = ("train.num_steps", "log", "checkpoint", "evaluation")
+"""Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Makes the workdir belong to this config, and writes it to config.json.
+
+    Raises:
+      ValueError: the workdir holds a run of another config.
+    """
+    check(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def check(workdir: Path, config: ConfigDict) -> None:
+    """Raises ValueError if the workdir holds a run whose config differs in more than the free fields."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    stored = _flat(json.loads(path.read_text()))
+    given = _flat(json.loads(json.dumps(config.to_dict())))
+    differing = [
+        f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
+        for name in sorted(stored.keys() | given.keys())
+        if stored.get(name) != given.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
+    ]
+    if differing:
+        raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
+
+
+class Checkpoints:
+    """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
+
+    def __init__(self, workdir: Path, keep: int):
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+        )
+
+    def save(self, state: Any) -> None:
+        """Saves the state under its own step; every process calls it."""
+        host_state = jax.tree.map(np.asarray, state)
+        self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state))
+
+    def restore(self, like: Any) -> Any | None:
+        """The newest state as host arrays, shaped like `like`; None if there is none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,64 @@
+"""The train state: all that a run needs to go on."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dualmcmc_jax.models import spectral_norm
+from dualmcmc_jax.models.build import Nets
+
+
+class Params(NamedTuple):
+    """Something for each network: its parameters, their gradients or its optimiser's state."""
+
+    energy: Any
+    generator: Any
+    encoder: Any
+
+
+class TrainState(NamedTuple):
+    """Attributes:
+    step: updates made so far.
+    key: uint32 data of the key from which all randomness derives.
+    params: what is learned.
+    average: exponential moving average of the parameters as they are used, that is with spectral norm applied.
+    opt_state: the optimisers' states.
+    vectors: spectral norm's singular vectors of the energy's weights; empty without spectral norm.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Params
+    average: Params
+    opt_state: Params
+    vectors: spectral_norm.Vectors
+
+
+def create(config, nets: Nets, optimizers: Nets) -> TrainState:
+    """The state before the first update, a function of the config alone."""
+    key = jax.random.key(config.train.seed)
+    dtype = param_dtype(config)
+    params = Params(*(net.init(jax.random.fold_in(key, i)) for i, net in enumerate(nets)))
+    params = jax.tree.map(lambda p: p.astype(dtype), params)
+    vectors = (
+        spectral_norm.init_vectors(jax.random.fold_in(key, 3), params.energy) if config.energy.spectral_norm else {}
+    )
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key_data(key),
+        params=params,
+        average=jax.tree.map(jnp.copy, usable(params, vectors)),  # no buffer is shared: the state is donated
+        opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
+        vectors=vectors,
+    )
+
+
+def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:
+    """The parameters to hand to `Net.apply`: with spectral norm applied."""
+    return params._replace(energy=spectral_norm.normalize(params.energy, vectors))
+
+
+def param_dtype(config):
+    """dtype of parameters and chains: float32, unless everything is asked for in float64."""
+    return jnp.float64 if config.train.compute_dtype == "float64" else jnp.float32

@@ -1,0 +1,116 @@
+"""One iteration of dual-MCMC teaching (Sec. 3.1): both revisions, three losses, three updates."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from dualmcmc_jax.core import densities, losses
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.sampling import infer, synthesize
+from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.models.build import Nets
+from dualmcmc_jax.models.spectral_norm import normalize, power_iterate
+from dualmcmc_jax.training.state import Params, TrainState, param_dtype, usable
+
+AXIS = "batch"
+
+
+def train_step(
+    state: TrainState, batch: jax.Array, *, nets: Nets, optimizers: Nets, config
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of all three networks, on one device of the pmapped axis "batch".
+
+    Args:
+      state: the train state, the same on every device.
+      batch: this device's share of the examples, [B, ...] uint8 or float.
+      nets: from `models.build(config, axis_name="batch")`.
+      optimizers: from `optimizers.build`.
+      config: the whole config; resolved while tracing.
+
+    Returns:
+      The next state and the scalar metrics of this step, both the same on every device.
+    """
+    params, loss = state.params, config.loss
+    vectors = power_iterate(params.energy, state.vectors)
+    energy = lambda p: partial(nets.energy.apply, normalize(p, vectors))
+    decode = lambda p: partial(nets.generator.apply, p)
+    encode = lambda p: partial(nets.encoder.apply, p)
+
+    x = to_float(batch, param_dtype(config))  # [B, ...]
+    index = lax.axis_index(AXIS) * x.shape[0] + jnp.arange(x.shape[0])
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    model_key, data_key, fresh_key = jax.random.split(step_key, 3)
+
+    # P~: z ~ p(z), x~ = K_x steps on pi_alpha from g(z).   Q~: x ~ data, z~ = K_z steps on p_theta(z | x).
+    sample = partial(synthesize, energy=energy(params.energy), **model_settings(config))
+    model = sample(chain_keys(model_key, index), decode(params.generator))
+    data = infer(
+        chain_keys(data_key, index), encode(params.encoder), decode(params.generator), x, **data_settings(config)
+    )
+
+    def teach(generator, encoder):
+        pairs = (x, data.z), (model.revised, model.z)
+        generator_loss, errors = losses.generator_loss(decode(generator), *pairs, **loss.generator)
+        encoder_loss = losses.encoder_loss(encode(encoder), *pairs, **loss.encoder)
+        return generator_loss + encoder_loss, (generator_loss, encoder_loss, errors)
+
+    def contrast(p, revised):
+        return losses.energy_loss(energy(p), x, revised, temperature=config.energy.temperature, **loss.energy)
+
+    taught, aux = jax.grad(teach, argnums=(0, 1), has_aux=True)(params.generator, params.encoder)
+    generator_loss, encoder_loss, (error_data, error_model) = aux
+    mean = partial(lax.pmean, axis_name=AXIS)
+    contrast_gradient = jax.value_and_grad(contrast, has_aux=True)
+    if loss.fresh_negatives:
+        taught = mean(taught)
+        generator, _ = _update(optimizers.generator, taught[0], state.opt_state.generator, params.generator)
+        revised = sample(chain_keys(fresh_key, index), decode(generator)).revised
+        (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, revised)
+        gradients = Params(mean(energy_gradient), *taught)
+    else:
+        (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, model.revised)
+        gradients = mean(Params(energy_gradient, *taught))
+
+    updated = [_update(*args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
+    new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
+    average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
+
+    size = x[0].size
+    z_start = densities.mean_squared_error(data.trace.log_density[0], x, data.start, variance=config.generator.variance)
+    metrics = mean(
+        {
+            "energy_loss": energy_loss,
+            "generator_loss": generator_loss,
+            "encoder_loss": encoder_loss,
+            "energy_data": energies[0],
+            "energy_model": energies[1],
+            "revision_mse": error_model / size,
+            "posterior_mse_start": z_start.mean(),
+            "posterior_mse_end": error_data / size,
+        }
+    )
+    norms = {f"{name}_gradient_norm": optax.global_norm(g) for name, g in gradients._asdict().items()}
+    return TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors), metrics | norms
+
+
+def model_settings(config) -> dict:
+    """The keyword arguments of `synthesize` that a config holds."""
+    return dict(
+        config.x_chain,
+        temperature=config.energy.temperature,
+        latent_dim=config.generator.latent_dim,
+        dtype=param_dtype(config),
+    )
+
+
+def data_settings(config) -> dict:
+    """The keyword arguments of `infer` that a config holds."""
+    return dict(config.z_chain, variance=config.generator.variance)
+
+
+def _update(optimizer, gradient, opt_state, params):
+    updates, opt_state = optimizer.update(gradient, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state

@@ -1,0 +1,161 @@
+"""The authors' numbers: outputs, chains, losses and every gradient, for both families of networks."""
+
+from functools import partial
+
+import authors
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from dualmcmc_jax import models
+from dualmcmc_jax.core import densities, langevin, losses, sampling
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.models.spectral_norm import normalize
+
+
+class Case:
+    def __init__(self, name, dtype=jnp.float64):
+        self.reference = authors.load(name)
+        self.config = authors.config(name, self.reference)
+        self.nets = models.build(self.config)
+        cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, dtype))
+        self.params = cast(authors.params(self.reference))
+        self.vectors = cast(authors.vectors(self.reference))
+        self.x, self.x_model = (cast(authors.nhwc(self.reference[key])) for key in ("x", "x_model"))
+        self.z, self.z_post = (cast(authors.latent(self.reference[key])) for key in ("z", "z_post"))
+        self.keys = chain_keys(jax.random.key(0), jnp.arange(len(self.x)))
+
+    def energy(self, params):
+        return partial(self.nets.energy.apply, normalize(params, self.vectors))
+
+    def decode(self, params):
+        return partial(self.nets.generator.apply, params)
+
+    def encode(self, params):
+        return partial(self.nets.encoder.apply, params)
+
+    def losses(self, params):
+        """(Eq. 7, Eq. 10, Eq. 15) on the reference's samples."""
+        pairs = (self.x, self.z_post), (self.x_model, self.z)
+        weights = self.config.loss
+        temperature = self.config.energy.temperature
+        return (
+            losses.energy_loss(
+                self.energy(params.energy), self.x, self.x_model, temperature=temperature, **weights.energy
+            )[0],
+            losses.generator_loss(self.decode(params.generator), *pairs, **weights.generator)[0],
+            losses.encoder_loss(self.encode(params.encoder), *pairs, **weights.encoder),
+        )
+
+
+@pytest.fixture(scope="module", params=authors.NAMES)
+def case(request):
+    return Case(request.param)
+
+
+def relative(actual, expected, floor=0.0):
+    return np.linalg.norm(np.ravel(actual - expected)) / max(np.linalg.norm(np.ravel(expected)), floor)
+
+
+def outputs(case):
+    mean, log_var = case.encode(case.params.encoder)(case.x)
+    return {
+        "G_z": case.decode(case.params.generator)(case.z),
+        "E_x": case.energy(case.params.energy)(case.x),
+        "I_mu": mean,
+        "I_log_var": log_var,
+    } | dict(zip(("loss_energy", "loss_generator", "loss_encoder"), case.losses(case.params), strict=True))
+
+
+def expected_outputs(reference):
+    names = ("E_x", "I_mu", "I_log_var", "loss_energy", "loss_generator", "loss_encoder")
+    return {"G_z": authors.nhwc(reference["G_z"])} | {name: reference[name] for name in names}
+
+
+def test_outputs_and_losses(case):
+    actual = outputs(case)
+    for name, expected in expected_outputs(case.reference).items():
+        assert relative(actual[name], expected) < 1e-9, name
+
+
+@pytest.mark.parametrize("name", authors.NAMES)
+def test_outputs_and_losses_in_float32(name):
+    case = Case(name, jnp.float32)
+    actual = outputs(case)
+    for name, expected in expected_outputs(case.reference).items():
+        assert actual[name].dtype == jnp.float32
+        assert relative(actual[name], expected) < 1e-4, name
+
+
+def test_gradients(case):
+    total = lambda params: sum(case.losses(params))
+    gradients = jax.jit(jax.grad(total))(case.params)
+    for net, actual, expected in zip(
+        gradients._fields, gradients, authors.params(case.reference, "grad/"), strict=True
+    ):
+        actual, expected = flatten_dict(actual, sep="/"), flatten_dict(expected, sep="/")
+        assert actual.keys() == expected.keys()
+        floor = 1e-3 * np.sqrt(sum(np.sum(g**2) for g in expected.values()))
+        for path, gradient in expected.items():
+            assert relative(actual[path], gradient, floor) < 1e-9, f"{net}/{path}"
+
+
+@pytest.fixture
+def noise_free(monkeypatch):
+    monkeypatch.setattr(langevin, "normal", lambda keys, shape, dtype: jnp.zeros((len(keys), *shape), dtype))
+
+
+def test_x_chain(case, noise_free):
+    start = case.decode(case.params.generator)(case.z)
+    temperature = case.config.energy.temperature
+    revise = partial(
+        sampling.revise_x,
+        energy=case.energy(case.params.energy),
+        temperature=temperature,
+        num_steps=case.config.x_chain.num_steps,
+        step_size=case.config.x_chain.step_size,
+    )
+    end, trace = jax.jit(revise)(case.keys, x0=start)
+    assert relative(-trace.log_density * temperature, case.reference["x_chain_energy"]) < 1e-9
+    moved = authors.nhwc(case.reference["x_chain_last"]) - authors.nhwc(case.reference["G_z"])
+    assert relative(end - start, moved) < 1e-7
+
+
+def test_z_chain(case, noise_free):
+    start, _ = case.encode(case.params.encoder)(case.x)
+    variance = case.config.generator.variance
+    revise = partial(
+        sampling.revise_z,
+        decode=case.decode(case.params.generator),
+        x=case.x,
+        variance=variance,
+        num_steps=case.config.z_chain.num_steps,
+        step_size=case.config.z_chain.step_size,
+        keep_every=1,
+    )
+    end, trace = jax.jit(revise)(case.keys, z0=start)
+    expected = case.reference["z_chain_last"]
+    assert relative(end, expected) < 1e-9
+    assert relative(end - start, expected - case.reference["I_mu"]) < 1e-7
+    mse = [
+        densities.mean_squared_error(log_p, case.x, z, variance=variance).mean()
+        for log_p, z in zip(trace.log_density, trace.states[:-1], strict=True)
+    ]
+    assert relative(np.array(mse), case.reference["z_chain_mse"]) < 1e-9
+
+
+def test_full_size_parameter_counts():
+    """16.02M, 16.79M, 15.21M at CIFAR-10 size, of which G's convolutions without effect keep no bias."""
+    config = authors.config("cifar10", authors.load("cifar10"))
+    config.generator.update(widths=(512,) * 4, latent_dim=128)
+    config.energy.widths = (512,) * 4
+    config.encoder.widths = (128, 256, 512, 1024)
+    nets = models.build(config)
+    counts = [
+        sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0))))
+        for net in nets
+    ]
+    dead = 3 * 3 * 512
+    assert [round(n / 1e6, 2) for n in (counts[0], counts[1] + dead, counts[2])] == [16.79, 16.02, 15.21]
