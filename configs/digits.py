@@ -9,12 +9,16 @@ from dualmcmc_jax.configs import default
 def get_config():
     """MLPs, and a generator held loosely enough that the energy has something to teach."""
     config = default.get_config()
-    config.generator.latent_dim = 16
     config.energy.spectral_norm = False
     config.energy.temperature = (0.01 / 0.3) ** 2
+    config.generator.widths = (256, 256)
+    config.generator.latent_dim = 16
+    config.generator.variance = 0.02
+    config.encoder.widths = (256, 256)
     config.x_chain.step_size = 0.01**2 / 2
     config.loss.generator.model_weight = 0.1
-    config.optimizer.energy.learning_rate = 3e-4
+    config.optimizer.energy.learning_rate = 5e-4
+    config.optimizer.encoder.learning_rate = 3e-4
     config.train.num_steps = 1500
     config.train.ema_decay = 0.99
     config.checkpoint.every = 500

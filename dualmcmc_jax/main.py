@@ -57,15 +57,15 @@ def train(config, workdir: Path) -> None:
 def sample(config, workdir: Path) -> None:
     """Draws from the newest checkpoint into samples.npz and samples.png."""
     from dualmcmc_jax.evaluation import figures, samples
-    from dualmcmc_jax.training import restore
+    from dualmcmc_jax.training import checkpoints
 
-    average = restore.average(config, workdir)
-    drawn = samples.draw(config, average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
+    state = checkpoints.restore(config, workdir)
+    drawn = samples.draw(config, state.average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
     out = Path(_OUT.value or workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
     figures.samples(out / "samples.png", drawn)
-    print(f"wrote {out / 'samples.npz'} and {out / 'samples.png'}")
+    print(f"step {int(state.step)}: wrote {out / 'samples.npz'} and {out / 'samples.png'}")
 
 
 if __name__ == "__main__":

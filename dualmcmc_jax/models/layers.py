@@ -68,9 +68,10 @@ class Norm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.kind == "batch":
-            moments = jnp.stack([y.mean((0, 1, 2)), (y**2).mean((0, 1, 2))])
-            mean, square = jax.lax.pmean(moments, self.axis_name) if self.axis_name else moments
-            y = (y - mean) * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + 1e-5)
+            shared = self.axis_name and not self.is_initializing()
+            everywhere = lambda moment: jax.lax.pmean(moment, self.axis_name) if shared else moment
+            y = y - everywhere(y.mean((0, 1, 2)))
+            y = y * jax.lax.rsqrt(everywhere((y**2).mean((0, 1, 2))) + 1e-5)
         else:
             grouped = y.reshape(*y.shape[:-1], np.gcd(32, channels), -1)
             mean = grouped.mean((1, 2, 4), keepdims=True)

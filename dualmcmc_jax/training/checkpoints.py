@@ -9,6 +9,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from dualmcmc_jax.training import state
+from dualmcmc_jax.training.state import TrainState
+
 FREE = ("train.num_steps", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
 
@@ -41,21 +44,37 @@ def check(workdir: Path, config: ConfigDict) -> None:
         raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
 
 
+def restore(config: ConfigDict, workdir: Path) -> TrainState:
+    """The newest state of a workdir, for use; writes nothing.
+
+    Raises:
+      ValueError: the workdir holds a run of another config, or no checkpoint.
+    """
+    check(workdir, config)
+    found = None
+    if (workdir / "checkpoints").is_dir():
+        with Checkpoints(workdir) as store:
+            found = store.restore(state.abstract(config))
+    if found is None:
+        raise ValueError(f"--workdir: found no checkpoint in {workdir / 'checkpoints'}, expected one: train first")
+    return found
+
+
 class Checkpoints:
     """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, keep: int | None = None):
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
         )
 
-    def save(self, state: Any) -> None:
+    def save(self, state: TrainState) -> None:
         """Saves the state under its own step; every process calls it."""
         host_state = jax.tree.map(np.asarray, state)
         self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state))
 
-    def restore(self, like: Any) -> Any | None:
+    def restore(self, like: TrainState) -> TrainState | None:
         """The newest state as host arrays, shaped like `like`; None if there is none."""
         step = self._manager.latest_step()
         if step is None:

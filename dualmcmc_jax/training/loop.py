@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import sources
@@ -47,6 +48,8 @@ def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState]
         out_axes=None,
         donate_argnums=0,
     )
+    # Where the update leaves the state: put there at first too, or the second step would be compiled again.
+    everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
     local = slice(jax.process_index() * jax.local_device_count(), (jax.process_index() + 1) * jax.local_device_count())
 
     def batch(step):
@@ -54,27 +57,21 @@ def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState]
         return dataset.train[index.reshape(num_devices, -1)[local]]  # [local devices, B, ...]
 
     with checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store:
-        restored = store.restore(state)
-        state = state if restored is None else restored
+        state = jax.device_put(store.restore(state) or state, everywhere)
         start, last = int(state.step), config.train.num_steps
         with metrics.MetricsWriter(workdir, step=start, num_steps=last) as writer:
-            pending = None
+            due = None  # the row to write once the next step is under way, so that the device never waits for it
             for step in range(start + 1, last + 1):
                 state, scalars = update(state, batch(step - 1))
-                if pending:
-                    writer.write(*_fetch(pending))
-                    pending = None
-                if step % config.log.every == 0 or step == last:
-                    pending = step, scalars
-                if step % config.checkpoint.every == 0 or step == last:
+                if due:
+                    writer.write(*due)
+                at = lambda every, step=step: step % every == 0 or step == last
+                due = (step, scalars) if at(config.log.every) else None
+                writer.advance(step)
+                if at(config.checkpoint.every):
                     store.save(state)
-                if step % config.log.images_every == 0 or step == last:
+                if at(config.log.images_every):
                     draw(step, state)
-            if pending:
-                writer.write(*_fetch(pending))
+            if due:
+                writer.write(*due)
     return state
-
-
-def _fetch(pending):
-    step, scalars = pending
-    return step, {name: float(value) for name, value in jax.device_get(scalars).items()}

@@ -7,44 +7,62 @@ import os
 import time
 from pathlib import Path
 
+import jax
 from tqdm import tqdm
 
 
 class MetricsWriter:
-    """Writes rows of scalars of one run; a context manager.
+    """Writes rows of scalars of one run, from process 0 alone; a context manager.
 
     Rows after `step`, left by a run that was cut off later, are dropped: they will be written again.
     """
 
     def __init__(self, workdir: Path, *, step: int, num_steps: int):
-        path = workdir / "metrics.jsonl"
-        rows = path.read_text().splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
-        self._file = path.open("a", buffering=1)
-        self._tensorboard = _tensorboard_writer(workdir)
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True)
+        self._leads = jax.process_index() == 0
+        self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, disable=not self._leads)
         self._clock = time.perf_counter(), step
+        if self._leads:
+            path = workdir / "metrics.jsonl"
+            rows = path.read_text().splitlines(keepends=True) if path.exists() else []
+            path.write_text("".join(row for row in rows if _step(row) <= step))
+            self._file = path.open("a", buffering=1)
+            self._tensorboard = _tensorboard_writer(workdir)
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """One row; adds `steps_per_second` since the last one."""
-        now = time.perf_counter()
-        elapsed, steps = now - self._clock[0], step - self._clock[1]
-        self._clock = now, step
-        scalars = scalars | {"steps_per_second": steps / elapsed}
-        self._file.write(json.dumps({"step": step} | scalars) + "\n")
-        if self._tensorboard:
-            self._tensorboard.write_scalars(step, scalars)
+    def advance(self, step: int) -> None:
+        """Shows that `step` updates have been started."""
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix({name: f"{scalars[name]:.3g}" for name in ("revision_mse", "posterior_mse_end")})
+
+    def write(self, step: int, scalars: dict[str, jax.Array]) -> None:
+        """One row, fetched from the device in one transfer; adds `steps_per_second` since the last one."""
+        if not self._leads:
+            return
+        row = {name: float(value) for name, value in jax.device_get(scalars).items()}
+        now = time.perf_counter()
+        (before, first), self._clock = self._clock, (now, step)
+        row["steps_per_second"] = (step - first) / (now - before)
+        self._file.write(json.dumps({"step": step} | row) + "\n")
+        if self._tensorboard:
+            self._tensorboard.write_scalars(step, row)
+        shown = ("revision_mse", "posterior_mse_end", "energy_loss")
+        self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown}, refresh=False)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._bar.close()
-        self._file.close()
-        if self._tensorboard:
-            self._tensorboard.close()
+        if self._leads:
+            self._file.close()
+            if self._tensorboard:
+                self._tensorboard.close()
+
+
+def _step(row: str) -> float:
+    """The step of a row of metrics.jsonl; infinity for one cut off in the middle."""
+    try:
+        return json.loads(row)["step"]
+    except json.JSONDecodeError:
+        return float("inf")
 
 
 def _tensorboard_writer(workdir: Path):

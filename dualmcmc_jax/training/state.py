@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dualmcmc_jax import models
 from dualmcmc_jax.models import spectral_norm
 from dualmcmc_jax.models.build import Nets
+from dualmcmc_jax.training import optimizers
 
 
 class Params(NamedTuple):
@@ -52,6 +54,11 @@ def create(config, nets: Nets, optimizers: Nets) -> TrainState:
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
     )
+
+
+def abstract(config) -> TrainState:
+    """Shapes and dtypes of the state, to restore into."""
+    return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
 
 
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:

@@ -92,7 +92,7 @@ def train_step(
             "posterior_mse_end": error_data / size,
         }
     )
-    norms = {f"{name}_gradient_norm": optax.global_norm(g) for name, g in gradients._asdict().items()}
+    norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
     return TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors), metrics | norms
 
 

@@ -1,0 +1,26 @@
+"""Small runs for the tests that need a whole one."""
+
+import json
+
+from dualmcmc_jax.configs import default
+
+
+def config(**fields):
+    """The digits in seconds; fields of the config by flattened name, "__" for the dot."""
+    config = default.get_config()
+    config.generator.latent_dim = 4
+    for name in ("energy", "generator", "encoder"):
+        config[name].widths = (16,)
+    config.x_chain.num_steps = 3
+    config.z_chain.num_steps = 2
+    config.train.update(num_steps=40, batch_size=40, ema_decay=0.9)
+    config.checkpoint.every = 20
+    config.log.update(every=5, images_every=20, num_images=9)
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def rows(workdir):
+    """metrics.jsonl without the rates, which no two runs share."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in lines]

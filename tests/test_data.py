@@ -1,0 +1,80 @@
+"""Batches and data sets."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualmcmc_jax.data import batches, sources, toy2d
+from dualmcmc_jax.evaluation import density
+
+
+def test_an_epoch_visits_every_example_once():
+    indices = [batches.batch_indices(3, step, num_examples=10, batch_size=3) for step in range(6)]
+    for epoch in (indices[:3], indices[3:]):
+        seen = np.concatenate(epoch)
+        assert len(set(seen.tolist())) == 9
+    assert not np.array_equal(indices[0], indices[3])
+
+
+def test_batches_are_frozen():
+    """These numbers must never change, or resuming under another version would change a run."""
+    np.testing.assert_array_equal(batches.batch_indices(0, 0, num_examples=1500, batch_size=5), FIRST)
+    np.testing.assert_array_equal(batches.batch_indices(1, 301, num_examples=1500, batch_size=5), LATER)
+
+
+FIRST = [101, 480, 829, 279, 713]
+LATER = [809, 912, 1031, 760, 1131]
+
+
+def test_pixels_survive_the_round_trip():
+    pixels = np.arange(256, dtype=np.uint8)
+    x = batches.to_float(jnp.asarray(pixels), jnp.float32)
+    assert x.min() == -1
+    assert x.max() == 1
+    np.testing.assert_array_equal(batches.to_uint8(np.asarray(x)), pixels)
+    np.testing.assert_array_equal(batches.to_uint8(np.array([-7.0, 7.0])), [0, 255])
+
+
+def test_digits():
+    digits = sources.load("digits", (8, 8, 1))
+    assert digits.train.shape == (1500, 8, 8, 1)
+    assert digits.test.shape == (297, 8, 8, 1)
+    assert digits.train.dtype == np.uint8
+    assert (digits.train.min(), digits.train.max()) == (0, 255)
+    everything = np.concatenate(digits).reshape(1797, -1)
+    assert len(np.unique(everything, axis=0)) == 1797
+
+
+def test_toy_data_follow_their_density():
+    x = sources.load("toy2d:8gaussians", (2,)).train
+    grid = np.linspace(-5, 5, 401) + 0.0125
+    mesh = np.stack(np.meshgrid(grid[:-1], grid[:-1]), -1)
+    p = np.exp(toy2d.log_density(mesh))
+    assert abs(p.sum() * 0.025**2 - 1) < 1e-9
+    entropy = -(p * toy2d.log_density(mesh)).sum() * 0.025**2
+    log_p = toy2d.log_density(x.astype(np.float64))
+    assert abs(-log_p.mean() - entropy) < 4 * log_p.std() / np.sqrt(len(x))
+    second = np.cov(x.T)
+    np.testing.assert_allclose(second, (2 + 0.04) * np.eye(2), atol=0.05)
+
+
+def test_kl_divergence_of_gaussians():
+    """KL(N(0, 1), N(m, v)) = (log v + (1 + m^2) / v - 1) / 2 per dimension; any constant may be added to log_f."""
+    m, v = 0.3, 0.5
+    log_p = lambda x: -0.5 * (x**2).sum(-1) - np.log(2 * np.pi)
+    log_f = lambda x: -0.5 * ((x - m) ** 2).sum(-1) / v + 17
+    exact = np.log(v) + (1 + m**2) / v - 1
+    assert abs(density.kl_divergence(log_p, log_f, half_width=8.0) - exact) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "message"),
+    [
+        ("digit", (8, 8, 1), "data.source: found 'digit', expected one of 'digits', 'toy2d:8gaussians'"),
+        ("digits", (16, 16, 1), "data.shape: found (16, 16, 1), expected (8, 8, 1) for 'digits'"),
+    ],
+)
+def test_impossible_data_are_refused(source, shape, message):
+    with pytest.raises(ValueError, match="found") as error:
+        sources.load(source, shape)
+    assert str(error.value) == message

@@ -1,0 +1,154 @@
+"""The kernel against closed forms and its own definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualmcmc_jax.core import densities, sampling
+from dualmcmc_jax.core.langevin import chain_keys, langevin, normal
+
+
+def keys(num, seed=0):
+    return chain_keys(jax.random.key(seed), jnp.arange(num))
+
+
+@pytest.mark.parametrize(("variance", "step_size"), [(1.0, 0.5), (0.3, 0.1), (4.0, 1.0)])
+def test_stationary_variance(variance, step_size):
+    """On N(0, v): x <- (1 - s/v) x + sqrt(2 s) noise, whose stationary variance is v / (1 - s / (2 v))."""
+    num = 40_000
+    exact = variance / (1 - step_size / (2 * variance))
+    start = jnp.sqrt(variance) * normal(keys(num, 1), (1,), jnp.float64)
+    x, _ = jax.jit(
+        lambda x: langevin(keys(num), x, lambda x: -0.5 * (x[:, 0] ** 2) / variance, num_steps=60, step_size=step_size)
+    )(start)
+    standard_error = exact * np.sqrt(2 / num)
+    assert abs(jnp.mean(x**2) - exact) < 4 * standard_error
+    assert abs(jnp.mean(x)) < 4 * np.sqrt(exact / num)
+
+
+def test_each_step_is_the_equation():
+    """x + s grad + sqrt(2 s) noise from the key of (chain, t), written as a loop; trace and kept states too."""
+    num, steps, s = 3, 7, 0.05
+    log_density = lambda x: -jnp.sum(x**4, axis=(1, 2)) + jnp.sum(jnp.sin(x), axis=(1, 2))
+    x = x0 = jax.random.normal(jax.random.key(5), (num, 2, 3), jnp.float64)
+    states, log_p = [x0], []
+    for t in range(steps):
+        log_p.append(log_density(x))
+        score = -4 * x**3 + jnp.cos(x)
+        noise = jnp.stack([jax.random.normal(jax.random.fold_in(k, t), (2, 3), jnp.float64) for k in keys(num)])
+        x = x + s * score + jnp.sqrt(2 * s) * noise
+        states.append(x)
+
+    for every, kept in ((1, range(8)), (2, (0, 2, 4, 6, 7)), (3, (0, 3, 6, 7)), (7, (0, 7)), (20, (0, 7))):
+        end, trace = langevin(keys(num), x0, log_density, num_steps=steps, step_size=s, keep_every=every)
+        np.testing.assert_allclose(end, x, rtol=1e-12)
+        np.testing.assert_allclose(trace.log_density, jnp.stack(log_p), rtol=1e-12)
+        np.testing.assert_allclose(trace.states, jnp.stack([states[i] for i in kept]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_short_chains(steps):
+    x0 = jnp.ones((2, 3))
+    x, trace = langevin(keys(2), x0, lambda x: -jnp.sum(x**2, 1), num_steps=steps, step_size=0.1)
+    assert trace.log_density.shape == (steps, 2)
+    assert trace.states is None
+    assert (steps == 0) == bool(jnp.all(x == x0))
+
+
+def test_unroll_and_batching_change_nothing():
+    """A chain depends on its own index alone, not on its neighbours."""
+    x0 = jax.random.normal(jax.random.key(1), (6, 4), jnp.float64)
+    run = lambda k, x, unroll=1: langevin(
+        k, x, lambda x: -jnp.sum(x**4, 1), num_steps=9, step_size=0.01, unroll=unroll
+    )[0]
+    whole = run(keys(6), x0)
+    np.testing.assert_allclose(run(keys(6), x0, 4), whole, rtol=1e-13)
+    np.testing.assert_allclose(run(keys(6)[2:5], x0[2:5]), whole[2:5], rtol=1e-13)
+
+
+def test_memory_does_not_grow_with_the_number_of_steps():
+    def temporary_bytes(steps):
+        run = lambda k, x: langevin(k, x, lambda x: -jnp.sum(x**4, 1), num_steps=steps, step_size=0.01)[0]
+        return jax.jit(run).lower(keys(64), jnp.ones((64, 1000))).compile().memory_analysis().temp_size_in_bytes
+
+    one_state = 64 * 1000 * 8
+    assert temporary_bytes(3000) < temporary_bytes(30) + one_state / 2
+
+
+def test_posterior_of_a_linear_generator():
+    """x = W z + noise: the z-chain reaches the posterior's mean and covariance, up to its known step-size bias."""
+    num, d, s, variance = 20_000, 2, 0.005, 0.2
+    weight = jnp.array([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.1]])  # [3, d]
+    x = jnp.array([0.4, -1.0, 0.3])
+    precision = np.eye(d) + weight.T @ weight / variance
+    mean = np.linalg.solve(precision, weight.T @ x / variance)
+    # With exact gradients, Langevin's stationary covariance is (precision (I - s precision / 2))^-1.
+    covariance = np.linalg.inv(precision @ (np.eye(d) - s * precision / 2))
+
+    z, trace = jax.jit(
+        lambda z: sampling.revise_z(
+            keys(num), lambda z: z @ weight.T, jnp.tile(x, (num, 1)), z, variance=variance, num_steps=500, step_size=s
+        )
+    )(jnp.zeros((num, d)))
+    assert trace.log_density.shape == (500, num)
+    np.testing.assert_array_less(abs(z.mean(0) - mean), 4 * np.sqrt(np.diag(covariance) / num))
+    scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    np.testing.assert_array_less(abs(np.cov(z.T) - covariance), 4 * scale * np.sqrt(2 / num))
+
+
+def test_x_revision_samples_the_tempered_energy():
+    """energy = x^2 / 2 at temperature T is N(0, T)."""
+    num, temperature, s = 40_000, 0.25, 0.02
+    x, _ = jax.jit(
+        lambda x: sampling.revise_x(
+            keys(num), lambda x: 0.5 * densities.squared_norm(x), x, temperature=temperature, num_steps=200, step_size=s
+        )
+    )(jnp.zeros((num, 1)))
+    exact = temperature / (1 - s / (2 * temperature))
+    assert abs(x.var() - exact) < 4 * exact * np.sqrt(2 / num)
+
+
+@pytest.mark.parametrize("init", ["generator", "noise"])
+def test_synthesize_starts(init):
+    """Zero steps show where the x-chain starts: at g(z), or at N(0, I) whatever g is."""
+    num = 20_000
+    drawn = sampling.synthesize(
+        keys(num),
+        lambda z: 3 * z + 1,
+        lambda x: densities.squared_norm(x),
+        latent_dim=2,
+        init=init,
+        dtype=jnp.float64,
+        temperature=1.0,
+        num_steps=0,
+        step_size=0.1,
+    )
+    np.testing.assert_allclose(drawn.generated, 3 * drawn.z + 1)
+    np.testing.assert_allclose(jnp.cov(drawn.z.T), np.eye(2), atol=0.05)
+    if init == "generator":
+        np.testing.assert_array_equal(drawn.revised, drawn.generated)
+    else:
+        np.testing.assert_allclose(jnp.cov(drawn.revised.T), np.eye(2), atol=0.05)
+        assert abs(jnp.corrcoef(drawn.revised[:, 0], drawn.z[:, 0])[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("init", ["encoder", "noise"])
+def test_infer_starts(init):
+    """Zero steps show where the z-chain starts: at a draw of q(z | x) = N(x, 4), or at N(0, I)."""
+    num = 20_000
+    x = jnp.full((num, 1), 5.0)
+    drawn = sampling.infer(
+        keys(num),
+        lambda x: (x, jnp.full_like(x, jnp.log(4.0))),
+        lambda z: z,
+        x,
+        init=init,
+        variance=1.0,
+        num_steps=0,
+        step_size=0.1,
+    )
+    mean, variance = (5, 4) if init == "encoder" else (0, 1)
+    assert abs(drawn.start.mean() - mean) < 4 * np.sqrt(variance / num)
+    assert abs(drawn.start.var() - variance) < 4 * variance * np.sqrt(2 / num)
+    np.testing.assert_array_equal(drawn.z, drawn.start)

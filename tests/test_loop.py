@@ -1,0 +1,116 @@
+"""Whole runs: resuming, the workdir and what is written into it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from dualmcmc_jax.training import checkpoints, loop
+
+METRICS = {
+    "step",
+    "energy_loss",
+    "generator_loss",
+    "encoder_loss",
+    "energy_data",
+    "energy_model",
+    "revision_mse",
+    "posterior_mse_start",
+    "posterior_mse_end",
+    "energy_gradient_norm",
+    "generator_gradient_norm",
+    "encoder_gradient_norm",
+    "steps_per_second",
+}
+
+
+def train(config, workdir, drawn=None):
+    return loop.train(config, workdir, draw=lambda step, state: drawn is not None and drawn.append(step))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    drawn = []
+    state = train(runs.config(), workdir, drawn)
+    assert drawn == [20, 40]
+    return workdir, state
+
+
+def test_workdir(uninterrupted):
+    workdir, _ = uninterrupted
+    assert json.loads((workdir / "config.json").read_text())["train"]["batch_size"] == 40
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(5, 41, 5))
+    assert all(row.keys() == METRICS for row in rows)
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"20", "40"}
+
+
+def test_tensorboard_has_the_same_numbers(uninterrupted):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    workdir, _ = uninterrupted
+    events = accumulator.EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    tensors = events.Tensors("generator_loss")
+    from tensorboard.util import tensor_util
+
+    written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in tensors}
+    assert written == pytest.approx({row["step"]: row["generator_loss"] for row in runs.rows(workdir)}, rel=1e-6)
+
+
+def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
+    expected_workdir, expected = uninterrupted
+    train(runs.config(train__num_steps=20), tmp_path)
+    state = train(runs.config(), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    assert runs.rows(tmp_path) == runs.rows(expected_workdir)
+
+
+def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):
+    """A run cut off at step 30 has rows up to 30 but its checkpoint is of step 20."""
+    expected_workdir, _ = uninterrupted
+    train(runs.config(train__num_steps=20), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "energy_loss": 7}\n{"step": 30, "ener')
+    train(runs.config(), tmp_path)
+    assert runs.rows(tmp_path) == runs.rows(expected_workdir)
+
+
+def test_a_finished_run_stays_as_it_is(uninterrupted):
+    workdir, expected = uninterrupted
+    rows = runs.rows(workdir)
+    state = train(runs.config(), workdir)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    assert runs.rows(workdir) == rows
+
+
+def test_restore_for_use(uninterrupted, tmp_path):
+    workdir, expected = uninterrupted
+    state = checkpoints.restore(runs.config(), workdir)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    with pytest.raises(ValueError, match="found no checkpoint"):
+        checkpoints.restore(runs.config(), tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(("field", "value"), [("energy__widths", (8,)), ("train__seed", 1), ("x_chain__step_size", 1)])
+def test_a_workdir_belongs_to_one_config(uninterrupted, field, value):
+    workdir, _ = uninterrupted
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(ValueError, match=field.replace("__", ".")):
+        train(runs.config(**{field: value}), workdir)
+    assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("batch_size", [0, 36, 1504])
+def test_impossible_batches_are_refused(batch_size, tmp_path):
+    with pytest.raises(ValueError, match=f"train.batch_size: found {batch_size}, expected"):
+        train(runs.config(train__batch_size=batch_size), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    train(runs.config(checkpoint__every=10, checkpoint__keep=2), tmp_path)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"30", "40"}

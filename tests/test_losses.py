@@ -1,0 +1,68 @@
+"""Each loss's autodiff gradient against its equation worked out by hand, on linear-Gaussian models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dualmcmc_jax.core import losses
+
+random = np.random.default_rng(1)
+B, D, d = 6, 4, 2
+x, x_revised = random.normal(size=(2, B, D))
+z, z_revised = random.normal(size=(2, B, d))
+
+
+def test_energy_loss():
+    """f(x) = -x^T A x / (2 T): dL/dA = mean x x^T / (2 T) - mean x~ x~^T / (2 T), weights 3 and 5 apart."""
+    temperature = 0.7
+    a = random.normal(size=(D, D))
+
+    def loss(a):
+        energy = lambda x: 0.5 * jnp.einsum("bi,ij,bj->b", x, a, x)
+        return losses.energy_loss(energy, x, x_revised, temperature=temperature, data_weight=3.0, model_weight=5.0)
+
+    (value, (energy_data, energy_model)), gradient = jax.value_and_grad(loss, has_aux=True)(a)
+    second = lambda x: x.T @ x / (2 * B * temperature)
+    np.testing.assert_allclose(gradient, 3 * second(x) - 5 * second(x_revised), rtol=1e-12)
+    np.testing.assert_allclose(energy_data, np.mean([xi @ a @ xi / 2 for xi in x]), rtol=1e-12)
+    np.testing.assert_allclose(energy_model, np.mean([xi @ a @ xi / 2 for xi in x_revised]), rtol=1e-12)
+    np.testing.assert_allclose(value, (3 * energy_data - 5 * energy_model) / temperature, rtol=1e-12)
+
+
+def test_learning_lowers_the_energy_of_data():
+    """A step against the gradient of Eq. 7 raises f of data and lowers f of samples."""
+    energy = lambda w: lambda x: x @ w
+    loss = lambda w: losses.energy_loss(energy(w), x, x + 1, temperature=1.0, data_weight=1.0, model_weight=1.0)[0]
+    w = -jax.grad(loss)(jnp.zeros(D))
+    assert energy(w)(x).mean() < energy(w)(x + 1).mean()
+
+
+def test_generator_loss():
+    """g(z) = W z, sigma^2 = 1/2 so that 2 sigma^2 = 1: dL/dW = -2 mean (x - W z~) z~^T - 2 mean (x~ - W z) z^T."""
+    w = random.normal(size=(D, d))
+    loss = lambda w: losses.generator_loss(
+        lambda z: z @ w.T, (x, z_revised), (x_revised, z), data_weight=3.0, model_weight=5.0
+    )
+    (value, (error_data, error_model)), gradient = jax.value_and_grad(loss, has_aux=True)(w)
+    part = lambda x, z: -2 * (x - z @ w.T).T @ z / B
+    np.testing.assert_allclose(gradient, 3 * part(x, z_revised) + 5 * part(x_revised, z), rtol=1e-12)
+    np.testing.assert_allclose(error_data, np.sum((x - z_revised @ w.T) ** 2) / B, rtol=1e-12)
+    np.testing.assert_allclose(value, 3 * error_data + 5 * error_model, rtol=1e-12)
+
+
+def test_encoder_loss():
+    """q(z | x) = N(V x, e^l): dL/dV = -mean e^-l (z - V x) x^T and dL/dl = mean (1 - (z - V x)^2 e^-l) / 2."""
+    v, log_var = random.normal(size=(d, D)), random.normal(size=d)
+
+    def loss(v, log_var):
+        encode = lambda x: (x @ v.T, jnp.tile(log_var, (B, 1)))
+        return losses.encoder_loss(encode, (x, z_revised), (x_revised, z), data_weight=3.0, model_weight=5.0)
+
+    by_mean, by_log_var = jax.grad(loss, argnums=(0, 1))(v, log_var)
+    precision = np.exp(-log_var)
+    residual = lambda x, z: z - x @ v.T
+    mean_part = lambda x, z: -(precision * residual(x, z)).T @ x / B
+    var_part = lambda x, z: 0.5 * np.mean(1 - residual(x, z) ** 2 * precision, axis=0)
+    # The divisor's 1e-6 moves these by about 1e-6 relative.
+    np.testing.assert_allclose(by_mean, 3 * mean_part(x, z_revised) + 5 * mean_part(x_revised, z), rtol=1e-4)
+    np.testing.assert_allclose(by_log_var, 3 * var_part(x, z_revised) + 5 * var_part(x_revised, z), rtol=1e-4)

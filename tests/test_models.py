@@ -1,0 +1,171 @@
+"""Layers against their definitions, and networks at every size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualmcmc_jax import models
+from dualmcmc_jax.configs import default
+from dualmcmc_jax.models import layers
+
+random = np.random.default_rng(3)
+
+
+def resnet_config(size=8, channels=1, width=4, norm="batch", latent_dim=3):
+    config = default.get_config()
+    levels = int(np.log2(size)) - 1
+    config.data.shape = (size, size, channels)
+    config.generator.update(kind="resnet", widths=(width,) * levels, latent_dim=latent_dim, norm=norm)
+    config.energy.update(kind="resnet", widths=(width,) * 3, num_pools=2)
+    config.encoder.update(kind="resnet", widths=(width,) * levels)
+    return config
+
+
+def test_upsample_aligns_corners():
+    """Output i reads source i (n - 1) / (2n - 1) by linear interpolation, in both directions."""
+    x = random.normal(size=(2, 4, 8, 3))
+    actual = layers.upsample(jnp.asarray(x))
+    assert actual.shape == (2, 8, 16, 3)
+    for axis in (1, 2):
+        n = x.shape[axis]
+        source = np.arange(2 * n) * (n - 1) / (2 * n - 1)
+        x = np.apply_along_axis(lambda line, s=source, n=n: np.interp(s, np.arange(n), line), axis, x)
+    np.testing.assert_allclose(actual, x, rtol=1e-12)
+
+
+def test_avg_pool():
+    x = random.normal(size=(2, 4, 6, 3))
+    expected = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+    np.testing.assert_allclose(layers.avg_pool(jnp.asarray(x)), expected, rtol=1e-12)
+
+
+def test_batch_norm_is_over_all_devices():
+    x = jnp.asarray(random.normal(size=(8, 4, 4, 5)) * 3 + 7)
+    params = layers.Norm("batch").init(jax.random.key(0), x)
+    whole = layers.Norm("batch").apply(params, x)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    expected = (x - mean) / jnp.sqrt(variance + 1e-5) * params["params"]["scale"] + params["params"]["bias"]
+    np.testing.assert_allclose(whole, expected, rtol=1e-10, atol=1e-10)
+    shared = layers.Norm("batch", "batch")
+    split = jax.pmap(lambda x: shared.apply(params, x), axis_name="batch")(x.reshape(4, 2, 4, 4, 5))
+    np.testing.assert_allclose(split.reshape(x.shape), whole, rtol=1e-10, atol=1e-10)
+
+
+def test_batch_norm_of_few_examples_far_from_zero_in_float32():
+    """The mean is taken out before squares are summed, or float32 would lose the variance."""
+    x = np.float32(random.normal(size=(4, 4, 4, 2)) + 3000)
+    norm = layers.Norm("batch")
+    y = norm.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
+    exact = (np.float64(x) - np.float64(x).mean((0, 1, 2))) / np.float64(x).std((0, 1, 2))
+    np.testing.assert_allclose(y, exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(("norm", "independent"), [("group", True), ("batch", False)])
+def test_group_norm_leaves_examples_independent(norm, independent):
+    net = models.build(resnet_config(norm=norm)).generator
+    params = net.init(jax.random.key(0))
+    z = random.normal(size=(4, 3))
+    alone, together = net.apply(params, z[:1]), net.apply(params, z)[:1]
+    assert np.allclose(alone, together, atol=1e-10) == independent
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 16, 32, 64, 128, 256])
+def test_residual_networks_at_every_size(size, channels):
+    config = resnet_config(size, channels)
+    nets = models.build(config)
+    params = [net.init(jax.random.key(i)) for i, net in enumerate(nets)]
+    z = jnp.asarray(random.normal(size=(2, 3)))
+    x = nets.generator.apply(params[1], z)
+    assert x.shape == (2, size, size, channels)
+    assert abs(x).max() < 1
+    energy = nets.energy.apply(params[0], x)
+    mean, log_var = nets.encoder.apply(params[2], x)
+    assert energy.shape == (2,)
+    assert mean.shape == log_var.shape == (2, 3)
+    for value in (x, energy, mean, log_var):
+        assert jnp.isfinite(value).all()
+        assert not jnp.allclose(value[0], value[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (2,)])
+def test_perceptrons(shape):
+    config = default.get_config()
+    config.data.shape = shape
+    nets = models.build(config)
+    params = [net.init(jax.random.key(i)) for i, net in enumerate(nets)]
+    x = nets.generator.apply(params[1], 10 * random.normal(size=(5, 128)))
+    assert x.shape == (5, *shape)
+    assert (abs(x).max() <= 1) == (len(shape) == 3)
+    assert nets.energy.apply(params[0], x).shape == (5,)
+    assert [out.shape for out in nets.encoder.apply(params[2], x)] == [(5, 128)] * 2
+
+
+def test_initial_values():
+    """Convolutions Xavier normal, linear layers and biases uniform in +-1/sqrt(fan_in), norm scales N(0, 1)."""
+    config = resnet_config(size=32, channels=3, width=64, latent_dim=16)
+    generator, encoder = (net.init(jax.random.key(7)) for net in models.build(config)[1:])
+    kernel = generator["block1"]["conv1"]["kernel"]
+    assert abs(kernel.std() / np.sqrt(2 / (9 * 64 + 9 * 64)) - 1) < 0.02
+    assert abs(kernel).max() > 3.5 * kernel.std()  # normal, not truncated
+    for layer, fan_in in (
+        (generator["linear"]["kernel"], 16),
+        (generator["linear"]["bias"], 16),
+        (encoder["mean"]["bias"], 16 * 64),
+    ):
+        bound = fan_in**-0.5
+        assert 0.8 * bound < abs(layer).max() <= bound
+    scales = jnp.concatenate([generator[f"block{i}"][f"norm{j}"]["scale"] for i in (1, 2, 3) for j in (1, 2)])
+    assert abs(scales.std() - 1) < 0.15
+    assert not generator["norm"]["bias"].any()
+    assert "bias" not in generator["block1"]["conv1"]
+
+
+def test_bfloat16_stays_inside():
+    config = resnet_config(size=16)
+    exact = models.build(config)
+    config.train.compute_dtype = "bfloat16"
+    rounded = models.build(config)
+    inputs = (
+        random.normal(size=(4, 16, 16, 1)).astype(np.float32),
+        random.normal(size=(4, 3)).astype(np.float32),
+        random.normal(size=(4, 16, 16, 1)).astype(np.float32),
+    )
+    for net, net16, x in zip(exact, rounded, inputs, strict=True):
+        params = jax.tree.map(lambda p: p.astype(jnp.float32), net.init(jax.random.key(0)))
+        expected, actual = (jnp.stack(jax.tree.leaves(n.apply(params, x))) for n in (net, net16))
+        assert actual.dtype == jnp.float32
+        error = jnp.linalg.norm((actual - expected).ravel()) / jnp.linalg.norm(expected.ravel())
+        assert 1e-5 < error < 0.05
+
+
+def test_float32_asks_for_full_precision():
+    """TPUs and GPUs multiply in bfloat16 or TF32 unless told otherwise."""
+    nets = models.build(resnet_config())
+    for net, x in zip(nets, (jnp.ones((2, 8, 8, 1)), jnp.ones((2, 3)), jnp.ones((2, 8, 8, 1))), strict=True):
+        params = net.init(jax.random.key(0))
+        gradient = jax.grad(lambda p, x, net=net: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(net.apply(p, x))))
+        text = jax.jit(gradient).lower(params, x).as_text()
+        products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
+        assert products
+        assert all("HIGHEST" in line for line in products)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("generator.kind", "cnn", "generator.kind: found 'cnn', expected 'mlp' or 'resnet'"),
+        ("generator.widths", (4, 4, 4), "generator.widths: found 3 levels, expected 2 at 8 pixels"),
+        ("energy.widths", (4, 0), "energy.widths: found (4, 0), expected positive integers"),
+        ("energy.num_pools", 4, "energy.num_pools: found 4, expected 0 to 3"),
+        ("encoder.widths", (), "encoder.widths: found (), expected positive integers"),
+        ("data.shape", (12, 12, 1), "data.shape: found (12, 12, 1), expected (S, S, 1 or 3) with S in"),
+    ],
+)
+def test_impossible_networks_are_refused(field, value, message):
+    config = resnet_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match="found") as error:
+        models.build(config)
+    assert message in str(error.value)

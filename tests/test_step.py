@@ -1,0 +1,229 @@
+"""The train step: against the equations written out, and the same on any number of devices."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_models import resnet_config
+
+from dualmcmc_jax import models
+from dualmcmc_jax.configs import default
+from dualmcmc_jax.data.batches import batch_indices
+from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training.step import train_step
+
+LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
+
+
+def small(config, compute_dtype="float64", batch_size=8):
+    config.x_chain.num_steps = 5
+    config.z_chain.num_steps = 3
+    config.train.update(compute_dtype=compute_dtype, batch_size=batch_size, ema_decay=0.9)
+    return config
+
+
+def data(config, num=32):
+    return np.random.default_rng(0).integers(0, 256, (num, *config.data.shape), dtype=np.uint8)
+
+
+def run(config, num_devices, num_steps):
+    """The metrics of each step, on num_devices virtual devices."""
+    nets = models.build(config, axis_name="batch")
+    optimizer = optimizers.build(config, steps_per_epoch=4)
+    state = train_state.create(config, nets, optimizer)
+    update = jax.pmap(
+        partial(train_step, nets=nets, optimizers=optimizer, config=config),
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=jax.devices()[:num_devices],
+    )
+    images, rows = data(config), []
+    for step in range(num_steps):
+        index = batch_indices(0, step, num_examples=len(images), batch_size=config.train.batch_size)
+        state, row = update(state, images[index.reshape(num_devices, -1)])
+        rows.append(row)
+    return state, jax.device_get(rows)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return run(small(resnet_config()), 1, 20)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4, 8])
+def test_any_number_of_devices_gives_the_same_run(num_devices, on_one_device):
+    _, expected = on_one_device
+    _, actual = run(small(resnet_config()), num_devices, 20)
+    for step in range(20):
+        for name in expected[step]:
+            np.testing.assert_allclose(actual[step][name], expected[step][name], rtol=1e-9, err_msg=f"{name} {step}")
+
+
+def test_any_number_of_devices_in_float32():
+    config = small(resnet_config(), "float32")
+    state, (expected,) = run(config, 1, 1)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} == {"float32", "int32", "uint32"}
+    _, (actual,) = run(config, 4, 1)
+    for name in LOSSES:
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-3)
+
+
+def test_average_is_of_the_parameters_as_used(on_one_device):
+    """With decay 0.9 each step moves the average by a tenth; its energy carries the spectral norm."""
+    state, _ = on_one_device
+    kernel = np.asarray(state.average.energy["block0"]["conv2"]["kernel"]).reshape(-1, 4)
+    assert 0.9 < np.linalg.svd(kernel, compute_uv=False)[0] < 1.05
+    config = small(resnet_config())
+    first, second = (run(config, 1, n)[0] for n in (1, 2))
+    moved = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, first.average.generator, second.params.generator)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), second.average.generator, moved)
+    config.train.ema_decay = 0.0
+    state, _ = run(config, 1, 2)
+    jax.tree.map(np.testing.assert_array_equal, state.average.encoder, state.params.encoder)
+
+
+def perceptrons():
+    config = small(default.get_config(), batch_size=3)
+    for name in ("energy", "generator", "encoder"):
+        config[name].widths = (7, 5)
+    config.generator.latent_dim = 2
+    config.energy.temperature = 0.01
+    config.x_chain.step_size = 1e-4
+    config.loss.energy.update(data_weight=1.5, model_weight=0.5)
+    return config
+
+
+@pytest.mark.parametrize("fresh_negatives", [False, True])
+def test_one_step_is_the_method(fresh_negatives):
+    """Every chain, loss, gradient and update of one step, written out one chain and one step at a time."""
+    config = perceptrons()
+    config.loss.fresh_negatives = fresh_negatives
+    config.optimizer.clip_norm = 0.5
+    nets = models.build(config)
+    optimizer = optimizers.build(config, steps_per_epoch=4)
+    state = train_state.create(config, nets, optimizer)
+    images = data(config, 3)
+    update = jax.pmap(
+        partial(train_step, nets=nets, optimizers=optimizer, config=config),
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=jax.devices()[:1],
+    )
+    new, metrics = update(state, images[None])
+
+    # Spectral norm: one power iteration, then every kernel by its sigma.
+    p, scaled = state.params, {}
+    for path, (u, _) in state.vectors.items():
+        _, layer, _ = path.split("/")
+        w = np.asarray(p.energy["mlp"][layer]["kernel"])
+        v = w @ u / np.linalg.norm(w @ u)
+        u = w.T @ v / np.linalg.norm(w.T @ v)
+        scaled[layer] = np.outer(v, u)
+    assert scaled.keys() == p.energy["mlp"].keys()
+
+    def energy(params, x):
+        normalized = {
+            layer: {"kernel": leaf["kernel"] / jnp.sum(leaf["kernel"] * scaled[layer]), "bias": leaf["bias"]}
+            for layer, leaf in params["mlp"].items()
+        }
+        return nets.energy.apply({"mlp": normalized}, x)
+
+    g, q = nets.generator.apply, nets.encoder.apply
+    key = jax.random.fold_in(jax.random.key(config.train.seed), 0)
+    model_key, data_key, fresh_key = jax.random.split(key, 3)
+    fold = jax.random.fold_in
+    draw = lambda k, shape: jax.random.normal(k, (1, *shape), jnp.float64)
+    temperature, s_x, s_z = config.energy.temperature, config.x_chain.step_size, config.z_chain.step_size
+    d_energy = jax.jit(jax.grad(lambda x: energy(p.energy, x).sum()))
+
+    def model_pair(key, i, generator):
+        k = fold(key, i)
+        z = draw(fold(k, 0), (2,))
+        x = g(generator, z)
+        for t in range(config.x_chain.num_steps):
+            noise = draw(fold(fold(k, 2), t), (8, 8, 1))
+            x = x - s_x * d_energy(x) / temperature + np.sqrt(2 * s_x) * noise
+        return x, z
+
+    d_joint = jax.jit(
+        jax.grad(
+            lambda z, x: -jnp.sum((x - g(p.generator, z)) ** 2) / (2 * config.generator.variance) - jnp.sum(z**2) / 2
+        )
+    )
+
+    def data_pair(i):
+        x = jnp.asarray(images[i : i + 1] / 127.5 - 1)
+        k = fold(data_key, i)
+        mean, log_var = q(p.encoder, x)
+        z = mean + jnp.exp(log_var / 2) * draw(fold(k, 0), (2,))
+        for t in range(config.z_chain.num_steps):
+            z = z + s_z * d_joint(z, x) + np.sqrt(2 * s_z) * draw(fold(fold(k, 1), t), (2,))
+        return x, z
+
+    gather = lambda pairs: [jnp.concatenate(parts) for parts in zip(*pairs, strict=True)]
+    x, z_post = gather(data_pair(i) for i in range(3))
+    x_model, z = gather(model_pair(model_key, i, p.generator) for i in range(3))
+
+    def generator_loss(params):
+        return (jnp.sum((g(params, z_post) - x) ** 2) + 50 * jnp.sum((g(params, z) - x_model) ** 2)) / 3
+
+    def encoder_loss(params):
+        def term(x, z):
+            mean, log_var = q(params, x)
+            return jnp.sum(log_var / 2 + (z - mean) ** 2 / (2 * (jnp.exp(log_var) + 1e-6))) / 3
+
+        return term(x, z_post) + 0.1 * term(x_model, z)
+
+    def adam(params, gradient, rate, l2):
+        """The first step of Adam with betas (0, 0.9), after clipping to norm 0.5 and adding L2."""
+        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        gradient = jax.tree.map(lambda g, w: g * jnp.minimum(1, 0.5 / norm) + l2 * w, gradient, params)
+        return jax.tree.map(lambda w, g: w - np.float32(rate).item() * g / (jnp.abs(g) + 1e-8), params, gradient)
+
+    learned = {
+        "generator": adam(p.generator, jax.grad(generator_loss)(p.generator), 3e-4, 5e-4),
+        "encoder": adam(p.encoder, jax.grad(encoder_loss)(p.encoder), 1e-4, 5e-4),
+    }
+    negatives = x_model
+    if fresh_negatives:
+        negatives, _ = gather(model_pair(fresh_key, i, learned["generator"]) for i in range(3))
+    energy_loss = lambda params: (1.5 * energy(params, x).mean() - 0.5 * energy(params, negatives).mean()) / temperature
+    learned["energy"] = adam(p.energy, jax.grad(energy_loss)(p.energy), 1e-4, 0.0)
+
+    for name, params in learned.items():
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-13), getattr(new.params, name), params)
+    expected = {
+        "energy_loss": energy_loss(p.energy),
+        "generator_loss": generator_loss(p.generator),
+        "encoder_loss": encoder_loss(p.encoder),
+        "energy_data": energy(p.energy, x).mean(),
+        "energy_model": energy(p.energy, negatives).mean(),
+        "revision_mse": ((g(p.generator, z) - x_model) ** 2).mean(),
+        "posterior_mse_end": ((g(p.generator, z_post) - x) ** 2).mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-9, err_msg=name)
+    assert int(new.step) == 1
+
+
+def test_posterior_mse_starts_at_the_encoder():
+    """With zero noise and no z-steps to speak of, start and end agree; with the encoder's noise they are its own."""
+    config = perceptrons()
+    config.z_chain.update(num_steps=1, step_size=0.0)
+    nets = models.build(config)
+    optimizer = optimizers.build(config, steps_per_epoch=4)
+    state = train_state.create(config, nets, optimizer)
+    update = jax.pmap(
+        partial(train_step, nets=nets, optimizers=optimizer, config=config),
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=jax.devices()[:1],
+    )
+    _, metrics = update(state, data(config, 3)[None])
+    np.testing.assert_allclose(metrics["posterior_mse_start"], metrics["posterior_mse_end"], rtol=1e-9)
