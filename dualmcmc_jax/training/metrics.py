@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import logging
 import os
 import time
 from pathlib import Path
 
 import jax
+from absl import logging
 from tqdm import tqdm
 
 
@@ -67,7 +67,7 @@ def _step(row: str) -> float:
 
 def _tensorboard_writer(workdir: Path):
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
-        logging.info("TensorBoard events are not written: tensorflow, tensorboard and clu are not all installed")
+        logging.warning("TensorBoard events are not written: tensorflow, tensorboard and clu are not all installed")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
