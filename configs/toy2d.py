@@ -18,8 +18,9 @@ def get_config():
     config.energy.temperature = 1.0
     config.generator.latent_dim = 2
     config.x_chain.step_size = 0.005
-    config.loss.generator.model_weight = 1.0
+    config.loss.generator.model_weight = 3.0
     config.loss.encoder.model_weight = 1.0
+    config.optimizer.b2 = 0.99
     config.optimizer.decay = 0.7
     config.train.num_steps = 5000
     config.train.batch_size = 256

@@ -13,6 +13,8 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from dualmcmc_jax.configs import validation
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME, NAME that of the config.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "sample"], "What to do.")
@@ -29,6 +31,11 @@ def main(_argv) -> None:
         config = _CONFIG.value
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
         workdir = Path(_WORKDIR.value or Path("runs") / name)
+        validation.check(config)
+        if config.train.compute_dtype == "float64":
+            import jax
+
+            jax.config.update("jax_enable_x64", True)
         {"train": train, "sample": sample}[_MODE.value](config, workdir)
     except (ValueError, OSError) as error:
         if _DEBUG.value:
@@ -40,14 +47,14 @@ def train(config, workdir: Path) -> None:
     """Trains, drawing samples/step_*.png now and then."""
     import jax
 
-    if config.train.compute_dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
     from dualmcmc_jax.evaluation import figures, samples
     from dualmcmc_jax.training import loop
 
+    sampler = samples.sampler(config)
+
     def draw(step, state):
         if jax.process_index() == 0:
-            drawn = samples.draw(config, state.average, num_samples=config.log.num_images, seed=config.train.seed)
+            drawn = sampler(state.average, num_samples=config.log.num_images, seed=config.train.seed)
             figures.samples(workdir / "samples" / f"step_{step:08d}.png", drawn)
 
     loop.train(config, workdir, draw=draw)
@@ -60,7 +67,7 @@ def sample(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpoints
 
     state = checkpoints.restore(config, workdir)
-    drawn = samples.draw(config, state.average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
+    drawn = samples.sampler(config)(state.average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
     out = Path(_OUT.value or workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)

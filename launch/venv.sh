@@ -11,9 +11,9 @@ if [ ! -x .venv/bin/python ]; then
 fi
 # shellcheck disable=SC1091
 . .venv/bin/activate
-stamp=".venv/installed-$(cat requirements.txt "$1" | cksum | cut -d' ' -f1)"
-if [ ! -e "$stamp" ]; then
+installed=.venv/${1//\//-}.installed
+if ! cat requirements.txt "$1" | cmp -s - "$installed"; then
   echo "installing $1 into .venv" >&2
   python -m pip install --quiet --disable-pip-version-check -r "$1"
-  touch "$stamp"
+  cat requirements.txt "$1" > "$installed"
 fi

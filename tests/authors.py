@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dualmcmc_jax.configs import default
-from dualmcmc_jax.training.state import Params
+from dualmcmc_jax.training.params import Params
 
 NAMES = ("cifar10", "celeba64")
 

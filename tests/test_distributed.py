@@ -33,7 +33,7 @@ def launch(num_processes, workdir):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // num_processes}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // num_processes} --xla_backend_optimization_level=0",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]),
     }
     workers = [
@@ -46,9 +46,13 @@ def launch(num_processes, workdir):
         )
         for i in range(num_processes)
     ]
-    for worker in workers:
-        output, _ = worker.communicate(timeout=300)
-        assert worker.returncode == 0, output[-3000:]
+    try:
+        for worker in workers:
+            output, _ = worker.communicate(timeout=300)
+            assert worker.returncode == 0, output[-3000:]
+    finally:
+        for worker in workers:
+            worker.kill()
 
 
 def test_two_processes_equal_one(tmp_path):

@@ -1,6 +1,7 @@
 """Whole runs: resuming, the workdir and what is written into it."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -66,6 +67,15 @@ def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
     state = train(runs.config(), tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     assert runs.rows(tmp_path) == runs.rows(expected_workdir)
+
+
+def test_a_checkpoint_saved_in_passing_is_that_of_a_run_that_ends_there(uninterrupted, tmp_path):
+    """Training goes on in the state's own buffers while it is saved."""
+    workdir, _ = uninterrupted
+    expected = train(runs.config(train__num_steps=20), tmp_path / "short")
+    copy = shutil.copytree(workdir, tmp_path / "long")
+    shutil.rmtree(copy / "checkpoints" / "40")
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(runs.config(), copy), expected)
 
 
 def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):

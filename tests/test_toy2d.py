@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_energy_learns_the_density(tmp_path):
-    """KL(data, EBM) in nats; a Gaussian with the data's moments has 1.7, and a run with a wrong sign never ends."""
+    """KL(data, EBM) in nats; seeds 0, 1, 2 gave 0.035, 0.014, 0.028, and chains without noise 2.9."""
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/toy2d.py", f"--workdir={tmp_path}"]
     subprocess.run(main, cwd=ROOT, env=env, check=True, timeout=900)
@@ -30,4 +30,4 @@ def test_the_energy_learns_the_density(tmp_path):
     log_f = jax.jit(lambda x: -energy.apply(params.energy, x) / config.energy.temperature)
     kl = density.kl_divergence(toy2d.log_density, lambda x: log_f(x.astype(np.float32)), half_width=toy2d.BOX)
     print(f"KL(data, EBM) = {kl:.4f} nats")
-    assert kl < 0.2
+    assert kl < 0.1

@@ -1,5 +1,6 @@
 """Langevin dynamics (Eq. 3 and 6), one kernel for images and for latents."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -66,11 +67,11 @@ def langevin(
 
     def step(carry, t):
         x, states = carry
-        if keep_every:
+        if keep_every:  # the last of the n states that share a slot stays: the one after t = 0, n, 2n, ... steps
             states = states.at[-(-t // keep_every)].set(x)
         score, log_p = jax.grad(total, has_aux=True)(x)
         noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x.shape[1:], x.dtype)
-        x = x + step_size * score + jnp.sqrt(jnp.asarray(2 * step_size, x.dtype)) * noise
+        x = x + step_size * score + math.sqrt(2 * step_size) * noise
         return (x, states), log_p
 
     kept = None

@@ -1,5 +1,7 @@
 """Batch t as a pure function of (seed, t)."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,13 @@ def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -
     SeedSequence are both frozen by NumPy's compatibility policy, so the answer is the same for ever.
     """
     epoch, position = divmod(step, num_examples // batch_size)
+    return _order(seed, epoch, num_examples)[position * batch_size : (position + 1) * batch_size]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, epoch))))
-    order = random.permutation(num_examples)
-    return order[position * batch_size : (position + 1) * batch_size]
+    return random.permutation(num_examples)
 
 
 def to_float(x: jax.Array, dtype) -> jax.Array:

@@ -39,8 +39,7 @@ def build(config, axis_name: str | None = None) -> Nets:
     """
     shape = tuple(config.data.shape)
     latent_dim = config.generator.latent_dim
-    bfloat16 = config.train.compute_dtype == "bfloat16"
-    dtype = jnp.bfloat16 if bfloat16 else None  # None: that of parameters and inputs
+    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else None  # None: that of parameters and inputs
     for name in Nets._fields:
         _check(config[name], name, shape)
 
@@ -55,9 +54,9 @@ def build(config, axis_name: str | None = None) -> Nets:
         generator = resnet.Generator(widths["generator"], shape[-1], config.generator.norm, axis_name, dtype)
     encoder = (mlp if config.encoder.kind == "mlp" else resnet).Encoder(widths["encoder"], latent_dim, dtype)
     return Nets(
-        energy=_bind(energy, shape, bfloat16),
-        generator=_bind(generator, (latent_dim,), bfloat16),
-        encoder=_bind(encoder, shape, bfloat16),
+        energy=_bind(energy, shape),
+        generator=_bind(generator, (latent_dim,)),
+        encoder=_bind(encoder, shape),
     )
 
 
@@ -67,8 +66,6 @@ def _check(section, name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
     if section.kind == "mlp":
         return
-    if section.kind != "resnet":
-        raise ValueError(f"{name}.kind: found {section.kind!r}, expected 'mlp' or 'resnet'")
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in SIZES or shape[2] not in (1, 3):
         raise ValueError(f"data.shape: found {shape}, expected (S, S, 1 or 3) with S in {SIZES} for a resnet {name}")
     num_halvings = SIZES.index(shape[0]) + 1  # from S to 4 pixels
@@ -83,14 +80,12 @@ def _check(section, name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(f"energy.num_pools: found {section.num_pools}, expected 0 to {limit}")
 
 
-def _bind(module: nn.Module, input_shape: tuple[int, ...], bfloat16: bool) -> Net:
-    precision = "default" if bfloat16 else "highest"
-
+def _bind(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
+    @jax.jit
     def init(key):
         return module.init(key, jnp.zeros((1, *input_shape)))["params"]
 
     def apply(params, x):
-        with jax.default_matmul_precision(precision):
-            return module.apply({"params": params}, x)
+        return module.apply({"params": params}, x)
 
     return Net(init, apply)

@@ -20,6 +20,11 @@ def uniform_fan_in(fan_in: int):
     return init
 
 
+def precision(dtype: Any) -> str:
+    """What to ask of a product: everything, unless it is in bfloat16; TPUs and GPUs round float32 otherwise."""
+    return "default" if dtype == jnp.bfloat16 else "highest"
+
+
 def conv(
     x: jax.Array,
     width: int,
@@ -39,16 +44,27 @@ def conv(
         padding=padding,
         use_bias=use_bias,
         dtype=dtype,
+        precision=precision(dtype),
         kernel_init=xavier_normal,
         bias_init=uniform_fan_in(size**2 * x.shape[-1]),
         name=name,
     )(x)
 
 
-def linear(x: jax.Array, features: int, *, use_bias: bool = True, dtype: Any = None, name: str) -> jax.Array:
+def linear(
+    x: jax.Array, features: int, *, use_bias: bool = True, kernel_init: Any = None, dtype: Any = None, name: str
+) -> jax.Array:
     """A linear map of x [B, d] to [B, features], with PyTorch's initial values; called inside a compact method."""
     init = uniform_fan_in(x.shape[-1])
-    return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        precision=precision(dtype),
+        kernel_init=kernel_init or init,
+        bias_init=init,
+        name=name,
+    )(x)
 
 
 class Norm(nn.Module):
@@ -93,5 +109,6 @@ def upsample(x: jax.Array) -> jax.Array:
         n = x.shape[axis]
         source = np.arange(2 * n) * ((n - 1) / (2 * n - 1))
         weights = np.maximum(0, 1 - np.abs(source[:, None] - np.arange(n)))  # [2n, n]
-        x = jnp.moveaxis(jnp.tensordot(jnp.asarray(weights, x.dtype), x, (1, axis)), 0, axis)
+        y = jnp.tensordot(jnp.asarray(weights, x.dtype), x, (1, axis), precision=precision(x.dtype))
+        x = jnp.moveaxis(y, 0, axis)
     return x

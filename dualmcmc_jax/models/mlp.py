@@ -20,8 +20,7 @@ class MLP(nn.Module):
     def __call__(self, x):
         y = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.widths):
-            dense = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden{i}")
-            y = nn.silu(dense(y))
+            y = nn.silu(linear(y, width, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"hidden{i}"))
         return linear(y.astype(x.dtype), self.features, name="out")
 
 

@@ -29,8 +29,8 @@ def power_iterate(params: Any, vectors: Vectors) -> Vectors:
     new = {}
     for path, (u, _) in vectors.items():
         matrix = _matrix(kernels[path])
-        v = _unit(matrix @ u)
-        new[path] = (_unit(v @ matrix), v)
+        v = _unit(_product(matrix, u))
+        new[path] = (_unit(_product(v, matrix)), v)
     return new
 
 
@@ -38,12 +38,16 @@ def normalize(params: Any, vectors: Vectors) -> Any:
     """params with each kernel named in vectors divided by its sigma; the gradient passes through sigma."""
     kernels = flatten_dict(params, sep="/")
     for path, (u, v) in vectors.items():
-        kernels[path] = kernels[path] / (v @ _matrix(kernels[path]) @ u)
+        kernels[path] = kernels[path] / _product(v, _product(_matrix(kernels[path]), u))
     return unflatten_dict(kernels, sep="/")
 
 
 def _matrix(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(-1, kernel.shape[-1])
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _unit(x: jax.Array) -> jax.Array:

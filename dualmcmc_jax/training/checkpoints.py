@@ -1,6 +1,7 @@
 """A workdir's config and checkpoints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from dualmcmc_jax.training import state
+from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.state import TrainState
 
 FREE = ("train.num_steps", "log", "checkpoint", "evaluation")
@@ -25,7 +26,14 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     check(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
-        (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
@@ -53,8 +61,8 @@ def restore(config: ConfigDict, workdir: Path) -> TrainState:
     check(workdir, config)
     found = None
     if (workdir / "checkpoints").is_dir():
-        with Checkpoints(workdir) as store:
-            found = store.restore(state.abstract(config))
+        with Checkpoints(workdir, read_only=True) as store:
+            found = store.restore(train_state.abstract(config))
     if found is None:
         raise ValueError(f"--workdir: found no checkpoint in {workdir / 'checkpoints'}, expected one: train first")
     return found
@@ -63,15 +71,13 @@ def restore(config: ConfigDict, workdir: Path) -> TrainState:
 class Checkpoints:
     """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
 
-    def __init__(self, workdir: Path, keep: int | None = None):
-        self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
-        )
+    def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only)
+        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
     def save(self, state: TrainState) -> None:
         """Saves the state under its own step; every process calls it."""
-        host_state = jax.tree.map(np.asarray, state)
+        host_state = jax.device_get(state)
         self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state))
 
     def restore(self, like: TrainState) -> TrainState | None:

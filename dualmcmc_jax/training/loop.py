@@ -21,7 +21,8 @@ def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState]
     Args:
       config: the whole config.
       workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
-      draw: draw(step, state) is called every log.images_every steps and after the last one.
+      draw: draw(step, state) is called every log.images_every steps and after the last one; it must not keep the state,
+        whose buffers the next step takes over.
 
     Returns:
       The final state.

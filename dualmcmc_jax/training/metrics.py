@@ -10,30 +10,32 @@ import jax
 from absl import logging
 from tqdm import tqdm
 
+from dualmcmc_jax.training.checkpoints import replace
+
 
 class MetricsWriter:
     """Writes rows of scalars of one run, from process 0 alone; a context manager.
 
-    Rows after `step`, left by a run that was cut off later, are dropped: they will be written again.
+    Rows after `step`, left in metrics.jsonl by a run that was cut off later, are dropped: they will be written again.
     """
 
     def __init__(self, workdir: Path, *, step: int, num_steps: int):
         self._leads = jax.process_index() == 0
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, disable=not self._leads)
-        self._clock = time.perf_counter(), step
         if self._leads:
             path = workdir / "metrics.jsonl"
             rows = path.read_text().splitlines(keepends=True) if path.exists() else []
-            path.write_text("".join(row for row in rows if _step(row) <= step))
+            replace(path, "".join(row for row in rows if _step(row) <= step))
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
+        self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, disable=not self._leads)
+        self._clock = time.perf_counter(), step
 
     def advance(self, step: int) -> None:
         """Shows that `step` updates have been started."""
         self._bar.update(step - self._bar.n)
 
     def write(self, step: int, scalars: dict[str, jax.Array]) -> None:
-        """One row, fetched from the device in one transfer; adds `steps_per_second` since the last one."""
+        """One row, fetched from the device at once; adds `steps_per_second` since the last one."""
         if not self._leads:
             return
         row = {name: float(value) for name, value in jax.device_get(scalars).items()}
@@ -70,6 +72,7 @@ def _tensorboard_writer(workdir: Path):
         logging.warning("TensorBoard events are not written: tensorflow, tensorboard and clu are not all installed")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which announces itself
     import tensorflow as tf
     from clu import metric_writers
 

@@ -2,11 +2,11 @@
 
 import optax
 
-from dualmcmc_jax.models.build import Nets
+from dualmcmc_jax.training.params import Params
 
 
-def build(config, steps_per_epoch: int) -> Nets:
-    """One optax transformation per network, in the fields of Nets.
+def build(config, steps_per_epoch: int) -> Params:
+    """One optax transformation per network, for each field of Params.
 
     In this order: gradient clipping by global norm (optional), L2 added to the gradient (coupled, as PyTorch's
     weight_decay), Adam, and a learning rate that falls by a constant factor after every epoch.
@@ -22,4 +22,4 @@ def build(config, steps_per_epoch: int) -> Nets:
             optax.scale_by_learning_rate(schedule),
         )
 
-    return Nets(*(adam(**settings[name]) for name in Nets._fields))
+    return Params(*(adam(**settings[name]) for name in Params._fields))

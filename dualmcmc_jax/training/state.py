@@ -1,6 +1,6 @@
 """The train state: all that a run needs to go on."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,7 @@ from dualmcmc_jax import models
 from dualmcmc_jax.models import spectral_norm
 from dualmcmc_jax.models.build import Nets
 from dualmcmc_jax.training import optimizers
-
-
-class Params(NamedTuple):
-    """Something for each network: its parameters, their gradients or its optimiser's state."""
-
-    energy: Any
-    generator: Any
-    encoder: Any
+from dualmcmc_jax.training.params import Params
 
 
 class TrainState(NamedTuple):
@@ -37,18 +30,16 @@ class TrainState(NamedTuple):
     vectors: spectral_norm.Vectors
 
 
-def create(config, nets: Nets, optimizers: Nets) -> TrainState:
+def create(config, nets: Nets, optimizers: Params) -> TrainState:
     """The state before the first update, a function of the config alone."""
-    key = jax.random.key(config.train.seed)
-    dtype = param_dtype(config)
-    params = Params(*(net.init(jax.random.fold_in(key, i)) for i, net in enumerate(nets)))
-    params = jax.tree.map(lambda p: p.astype(dtype), params)
-    vectors = (
-        spectral_norm.init_vectors(jax.random.fold_in(key, 3), params.energy) if config.energy.spectral_norm else {}
-    )
+    init_key, run_key = jax.random.split(jax.random.key(config.train.seed))
+    *net_keys, vectors_key = jax.random.split(init_key, 4)
+    params = Params(*(net.init(key) for net, key in zip(nets, net_keys, strict=True)))
+    params = jax.tree.map(lambda p: p.astype(param_dtype(config)), params)
+    vectors = spectral_norm.init_vectors(vectors_key, params.energy) if config.energy.spectral_norm else {}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key_data(key),
+        key=jax.random.key_data(run_key),
         params=params,
         average=jax.tree.map(jnp.copy, usable(params, vectors)),  # no buffer is shared: the state is donated
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),

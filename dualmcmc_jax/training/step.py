@@ -13,13 +13,14 @@ from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.models.build import Nets
 from dualmcmc_jax.models.spectral_norm import normalize, power_iterate
-from dualmcmc_jax.training.state import Params, TrainState, param_dtype, usable
+from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.training.state import TrainState, param_dtype, usable
 
 AXIS = "batch"
 
 
 def train_step(
-    state: TrainState, batch: jax.Array, *, nets: Nets, optimizers: Nets, config
+    state: TrainState, batch: jax.Array, *, nets: Nets, optimizers: Params, config
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of all three networks, on one device of the pmapped axis "batch".
 

@@ -1,0 +1,53 @@
+"""What a config's fields may hold."""
+
+import math
+
+CHOICES = {
+    "energy.kind": ("mlp", "resnet"),
+    "generator.kind": ("mlp", "resnet"),
+    "generator.norm": ("batch", "group"),
+    "encoder.kind": ("mlp", "resnet"),
+    "x_chain.init": ("generator", "noise"),
+    "z_chain.init": ("encoder", "noise"),
+    "train.compute_dtype": ("float32", "bfloat16", "float64"),
+}
+AT_LEAST_ONE = (
+    "generator.latent_dim",
+    "z_chain.num_steps",
+    "train.num_steps",
+    "train.batch_size",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "log.every",
+    "log.images_every",
+    "log.num_images",
+)
+POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
+BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
+
+
+def check(config) -> None:
+    """Raises ValueError naming the first field whose value no run could have, what was found and what was expected.
+
+    All other numbers must be finite and not negative. Whether networks, data and devices fit together is checked where
+    they meet.
+    """
+    for name, value in _fields(config):
+        if name in CHOICES:
+            expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
+        elif name in AT_LEAST_ONE:
+            expected = None if value >= 1 else "1 or more"
+        elif name in POSITIVE:
+            expected = None if 0 < value < math.inf else "a positive number"
+        elif name in BELOW_ONE:
+            expected = None if 0 <= value < 1 else "at least 0 and below 1"
+        else:
+            number = isinstance(value, int | float)
+            expected = None if not number or 0 <= value < math.inf else "0 or a positive number"
+        if expected:
+            raise ValueError(f"{name}: found {value!r}, expected {expected}")
+
+
+def _fields(section, prefix=""):
+    for name, value in section.items():
+        yield from _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [(prefix + name, value)]

@@ -1,0 +1,44 @@
+"""Each field's range, and that every config is inside it."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from dualmcmc_jax import models
+from dualmcmc_jax.configs import default, validation
+
+CONFIGS = [path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "validation"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_are_valid(name):
+    config = importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
+    validation.check(config)
+    models.build(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("generator.kind", "cnn", "generator.kind: found 'cnn', expected one of 'mlp', 'resnet'"),
+        ("generator.norm", "layer", "generator.norm: found 'layer', expected one of 'batch', 'group'"),
+        ("x_chain.init", "Generator", "x_chain.init: found 'Generator', expected one of 'generator', 'noise'"),
+        ("z_chain.init", "prior", "z_chain.init: found 'prior', expected one of 'encoder', 'noise'"),
+        ("train.compute_dtype", "bf16", "train.compute_dtype: found 'bf16', expected one of 'float32', 'bfloat16'"),
+        ("x_chain.num_steps", -1, "x_chain.num_steps: found -1, expected 0 or a positive number"),
+        ("z_chain.num_steps", 0, "z_chain.num_steps: found 0, expected 1 or more"),
+        ("energy.temperature", 0.0, "energy.temperature: found 0.0, expected a positive number"),
+        ("x_chain.step_size", float("nan"), "x_chain.step_size: found nan, expected a positive number"),
+        ("optimizer.energy.learning_rate", float("inf"), "optimizer.energy.learning_rate: found inf, expected 0 or"),
+        ("optimizer.b1", 1.0, "optimizer.b1: found 1.0, expected at least 0 and below 1"),
+        ("train.ema_decay", -0.1, "train.ema_decay: found -0.1, expected at least 0 and below 1"),
+        ("checkpoint.every", 0, "checkpoint.every: found 0, expected 1 or more"),
+    ],
+)
+def test_impossible_values_are_refused(field, value, message):
+    config = default.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match="found") as error:
+        validation.check(config)
+    assert str(error.value).startswith(message)
