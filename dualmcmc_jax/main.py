@@ -26,7 +26,7 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def main(_argv) -> None:
     """Runs the chosen mode; what is wrong with the input is said in one line, exit code 1."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant
     try:
         config = _CONFIG.value
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

@@ -3,11 +3,11 @@
 import importlib.util
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import jax
-from absl import logging
 from tqdm import tqdm
 
 from dualmcmc_jax.training.checkpoints import replace
@@ -69,7 +69,7 @@ def _step(row: str) -> float:
 
 def _tensorboard_writer(workdir: Path):
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
-        logging.warning("TensorBoard events are not written: tensorflow, tensorboard and clu are not all installed")
+        tqdm.write("TensorBoard events are not written: that takes tensorflow, tensorboard and clu", file=sys.stderr)
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which announces itself
