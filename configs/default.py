@@ -11,8 +11,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # "digits", or "toy2d:8gaussians"
-    data.shape = (8, 8, 1)  # of one example: (height, width, channels) in [-1, 1], or (dimensions,)
+    data.source = "digits"  # "digits", "toy2d:8gaussians", "images:PATH" (folder or zip), "npz:PATH" or "tfds:NAME"
+    data.shape = (8, 8, 1)  # of one example: (height, width, 1 for gray or 3 for colour), or (dimensions,)
+    data.crop = ()  # images: (left, top, right, bottom) in pixels, before the centre crop and resize to shape
+    data.flip = False  # images: mirror each, left and right, with probability 1/2
+    data.skip_bad = False  # images: leave out those that cannot be read, instead of refusing
 
     config.energy = energy = ConfigDict()
     energy.kind = "mlp"  # "mlp" or "resnet"
@@ -62,6 +65,7 @@ def get_config() -> ConfigDict:
     train.batch_size = 100  # examples per update, over all devices
     train.seed = 0  # of everything random
     train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
+    train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
     train.compute_dtype = "float32"  # inside the networks: "float32", "bfloat16", or "float64" (all arithmetic)
 
     config.checkpoint = checkpoint = ConfigDict()

@@ -2,6 +2,8 @@
 
 import math
 
+from dualmcmc_jax.configs import default
+
 CHOICES = {
     "energy.kind": ("mlp", "resnet"),
     "generator.kind": ("mlp", "resnet"),
@@ -32,8 +34,17 @@ def check(config) -> None:
     All other numbers must be finite and not negative. Whether networks, data and devices fit together is checked where
     they meet.
     """
+    kinds = {name: type(value) for name, value in _fields(default.get_config())}
     for name, value in _fields(config):
-        if name in CHOICES:
+        kind = kinds.get(name, type(value))
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+            expected = f"a {kind.__name__}"
+        elif kind is tuple:
+            integers = all(isinstance(item, int) and item >= 0 for item in value)
+            expected = None if integers else "a tuple of integers, 0 or more"
+            if name == "data.crop" and integers and value and not _is_box(value):
+                expected = "(left, top, right, bottom) with left < right and top < bottom"
+        elif name in CHOICES:
             expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
         elif name in AT_LEAST_ONE:
             expected = None if value >= 1 else "1 or more"
@@ -46,6 +57,10 @@ def check(config) -> None:
             expected = None if not number or 0 <= value < math.inf else "0 or a positive number"
         if expected:
             raise ValueError(f"{name}: found {value!r}, expected {expected}")
+
+
+def _is_box(crop):
+    return len(crop) == 4 and crop[0] < crop[2] and crop[1] < crop[3]
 
 
 def _fields(section, prefix=""):

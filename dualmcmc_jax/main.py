@@ -1,68 +1,82 @@
-"""Trains a model or draws from it.
+"""Trains a model of images, or draws from one.
 
-  python -m dualmcmc_jax.main --config=configs/digits.py
-  python -m dualmcmc_jax.main --config=configs/digits.py --mode=sample --num_samples=100 --seed=1
+  dualmcmc --config=digits                                      train; the same command again resumes
+  dualmcmc --config=images --config.data.source=images:FOLDER   train on a folder or zip file of images
+  dualmcmc --config=digits --mode=sample --num_samples=400      write samples.png and samples.npz
 
-The same command again resumes. Any field of the config can be set: --config.train.num_steps=5000
+flags:
+  --config=NAME or FILE         digits, toy2d, cifar10, celeba64, images; or a Python file like configs/digits.py
+  --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
+  --workdir=DIR                 folder of the run; default: runs/NAME
+  --mode=train or sample        default: train
+  --num_samples=N               samples to draw; default: 100
+  --seed=S                      of the samples; default: 0
+  --out=DIR                     where the samples go; default: WORKDIR/samples
+  --debug                       show the traceback of an error
+
+From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 
+import re
 import sys
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dualmcmc_jax.configs import validation
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME, NAME that of the config.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "sample"], "What to do.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", None, "Folder for samples.png and samples.npz; default: WORKDIR/samples.")
+_OUT = flags.DEFINE_string("out", None, "Folder of the samples.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
-def main(_argv) -> None:
-    """Runs the chosen mode; what is wrong with the input is said in one line, exit code 1."""
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant
+def cli() -> None:
+    """The console command: what is wrong with flags or input is said in one line, exit code 1."""
+    if {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        return
     try:
-        config = _CONFIG.value
-        name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-        workdir = Path(_WORKDIR.value or Path("runs") / name)
-        validation.check(config)
-        if config.train.compute_dtype == "float64":
-            import jax
-
-            jax.config.update("jax_enable_x64", True)
-        {"train": train, "sample": sample}[_MODE.value](config, workdir)
+        app.run(main, flags_parser=_parse)
     except (ValueError, OSError) as error:
-        if _DEBUG.value:
+        if "--debug" in sys.argv:
             raise
         sys.exit(f"error: {error}")
 
 
+def main(_argv) -> None:
+    """Runs the chosen mode."""
+    logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what is meant
+    config = _CONFIG.value
+    validation.check(config)
+    if config.train.compute_dtype == "float64":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    {"train": train, "sample": sample}[_MODE.value](config, Path(_WORKDIR.value or Path("runs") / name))
+
+
 def train(config, workdir: Path) -> None:
-    """Trains, drawing samples/step_*.png now and then."""
+    """Trains, drawing samples and revisions now and then."""
     import jax
 
-    from dualmcmc_jax.evaluation import figures, samples
+    from dualmcmc_jax.evaluation import pictures
     from dualmcmc_jax.training import loop
 
-    sampler = samples.sampler(config)
-
-    def draw(step, state):
-        if jax.process_index() == 0:
-            drawn = sampler(state.average, num_samples=config.log.num_images, seed=config.train.seed)
-            figures.samples(workdir / "samples" / f"step_{step:08d}.png", drawn)
-
+    draw = pictures.drawer(config, workdir / "samples") if jax.process_index() == 0 else lambda step, state: {}
     loop.train(config, workdir, draw=draw)
     print(f"done: {workdir}")
 
 
 def sample(config, workdir: Path) -> None:
     """Draws from the newest checkpoint into samples.npz and samples.png."""
+    import numpy as np
+
     from dualmcmc_jax.evaluation import figures, samples
     from dualmcmc_jax.training import checkpoints
 
@@ -71,10 +85,39 @@ def sample(config, workdir: Path) -> None:
     out = Path(_OUT.value or workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
-    figures.samples(out / "samples.png", drawn)
+    figures.save(out / "samples.png", figures.samples(drawn))
     print(f"step {int(state.step)}: wrote {out / 'samples.npz'} and {out / 'samples.png'}")
 
 
+def _named(argument: str) -> str:
+    """--config=NAME as the path of the config of that name."""
+    flag, _, value = argument.partition("=")
+    if flag.lstrip("-") != "config" or Path(value).is_file():
+        return argument
+    folder = Path(validation.__file__).parent
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
+    if value not in names:
+        raise ValueError(f"--config: found {value!r}, expected a Python file or one of {', '.join(names)}")
+    return f"{flag}={folder / value}.py"
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """flags.FLAGS(argv), with every way in which it can fail as a ValueError of one line."""
+    try:
+        rest = flags.FLAGS([_named(argument) for argument in argv])
+    except SyntaxError as error:
+        raise ValueError(f"--config: found {error.msg} in {error.filename}, line {error.lineno}") from error
+    except (KeyError, AttributeError) as error:
+        field = re.findall(r"\w+", str(error))[0]
+        raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
+    except (flags.Error, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if _CONFIG.value is None:
+        raise ValueError("--config: found nothing, expected a config, as in --config=digits")
+    if rest[1:]:
+        raise ValueError(f"found {rest[1]!r}, expected flags alone, as in --config=digits")
+    return rest
+
+
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    cli()

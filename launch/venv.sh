@@ -1,19 +1,20 @@
 # Sourced by the other scripts, with a requirements file as its argument: goes to the repository's root, makes a virtual
-# environment in .venv, and installs what the file asks for if that has changed since the last time.
+# environment in $VENV (default: .venv), and installs what the file asks for if that has changed since the last time.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [ ! -x .venv/bin/python ]; then
+venv=${VENV:-.venv}
+if [ ! -x "$venv/bin/python" ]; then
   python=${PYTHON:-python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "error: $("$python" --version 2>&1) found, expected Python 3.11 or later; name one with PYTHON=..." >&2
     exit 1
   }
-  "$python" -m venv .venv
+  "$python" -m venv "$venv"
 fi
 # shellcheck disable=SC1091
-. .venv/bin/activate
-installed=.venv/${1//\//-}.installed
+. "$venv/bin/activate"
+installed=$venv/${1//\//-}.installed
 if ! cat requirements.txt "$1" | cmp -s - "$installed"; then
-  echo "installing $1 into .venv" >&2
+  echo "installing $1 into $venv" >&2
   python -m pip install --quiet --disable-pip-version-check -r "$1"
   cat requirements.txt "$1" > "$installed"
 fi

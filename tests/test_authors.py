@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from dualmcmc_jax import models
+from dualmcmc_jax.configs import celeba64, cifar10
 from dualmcmc_jax.core import densities, langevin, losses, sampling
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.models.spectral_norm import normalize
@@ -146,16 +147,25 @@ def test_z_chain(case, noise_free):
     assert relative(np.array(mse), case.reference["z_chain_mse"]) < 1e-9
 
 
-def test_full_size_parameter_counts():
-    """16.02M, 16.79M, 15.21M at CIFAR-10 size, of which G's convolutions without effect keep no bias."""
-    config = authors.config("cifar10", authors.load("cifar10"))
-    config.generator.update(widths=(512,) * 4, latent_dim=128)
-    config.energy.widths = (512,) * 4
-    config.encoder.widths = (128, 256, 512, 1024)
-    nets = models.build(config)
-    counts = [
-        sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0))))
-        for net in nets
-    ]
-    dead = 3 * 3 * 512
-    assert [round(n / 1e6, 2) for n in (counts[0], counts[1] + dead, counts[2])] == [16.79, 16.02, 15.21]
+@pytest.mark.parametrize(
+    ("config", "dead", "millions"),
+    [(cifar10, 3 * 3 * 512, (16.02, 16.79, 15.21)), (celeba64, 3 * (512 + 256 + 128 + 64), (12.22, 19.54, 15.21))],
+)
+def test_full_size_parameter_counts(config, dead, millions):
+    """G, E and I of the two recipes; of G's convolutions, those whose bias has no effect keep none."""
+    nets = models.build(config.get_config())
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0)))) for net in nets]
+    energy, generator, encoder = counts
+    assert tuple(round(n / 1e6, 2) for n in (generator + dead, energy, encoder)) == millions
+
+
+@pytest.mark.parametrize(("name", "config"), [("cifar10", cifar10), ("celeba64", celeba64)])
+def test_recipes_have_the_authors_settings(name, config):
+    config = config.get_config()
+    reference = authors.config(name, authors.load(name))
+    assert config.energy.temperature == pytest.approx(reference.energy.temperature, rel=1e-15)
+    for section, field in (("x_chain", "step_size"), ("z_chain", "step_size"), ("generator", "variance")):
+        assert config[section][field] == pytest.approx(reference[section][field], rel=1e-15)
+    assert config.loss.generator.model_weight == reference.loss.generator.model_weight
+    assert (config.x_chain.num_steps, config.z_chain.num_steps, config.train.batch_size) == (30, 10, 100)
+    assert config.loss.fresh_negatives

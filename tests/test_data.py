@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 
 from dualmcmc_jax.data import batches, sources, toy2d
 from dualmcmc_jax.evaluation import density
@@ -26,6 +27,29 @@ FIRST = [101, 480, 829, 279, 713]
 LATER = [809, 912, 1031, 760, 1131]
 
 
+def test_flips_are_frozen_and_fair():
+    np.testing.assert_array_equal(batches.flips(0, 3, batch_size=8), FLIPS)
+    every = np.concatenate([batches.flips(5, step, batch_size=100) for step in range(100)])
+    assert abs(every.mean() - 0.5) < 0.02
+
+
+FLIPS = [True, False, True, False, True, False, True, True]
+
+
+def test_prefetch_keeps_the_order_and_works_ahead():
+    made = []
+    stream = batches.prefetch(lambda step: made.append(step) or step, range(3, 9))
+    assert next(stream) == 3
+    assert list(stream) == [4, 5, 6, 7, 8]
+    assert made == list(range(3, 9))
+    assert list(batches.prefetch(made.append, range(0))) == []
+
+
+def test_prefetch_passes_errors_on():
+    with pytest.raises(ZeroDivisionError):
+        list(batches.prefetch(lambda step: 1 / step, range(3)))
+
+
 def test_pixels_survive_the_round_trip():
     pixels = np.arange(256, dtype=np.uint8)
     x = batches.to_float(jnp.asarray(pixels), jnp.float32)
@@ -36,7 +60,7 @@ def test_pixels_survive_the_round_trip():
 
 
 def test_digits():
-    digits = sources.load("digits", (8, 8, 1))
+    digits = sources.load(runs.config().data)
     assert digits.train.shape == (1500, 8, 8, 1)
     assert digits.test.shape == (297, 8, 8, 1)
     assert digits.train.dtype == np.uint8
@@ -46,7 +70,7 @@ def test_digits():
 
 
 def test_toy_data_follow_their_density():
-    x = sources.load("toy2d:8gaussians", (2,)).train
+    x = sources.load(runs.config(data__source="toy2d:8gaussians", data__shape=(2,)).data).train
     grid = np.linspace(-5, 5, 401) + 0.0125
     mesh = np.stack(np.meshgrid(grid[:-1], grid[:-1]), -1)
     p = np.exp(toy2d.log_density(mesh))
@@ -65,16 +89,3 @@ def test_kl_divergence_of_gaussians():
     log_f = lambda x: -0.5 * ((x - m) ** 2).sum(-1) / v + 17
     exact = np.log(v) + (1 + m**2) / v - 1
     assert abs(density.kl_divergence(log_p, log_f, half_width=8.0) - exact) < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("source", "shape", "message"),
-    [
-        ("digit", (8, 8, 1), "data.source: found 'digit', expected one of 'digits', 'toy2d:8gaussians'"),
-        ("digits", (16, 16, 1), "data.shape: found (16, 16, 1), expected (8, 8, 1) for 'digits'"),
-    ],
-)
-def test_impossible_data_are_refused(source, shape, message):
-    with pytest.raises(ValueError, match="found") as error:
-        sources.load(source, shape)
-    assert str(error.value) == message

@@ -1,5 +1,6 @@
 """Whole runs: resuming, the workdir and what is written into it."""
 
+import io
 import json
 import shutil
 
@@ -7,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 import runs
+from PIL import Image
 
+from dualmcmc_jax.data import batches
 from dualmcmc_jax.training import checkpoints, loop
 
 METRICS = {
@@ -28,7 +31,7 @@ METRICS = {
 
 
 def train(config, workdir, drawn=None):
-    return loop.train(config, workdir, draw=lambda step, state: drawn is not None and drawn.append(step))
+    return loop.train(config, workdir, draw=lambda step, state: {} if drawn is None else drawn.append(step) or {})
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,36 @@ def test_tensorboard_has_the_same_numbers(uninterrupted):
 
     written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in tensors}
     assert written == pytest.approx({row["step"]: row["generator_loss"] for row in runs.rows(workdir)}, rel=1e-6)
+
+
+def test_tensorboard_has_the_pictures(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
+    loop.train(runs.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    (event,) = events.Tensors("samples")
+    width, height, png = event.tensor_proto.string_val
+    assert (event.step, width, height) == (20, b"3", b"2")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), red)
+
+
+def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
+    """With flips the batches are those without, some examples mirrored, the same at every start."""
+    seen = []
+
+    def remember(make, steps):
+        seen.append([make(step) for step in steps])
+        return iter(seen[-1])
+
+    monkeypatch.setattr(batches, "prefetch", remember)
+    for flip, name in ((False, "plain"), (True, "flipped"), (True, "again")):
+        train(runs.config(train__num_steps=2, data__flip=flip), tmp_path / name)
+    plain, flipped, again = (np.stack(found).reshape(80, 8, 8, 1) for found in seen)
+    np.testing.assert_array_equal(flipped, again)
+    mirrored = np.concatenate([batches.flips(0, step, batch_size=40) for step in (0, 1)])
+    assert 20 < mirrored.sum() < 60
+    np.testing.assert_array_equal(flipped[mirrored], plain[mirrored][:, :, ::-1])
+    np.testing.assert_array_equal(flipped[~mirrored], plain[~mirrored])
 
 
 def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
@@ -103,6 +136,13 @@ def test_restore_for_use(uninterrupted, tmp_path):
     with pytest.raises(ValueError, match="found no checkpoint"):
         checkpoints.restore(runs.config(), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_free_fields_may_change(uninterrupted, tmp_path):
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    config = runs.config(train__num_steps=45, log__every=1, checkpoint__every=7, evaluation__group_size=8)
+    assert int(train(config, workdir).step) == 45
+    assert [row["step"] for row in runs.rows(workdir)] == [*range(5, 41, 5), *range(41, 46)]
 
 
 @pytest.mark.parametrize(("field", "value"), [("energy__widths", (8,)), ("train__seed", 1), ("x_chain__step_size", 1)])

@@ -84,19 +84,3 @@ def test_without_tensorflow(tmp_path):
     assert "TensorBoard events are not written" in done.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
     assert not (tmp_path / "tensorboard").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--config.generator.kind=cnn"], "error: generator.kind: found 'cnn', expected one of 'mlp', 'resnet'"),
-        (["--config.data.source=mnist"], "error: data.source: found 'mnist', expected one of 'digits'"),
-        (["--mode=sample"], "error: --workdir: found no checkpoint in"),
-    ],
-)
-def test_errors_are_one_line(flags, message, tmp_path):
-    done = run(f"--workdir={tmp_path / 'new'}", *flags)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(message)
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "new").exists()

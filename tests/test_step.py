@@ -21,7 +21,7 @@ LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
 def small(config, compute_dtype="float64", batch_size=8):
     config.x_chain.num_steps = 5
     config.z_chain.num_steps = 3
-    config.train.update(compute_dtype=compute_dtype, batch_size=batch_size, ema_decay=0.9)
+    config.train.update(compute_dtype=compute_dtype, batch_size=batch_size, ema_decay=0.9, unroll=1)
     return config
 
 
@@ -29,11 +29,10 @@ def data(config, num=32):
     return np.random.default_rng(0).integers(0, 256, (num, *config.data.shape), dtype=np.uint8)
 
 
-def run(config, num_devices, num_steps):
-    """The metrics of each step, on num_devices virtual devices."""
+def start(config, num_devices=1):
+    """The first state, and the update on num_devices virtual devices."""
     nets = models.build(config, axis_name="batch")
     optimizer = optimizers.build(config, steps_per_epoch=4)
-    state = train_state.create(config, nets, optimizer)
     update = jax.pmap(
         partial(train_step, nets=nets, optimizers=optimizer, config=config),
         axis_name="batch",
@@ -41,6 +40,12 @@ def run(config, num_devices, num_steps):
         out_axes=None,
         devices=jax.devices()[:num_devices],
     )
+    return train_state.create(config, nets, optimizer), update
+
+
+def run(config, num_devices, num_steps):
+    """The metrics of each step, on num_devices virtual devices."""
+    state, update = start(config, num_devices)
     images, rows = data(config), []
     for step in range(num_steps):
         index = batch_indices(0, step, num_examples=len(images), batch_size=config.train.batch_size)
@@ -129,18 +134,10 @@ def test_one_step_is_the_method(fresh_negatives):
     config.loss.fresh_negatives = fresh_negatives
     config.optimizer.clip_norm = 0.5
     nets = models.build(config)
-    optimizer = optimizers.build(config, steps_per_epoch=4)
-    state = train_state.create(config, nets, optimizer)
+    state, update = start(config)
     unsettled = {path: (jnp.ones_like(u) / len(u) ** 0.5, v) for path, (u, v) in state.vectors.items()}
     state = state._replace(vectors=unsettled)  # so that this step's power iteration shows
     images = data(config, 3)
-    update = jax.pmap(
-        partial(train_step, nets=nets, optimizers=optimizer, config=config),
-        axis_name="batch",
-        in_axes=(None, 0),
-        out_axes=None,
-        devices=jax.devices()[:1],
-    )
     new, metrics = update(state, images[None])
 
     # Spectral norm: one power iteration, then every kernel by its sigma.
@@ -243,15 +240,6 @@ def test_posterior_mse_starts_at_the_encoder():
     """Where the z-chain stands still, its reconstruction error at the start is that at the end."""
     config = perceptrons()
     config.z_chain.update(num_steps=1, step_size=0.0)
-    nets = models.build(config)
-    optimizer = optimizers.build(config, steps_per_epoch=4)
-    state = train_state.create(config, nets, optimizer)
-    update = jax.pmap(
-        partial(train_step, nets=nets, optimizers=optimizer, config=config),
-        axis_name="batch",
-        in_axes=(None, 0),
-        out_axes=None,
-        devices=jax.devices()[:1],
-    )
+    state, update = start(config)
     _, metrics = update(state, data(config, 3)[None])
     np.testing.assert_allclose(metrics["posterior_mse_start"], metrics["posterior_mse_end"], rtol=1e-9)

@@ -1,5 +1,8 @@
 """Batch t as a pure function of (seed, t)."""
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import jax
@@ -17,10 +20,30 @@ def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -
     return _order(seed, epoch, num_examples)[position * batch_size : (position + 1) * batch_size]
 
 
+def flips(seed: int, step: int, *, batch_size: int) -> np.ndarray:
+    """Which examples of batch `step` are mirrored: [batch_size] bool, each with probability 1/2."""
+    return _random(seed, step, 1).random_sample(batch_size) < 0.5
+
+
+def prefetch(make: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:
+    """make(step) for each step, in order, two of them ahead in a thread of their own."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead = deque()
+        for step in steps:
+            ahead.append(thread.submit(make, step))
+            if len(ahead) > 2:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, epoch))))
-    return random.permutation(num_examples)
+    return _random(seed, epoch).permutation(num_examples)
+
+
+def _random(*entropy: int) -> np.random.RandomState:
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy)))
 
 
 def to_float(x: jax.Array, dtype) -> jax.Array:

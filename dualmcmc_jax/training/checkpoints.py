@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.state import TrainState
 
-FREE = ("train.num_steps", "log", "checkpoint", "evaluation")
+FREE = ("train.num_steps", "train.unroll", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
 
 
@@ -24,9 +24,12 @@ def claim(workdir: Path, config: ConfigDict) -> None:
       ValueError: the workdir holds a run of another config.
     """
     check(workdir, config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
-        replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    except OSError as error:
+        raise ValueError(f"--workdir: found {workdir} ({error.strerror}), expected a folder to write to") from error
 
 
 def replace(path: Path, text: str) -> None:

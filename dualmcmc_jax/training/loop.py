@@ -1,28 +1,31 @@
 """Training from the first step, or the newest checkpoint, to the last."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
-from dualmcmc_jax.data import sources
-from dualmcmc_jax.data.batches import batch_indices
+from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.training import checkpoints, metrics, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS, train_step
 
+Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
 
-def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState], None]) -> train_state.TrainState:
+
+def train(config, workdir: Path, *, draw: Draw) -> train_state.TrainState:
     """Runs a config to its train.num_steps, resuming where the workdir's newest checkpoint ends.
 
     Args:
       config: the whole config.
       workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
-      draw: draw(step, state) is called every log.images_every steps and after the last one; it must not keep the state,
-        whose buffers the next step takes over.
+      draw: draw(step, state) is called every log.images_every steps and after the last one, for pictures by name, uint8
+        [H, W, 3]; it must not keep the state, whose buffers the next step takes over.
 
     Returns:
       The final state.
@@ -30,12 +33,15 @@ def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState]
     Raises:
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
-    dataset = sources.load(config.data.source, config.data.shape)
+    dataset = sources.load(config.data)
     num_examples, batch_size = len(dataset.train), config.train.batch_size
     num_devices = jax.device_count()
     if batch_size % num_devices or not 0 < batch_size <= num_examples:
+        below = batch_size // num_devices * num_devices
+        fitting = [n for n in (below, below + num_devices) if 0 < n <= num_examples] or [num_examples // num_devices]
         raise ValueError(
-            f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices up to {num_examples}"
+            f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices "
+            f"up to the {num_examples} training examples, such as {' or '.join(map(str, fitting))}"
         )
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=num_examples // batch_size)
@@ -51,28 +57,36 @@ def train(config, workdir: Path, *, draw: Callable[[int, train_state.TrainState]
     )
     # Where the update leaves the state: put there at first too, or the second step would be compiled again.
     everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
-    local = slice(jax.process_index() * jax.local_device_count(), (jax.process_index() + 1) * jax.local_device_count())
+    share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]
 
     def batch(step):
-        index = batch_indices(config.train.seed, step, num_examples=num_examples, batch_size=batch_size)
-        return dataset.train[index.reshape(num_devices, -1)[local]]  # [local devices, B, ...]
+        seed = config.train.seed
+        index = batches.batch_indices(seed, step, num_examples=num_examples, batch_size=batch_size)[share]
+        x = dataset.train[index]  # [local devices, B, ...]
+        if config.data.flip:
+            mirrored = batches.flips(seed, step, batch_size=batch_size)[share]
+            x[mirrored] = x[mirrored][:, :, ::-1]
+        return x
 
     with checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store:
         state = jax.device_put(store.restore(state) or state, everywhere)
         start, last = int(state.step), config.train.num_steps
-        with metrics.MetricsWriter(workdir, step=start, num_steps=last) as writer:
-            due = None  # the row to write once the next step is under way, so that the device never waits for it
-            for step in range(start + 1, last + 1):
-                state, scalars = update(state, batch(step - 1))
-                if due:
-                    writer.write(*due)
+        with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
+            under_way = deque()
+
+            def settle(most: int) -> None:
+                while len(under_way) > most:
+                    writer.finished(*under_way.popleft())
+
+            for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
+                state, scalars = update(state, x)
+                under_way.append((step, scalars))
+                settle(2)  # the device always has a next step, and no queue of batches grows
                 at = lambda every, step=step: step % every == 0 or step == last
-                due = (step, scalars) if at(config.log.every) else None
-                writer.advance(step)
                 if at(config.checkpoint.every):
+                    settle(0)  # no row of metrics is lost that a restored run would not write again
                     store.save(state)
                 if at(config.log.images_every):
-                    draw(step, state)
-            if due:
-                writer.write(*due)
+                    writer.images(step, draw(step, state))
+            settle(0)
     return state

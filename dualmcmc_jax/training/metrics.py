@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from dualmcmc_jax.training.checkpoints import replace
@@ -19,8 +20,9 @@ class MetricsWriter:
     Rows after `step`, left in metrics.jsonl by a run that was cut off later, are dropped: they will be written again.
     """
 
-    def __init__(self, workdir: Path, *, step: int, num_steps: int):
+    def __init__(self, workdir: Path, *, step: int, num_steps: int, every: int):
         self._leads = jax.process_index() == 0
+        self._every = every
         if self._leads:
             path = workdir / "metrics.jsonl"
             rows = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -30,13 +32,13 @@ class MetricsWriter:
         self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, disable=not self._leads)
         self._clock = time.perf_counter(), step
 
-    def advance(self, step: int) -> None:
-        """Shows that `step` updates have been started."""
-        self._bar.update(step - self._bar.n)
-
-    def write(self, step: int, scalars: dict[str, jax.Array]) -> None:
-        """One row, fetched from the device at once; adds `steps_per_second` since the last one."""
+    def finished(self, step: int, scalars: dict[str, jax.Array]) -> None:
+        """Waits for a step; writes its row if it is one of every n-th, or the last, with `steps_per_second` added."""
+        jax.block_until_ready(scalars)
         if not self._leads:
+            return
+        self._bar.update(1)
+        if step % self._every and step != self._bar.total:
             return
         row = {name: float(value) for name, value in jax.device_get(scalars).items()}
         now = time.perf_counter()
@@ -47,6 +49,11 @@ class MetricsWriter:
             self._tensorboard.write_scalars(step, row)
         shown = ("revision_mse", "posterior_mse_end", "energy_loss")
         self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown}, refresh=False)
+
+    def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Pictures by name, uint8 [H, W, 3], for TensorBoard."""
+        if self._leads and self._tensorboard:
+            self._tensorboard.write_images(step, {name: picture[None] for name, picture in pictures.items()})
 
     def __enter__(self):
         return self

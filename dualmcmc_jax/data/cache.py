@@ -1,0 +1,105 @@
+"""Images decoded once, kept as memory-mapped arrays in the user's cache folder."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+Readers = dict[str, Callable[[], np.ndarray]]
+"""{name of an image: function that reads and decodes it}."""
+
+
+def root() -> Path:
+    """$XDG_CACHE_HOME/dualmcmc_jax, by default ~/.cache/dualmcmc_jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dualmcmc_jax"
+
+
+def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """The train and test images kept under a key, memory-mapped; None if there are none."""
+    folder = _folder(key)
+    if not folder.exists():
+        return None
+    return np.load(folder / "train.npy", mmap_mode="r"), np.load(folder / "test.npy", mmap_mode="r")
+
+
+def decoded(
+    key: Any, train: Readers, test: Readers, *, shape: tuple[int, int, int], skip_bad: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The train and test images under a key, decoded now if they have not been before.
+
+    They appear whole or not at all: a folder half-written, by a process killed or one that works beside this one, is
+    never seen under the key's name.
+
+    Args:
+      key: all that the images depend on, as JSON.
+      train: images; a reader raises ValueError or OSError for one it cannot read.
+      test: images likewise.
+      shape: of one, [H, W, C].
+      skip_bad: leave out those that cannot be read.
+
+    Returns:
+      uint8 [N, H, W, C] twice, memory-mapped.
+
+    Raises:
+      ValueError: some images cannot be read and skip_bad is False, or none can.
+    """
+    folder = _folder(key)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            bad = _write(work / "train.npy", train, shape) + _write(work / "test.npy", test, shape)
+            total = len(train) + len(test)
+            what = bad and f"{len(bad)} of {total} images that cannot be read, the first {bad[0]}"
+            if bad and (len(bad) == total or not skip_bad):
+                raise ValueError(f"data.source: found {what}; expected none, or data.skip_bad=True to leave them out")
+            if bad:
+                tqdm.write(f"left out: {what}", file=sys.stderr)
+            try:
+                work.rename(folder)
+            except OSError:
+                if not folder.exists():  # else a process beside this one was quicker
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return find(key)
+
+
+def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[str]:
+    """Decodes into a .npy file, without the images that cannot be; returns "name: reason" of those."""
+
+    def attempt(item):
+        name, read = item
+        try:
+            return read()
+        except (ValueError, OSError) as error:
+            return f"{name}: {error}"
+
+    items, bad, good = list(readers.items()), [], 0
+    out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        chunks = (items[i : i + 256] for i in range(0, len(items), 256))
+        results = (result for chunk in chunks for result in pool.map(attempt, chunk))
+        for result in tqdm(results, total=len(items), unit="image", desc=f"decoding {path.stem}"):
+            if isinstance(result, str):
+                bad.append(result)
+            else:
+                out[good] = result
+                good += 1
+    if bad:
+        np.save(path.with_name("good.npy"), out[:good])
+        path.with_name("good.npy").replace(path)
+    return bad
+
+
+def _folder(key: Any) -> Path:
+    return root() / "data" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,181 @@
+"""Bad input: one line that names the field or file, exit code not 0, nothing written, no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "empty").mkdir()
+    good = folder / "good"
+    good.mkdir()
+    for i in range(40):
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(good / f"{i:02d}.png")
+    cut = folder / "cut"
+    cut.mkdir()
+    for i in range(3):
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(cut / f"{i}.jpg")
+    whole = (cut / "1.jpg").read_bytes()
+    (cut / "1.jpg").write_bytes(whole[: len(whole) - 60])
+    np.savez(folder / "objects.npz", np.array([{}, []], dtype=object))
+    np.savez(folder / "nan.npz", np.array([[0.0, np.nan]] * 20))
+    np.savez(folder / "shape.npz", np.zeros((20, 8, 9, 1), np.uint8))
+    np.savez(folder / "floats.npz", np.zeros((20, 8, 8, 1)))
+    np.savez(folder / "names.npz", a=np.zeros(2), b=np.zeros(2))
+    (folder / "text.npz").write_text("no archive")
+    (folder / "text.zip").write_text("no archive")
+    (folder / "broken.py").write_text("def get_config(:\n")
+    return folder
+
+
+NO_NETWORK = "import time; time.sleep = lambda seconds: None"
+
+CASES = [
+    ("", "--config: found nothing, expected a config"),
+    ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, cifar10"),
+    ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
+    ("--config=digits train", "found 'train', expected flags alone"),
+    ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
+    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample>"),
+    ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),
+    ("--config=digits --config.train.steps=3", "--config: found no field 'steps'"),
+    ("--config=digits --config.trains.seed=3", "--config: found no field 'trains'; configs/default.py lists them all"),
+    ("--config=digits --config.train.num_steps=many", "flag --config.train.num_steps=many: invalid literal for int()"),
+    ("--config=digits --config.energy.widths=(2.5,)", "energy.widths: found (2.5,), expected a tuple of integers"),
+    ("--config=digits --config.energy.widths=(0,)", "energy.widths: found (0,), expected positive integers"),
+    ("--config=digits --config.x_chain.num_steps=-1", "x_chain.num_steps: found -1, expected 0 or a positive number"),
+    ("--config=digits --config.energy.temperature=0", "energy.temperature: found 0.0, expected a positive number"),
+    (
+        "--config=digits --config.train.compute_dtype=half",
+        "train.compute_dtype: found 'half', expected one of 'float32'",
+    ),
+    (
+        "--config=cifar10 --config.data.shape=(48,48,3)",
+        "data.shape: found (48, 48, 3), expected (S, S, 1 or 3) with S in",
+    ),
+    ("--config=cifar10 --config.generator.widths=(8,8)", "generator.widths: found 2 levels, expected 4 at 32 pixels"),
+    (
+        "--config=digits --config.train.batch_size=100",
+        "a multiple of 8 devices up to the 1500 training examples, such as 96 or 104",
+    ),
+    ("--config=digits --config.train.batch_size=9999", "up to the 1500 training examples"),
+    ("--config=digits --config.data.source=mnist", "data.source: found 'mnist', expected 'digits', "),
+    (
+        "--config=digits --config.data.shape=(16,16,1)",
+        "data.shape: found (16, 16, 1), expected (8, 8, 1), that of 'digits'",
+    ),
+    (
+        "--config=images --config.data.source=images:FILES/none",
+        "data.source: found nothing at FILES/none, expected a folder",
+    ),
+    (
+        "--config=images --config.data.source=images:FILES/empty",
+        "data.source: found 0 images in FILES/empty, expected 2",
+    ),
+    ("--config=images --config.data.source=images:FILES/text.zip", "data.source: found a file that is no zip at FILES"),
+    (
+        "--config=images --config.data.source=images:FILES/cut",
+        "found 1 of 3 images that cannot be read, the first 1.jpg: ",
+    ),
+    (
+        "--config=images --config.data.source=images:FILES/good --config.data.crop=(0,0,17,17)",
+        "found 40 of 40 images that cannot be read, the first 00.png: data.crop is (0, 0, 17, 17), the image 16 x 16",
+    ),
+    (
+        "--config=images --config.data.crop=(9,0,3,5)",
+        "data.crop: found (9, 0, 3, 5), expected (left, top, right, bottom)",
+    ),
+    ("--config=digits --config.data.source=npz:FILES/none.npz", "data.source: found no file FILES/none.npz, expected"),
+    ("--config=digits --config.data.source=npz:FILES/text.npz", "data.source: found in FILES/text.npz: "),
+    (
+        "--config=digits --config.data.source=npz:FILES/objects.npz",
+        "data.source: found in FILES/objects.npz: Object arrays",
+    ),
+    (
+        "--config=digits --config.data.source=npz:FILES/nan.npz",
+        "data.source: found NaN or infinite numbers in FILES/nan.npz",
+    ),
+    (
+        "--config=digits --config.data.source=npz:FILES/shape.npz",
+        "data.shape: found (8, 8, 1), expected (8, 9, 1), that of",
+    ),
+    (
+        "--config=digits --config.data.source=npz:FILES/floats.npz",
+        "data.source: found float64 (18, 8, 8, 1) in FILES/floats",
+    ),
+    (
+        "--config=digits --config.data.source=npz:FILES/names.npz",
+        "data.source: found arrays ['a', 'b'] in FILES/names.npz",
+    ),
+    (
+        "--config=cifar10 --config.data.source=tfds:nosuch",
+        "data.source: found 'tfds:nosuch', expected the name of a data set",
+    ),
+    (
+        "--config=cifar10 --config.data.source=tfds:imdb_reviews",
+        "found 'tfds:imdb_reviews', which has no feature 'image'",
+    ),
+    ("--config=cifar10", "data.source: found 'tfds:cifar10', which cannot be prepared; expected a network and space: "),
+    (
+        "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",
+        "--workdir: found /dev/null/run (Not a directory), expected a folder to",
+    ),
+    (
+        "--config=digits --mode=sample",
+        "--workdir: found no checkpoint in WORKDIR/checkpoints, expected one: train first",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), CASES, ids=[flags or "no flags" for flags, _ in CASES])
+def test_one_line(flags, message, files, tmp_path):
+    flags = flags.replace("FILES", str(files)).split()
+    workdir = tmp_path / "run"
+    if not any(flag.startswith("--workdir") for flag in flags):
+        flags.append(f"--workdir={workdir}")
+    env = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+    }
+    start = f"{NO_NETWORK}\nimport sys\nsys.argv[0] = 'dualmcmc'\nfrom dualmcmc_jax.main import cli\ncli()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, *flags], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message.replace("FILES", str(files)).replace("WORKDIR", str(workdir)) in last
+    assert not workdir.exists()
+    assert not [path for path in (tmp_path / "cache" / "dualmcmc_jax").rglob("*") if path.is_file()]
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dualmcmc_jax.main", "--config=digits", "--config.energy.temperature=0", "--debug"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_help():
+    done = subprocess.run(
+        [sys.executable, "-m", "dualmcmc_jax.main", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0
+    for word in ("--config=digits", "--workdir", "--mode", "--num_samples", "--seed", "--out"):
+        assert word in done.stdout
