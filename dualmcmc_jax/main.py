@@ -42,6 +42,9 @@ def cli() -> None:
         return
     try:
         app.run(main, flags_parser=_parse)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise

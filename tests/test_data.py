@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import runs
+import tiny
 
 from dualmcmc_jax.data import batches, sources, toy2d
 from dualmcmc_jax.evaluation import density
@@ -60,7 +60,7 @@ def test_pixels_survive_the_round_trip():
 
 
 def test_digits():
-    digits = sources.load(runs.config().data)
+    digits = sources.load(tiny.config().data)
     assert digits.train.shape == (1500, 8, 8, 1)
     assert digits.test.shape == (297, 8, 8, 1)
     assert digits.train.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_digits():
 
 
 def test_toy_data_follow_their_density():
-    x = sources.load(runs.config(data__source="toy2d:8gaussians", data__shape=(2,)).data).train
+    x = sources.load(tiny.config(data__source="toy2d:8gaussians", data__shape=(2,)).data).train
     grid = np.linspace(-5, 5, 401) + 0.0125
     mesh = np.stack(np.meshgrid(grid[:-1], grid[:-1]), -1)
     p = np.exp(toy2d.log_density(mesh))

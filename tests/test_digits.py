@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import runs
+import tiny
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
@@ -60,7 +60,7 @@ def flat(images):
 
 def test_the_judge_knows_digits(judge):
     """Held-out digits score 7.7; a Gaussian fitted to the pixels, which the pixel distance cannot tell apart, 3.0."""
-    data = sources.load(runs.config().data)
+    data = sources.load(tiny.config().data)
     assert judge.accuracy >= 0.99
     score, entropy = judge(flat(data.test))
     assert 7.5 < score < 8
@@ -92,7 +92,7 @@ def test_digits(seed, judge, tmp_path):
         [*main, "--mode=sample", "--num_samples=1500", "--seed=1"], cwd=ROOT, env=env, check=True, timeout=300
     )
 
-    data = sources.load(runs.config().data)
+    data = sources.load(tiny.config().data)
     drawn = np.load(tmp_path / "samples" / "samples.npz")
     distance = {name: distances.frechet(flat(drawn[name]), flat(data.train)) for name in ("generator", "revised")}
     score, entropy = judge(flat(drawn["revised"]))

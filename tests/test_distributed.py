@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import runs
+import tiny
 
 WORKER = """
 import sys
@@ -15,11 +15,11 @@ import jax
 process, num_processes, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if num_processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes, process)
-import runs
+import tiny
 from pathlib import Path
 from dualmcmc_jax.training import loop
 for num_steps in (10, 20):
-    config = runs.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
+    config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
     config.data.shape = (8, 8, 1)
     config.generator.update(kind="resnet", widths=(4, 4))
     state = loop.train(config, Path(workdir), draw=lambda step, state: {})
@@ -58,7 +58,7 @@ def launch(num_processes, workdir):
 def test_two_processes_equal_one(tmp_path):
     launch(1, tmp_path / "one")
     launch(2, tmp_path / "two")
-    one, two = runs.rows(tmp_path / "one"), runs.rows(tmp_path / "two")
+    one, two = tiny.rows(tmp_path / "one"), tiny.rows(tmp_path / "two")
     assert [row["step"] for row in two] == [5, 10, 15, 20]
     for expected, actual in zip(one, two, strict=True):
         assert actual == pytest.approx(expected, rel=1e-9)

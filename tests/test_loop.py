@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import runs
+import tiny
 from PIL import Image
 
 from dualmcmc_jax.data import batches
@@ -38,7 +38,7 @@ def train(config, workdir, drawn=None):
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     drawn = []
-    state = train(runs.config(), workdir, drawn)
+    state = train(tiny.config(), workdir, drawn)
     assert drawn == [20, 40]
     return workdir, state
 
@@ -61,13 +61,13 @@ def test_tensorboard_has_the_same_numbers(uninterrupted):
     from tensorboard.util import tensor_util
 
     written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in tensors}
-    assert written == pytest.approx({row["step"]: row["generator_loss"] for row in runs.rows(workdir)}, rel=1e-6)
+    assert written == pytest.approx({row["step"]: row["generator_loss"] for row in tiny.rows(workdir)}, rel=1e-6)
 
 
 def test_tensorboard_has_the_pictures(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
-    loop.train(runs.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red})
+    loop.train(tiny.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val
@@ -85,7 +85,7 @@ def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
 
     monkeypatch.setattr(batches, "prefetch", remember)
     for flip, name in ((False, "plain"), (True, "flipped"), (True, "again")):
-        train(runs.config(train__num_steps=2, data__flip=flip), tmp_path / name)
+        train(tiny.config(train__num_steps=2, data__flip=flip), tmp_path / name)
     plain, flipped, again = (np.stack(found).reshape(80, 8, 8, 1) for found in seen)
     np.testing.assert_array_equal(flipped, again)
     mirrored = np.concatenate([batches.flips(0, step, batch_size=40) for step in (0, 1)])
@@ -96,53 +96,60 @@ def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
 
 def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
     expected_workdir, expected = uninterrupted
-    train(runs.config(train__num_steps=20), tmp_path)
-    state = train(runs.config(), tmp_path)
+    train(tiny.config(train__num_steps=20), tmp_path)
+    state = train(tiny.config(), tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    assert runs.rows(tmp_path) == runs.rows(expected_workdir)
+    assert tiny.rows(tmp_path) == tiny.rows(expected_workdir)
 
 
 def test_a_checkpoint_saved_in_passing_is_that_of_a_run_that_ends_there(uninterrupted, tmp_path):
     """Training goes on in the state's own buffers while it is saved."""
     workdir, _ = uninterrupted
-    expected = train(runs.config(train__num_steps=20), tmp_path / "short")
+    expected = train(tiny.config(train__num_steps=20), tmp_path / "short")
     copy = shutil.copytree(workdir, tmp_path / "long")
     shutil.rmtree(copy / "checkpoints" / "40")
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(runs.config(), copy), expected)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(tiny.config(), copy), expected)
 
 
 def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):
     """A run cut off at step 30 has rows up to 30 but its checkpoint is of step 20."""
     expected_workdir, _ = uninterrupted
-    train(runs.config(train__num_steps=20), tmp_path)
+    train(tiny.config(train__num_steps=20), tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "energy_loss": 7}\n{"step": 30, "ener')
-    train(runs.config(), tmp_path)
-    assert runs.rows(tmp_path) == runs.rows(expected_workdir)
+    train(tiny.config(), tmp_path)
+    assert tiny.rows(tmp_path) == tiny.rows(expected_workdir)
 
 
 def test_a_finished_run_stays_as_it_is(uninterrupted):
     workdir, expected = uninterrupted
-    rows = runs.rows(workdir)
-    state = train(runs.config(), workdir)
+    rows = tiny.rows(workdir)
+    state = train(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    assert runs.rows(workdir) == rows
+    assert tiny.rows(workdir) == rows
 
 
 def test_restore_for_use(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
-    state = checkpoints.restore(runs.config(), workdir)
+    state = checkpoints.restore(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     with pytest.raises(ValueError, match="found no checkpoint"):
-        checkpoints.restore(runs.config(), tmp_path / "nowhere")
+        checkpoints.restore(tiny.config(), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_free_fields_may_change(uninterrupted, tmp_path):
     workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
-    config = runs.config(train__num_steps=45, log__every=1, checkpoint__every=7, evaluation__group_size=8)
+    config = tiny.config(train__num_steps=45, log__every=1, checkpoint__every=7, evaluation__group_size=8)
     assert int(train(config, workdir).step) == 45
-    assert [row["step"] for row in runs.rows(workdir)] == [*range(5, 41, 5), *range(41, 46)]
+    assert [row["step"] for row in tiny.rows(workdir)] == [*range(5, 41, 5), *range(41, 46)]
+
+
+@pytest.mark.parametrize("text", ["{", "", "[1, 2]"])
+def test_a_damaged_config_is_named(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: found .*, expected the config of a run"):
+        train(tiny.config(), tmp_path)
 
 
 @pytest.mark.parametrize(("field", "value"), [("energy__widths", (8,)), ("train__seed", 1), ("x_chain__step_size", 1)])
@@ -150,17 +157,17 @@ def test_a_workdir_belongs_to_one_config(uninterrupted, field, value):
     workdir, _ = uninterrupted
     before = sorted(workdir.rglob("*"))
     with pytest.raises(ValueError, match=field.replace("__", ".")):
-        train(runs.config(**{field: value}), workdir)
+        train(tiny.config(**{field: value}), workdir)
     assert sorted(workdir.rglob("*")) == before
 
 
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])
 def test_impossible_batches_are_refused(batch_size, tmp_path):
     with pytest.raises(ValueError, match=f"train.batch_size: found {batch_size}, expected"):
-        train(runs.config(train__batch_size=batch_size), tmp_path / "new")
+        train(tiny.config(train__batch_size=batch_size), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    train(runs.config(checkpoint__every=10, checkpoint__keep=2), tmp_path)
+    train(tiny.config(checkpoint__every=10, checkpoint__keep=2), tmp_path)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"30", "40"}

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-import runs
+import tiny
 from PIL import Image
 
 from dualmcmc_jax.data import images, sources
@@ -27,7 +27,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def data(source, **fields):
-    return runs.config(
+    return tiny.config(
         data__source=source, **{"data__shape": (8, 8, 3)} | {f"data__{k}": v for k, v in fields.items()}
     ).data
 

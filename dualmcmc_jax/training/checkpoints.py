@@ -44,7 +44,10 @@ def check(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    stored = _flat(json.loads(path.read_text()))
+    try:
+        stored = _flat(json.loads(path.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: found {error}, expected the config of a run; choose another --workdir") from error
     given = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"

@@ -1,5 +1,6 @@
 """Training from the first step, or the newest checkpoint, to the last."""
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -71,6 +72,9 @@ def train(config, workdir: Path, *, draw: Draw) -> train_state.TrainState:
     with checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store:
         state = jax.device_put(store.restore(state) or state, everywhere)
         start, last = int(state.step), config.train.num_steps
+        if start >= last:
+            print(f"nothing to do: {workdir} is at step {start}, train.num_steps is {last}", file=sys.stderr)
+            return state
         with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
             under_way = deque()
 

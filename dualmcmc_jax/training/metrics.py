@@ -29,7 +29,10 @@ class MetricsWriter:
             replace(path, "".join(row for row in rows if _step(row) <= step))
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, disable=not self._leads)
+        if self._leads and step:
+            tqdm.write(f"resuming at step {step}", file=sys.stderr)
+        seconds = 0.1 if sys.stderr.isatty() else 10  # between two looks of the bar
+        self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, disable=not self._leads)
         self._clock = time.perf_counter(), step
 
     def finished(self, step: int, scalars: dict[str, jax.Array]) -> None:
