@@ -5,4 +5,4 @@ set -euo pipefail
 . "$(dirname "$0")/venv.sh" tests/requirements.txt
 ruff check .
 ruff format --check .
-exec python -m pytest -n 2 --dist loadfile "$@"
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
