@@ -19,7 +19,7 @@ def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ValueError(f"data.source: found 'tfds:{name}' expected tensorflow-datasets installed: {error}") from error
+        raise ValueError(f"data.source: found 'tfds:{name}', expected tensorflow-datasets: {error}") from error
 
     problem = lambda what: ValueError(f"data.source: found 'tfds:{name}', {what}")
     first_line = lambda error: str(error).splitlines()[0][:300]

@@ -27,7 +27,7 @@ def samples(drawn: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def revisions(x_states, energy, x, z_states, mse, x_steps, z_steps) -> Figure:
+def revisions(*, x_states, energy, x, z_states, mse, x_steps, z_steps) -> Figure:
     """Both revisions, step by step: chains in rows, their curves below; arguments as `pictures.revisions` makes."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained", height_ratios=(3, 2))
     strips = np.concatenate([z_states, x[None]])

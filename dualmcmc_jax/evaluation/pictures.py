@@ -50,12 +50,14 @@ def revisions(config, num_chains: int = 6, num_states: int = 10) -> Callable[...
     @jax.jit
     def run(params, x):
         x = to_float(x, param_dtype(config))
-        keys = chain_keys(jax.random.key(config.train.seed), jnp.arange(size))
+        key = jax.random.fold_in(jax.random.key(config.train.seed), _STREAM)
+        model_keys, data_keys = (chain_keys(k, jnp.arange(size)) for k in jax.random.split(key))
         decode = partial(nets.generator.apply, params.generator)
         energy = partial(nets.energy.apply, params.energy)
         encode = partial(nets.encoder.apply, params.encoder)
-        model = sampling.synthesize(keys, decode, energy, keep_every=keep(config.x_chain), **model_settings(config))
-        data = sampling.infer(keys, encode, decode, x, keep_every=keep(config.z_chain), **data_settings(config))
+        x_kept, z_kept = keep(config.x_chain), keep(config.z_chain)
+        model = sampling.synthesize(model_keys, decode, energy, keep_every=x_kept, **model_settings(config))
+        data = sampling.infer(data_keys, encode, decode, x, keep_every=z_kept, **data_settings(config))
         decoded = jax.lax.map(decode, data.trace.states)
         error = densities.squared_norm(decoded.reshape(-1, *x.shape[1:]) - jnp.tile(x, (len(decoded), 1, 1, 1)))
         return {
@@ -73,3 +75,7 @@ def revisions(config, num_chains: int = 6, num_states: int = 10) -> Callable[...
         return found | states | labels | {"x": x[:num_chains]}
 
     return revise
+
+
+_STREAM = 2024
+"""Keeps this randomness apart from that of training and of samples of the same seed."""
