@@ -1,4 +1,4 @@
-"""Images decoded once, kept as memory-mapped arrays in the user's cache folder."""
+"""What is made once and kept in the user's cache folder: decoded images, as memory-mapped arrays, and small arrays."""
 
 import concurrent.futures
 import hashlib
@@ -102,4 +102,25 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
 
 def _folder(key: Any) -> Path:
-    return root() / "data" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return root() / "data" / _digest(key)
+
+
+def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name under (kind, key), made now if they have not been before; they appear whole or not at all."""
+    path = root() / kind / f"{_digest(key)}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = make()
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".npz", dir=path.parent, delete=False) as file:
+            try:
+                np.savez(file, **made)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _digest(key: Any) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,141 @@
+"""torch-fidelity's Inception network with random, calibrated weights: the oracle of our port.
+
+`python tests/inception_oracle.py` writes tests/reference/inception.npz again, the numbers that stand in for the oracle
+where torch and torch-fidelity (0.4.0) are not installed. An uncalibrated random network hardly looks at its input.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dualmcmc_jax.evaluation.inception import Inception
+
+REFERENCE = Path(__file__).parent / "reference" / "inception.npz"
+SIZES = (32, 64, 299)
+
+
+def images(size):
+    """[2, size, size, 3] uint8: a smooth random picture and noise around it."""
+    random = np.random.RandomState(size)
+    coarse = random.uniform(0, 255, (2, 5, 5, 3))
+    smooth = np.asarray(jax.image.resize(coarse, (2, size, size, 3), "cubic"))
+    return np.clip(smooth + random.normal(0, 25, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def uncalibrated(seed=0):
+    """He-normal weights under their PyTorch names, without batch norm's means and variances."""
+    shapes = jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.uint8))
+    random = np.random.RandomState(seed)
+    weights = {}
+    for name, params in sorted(shapes["params"].items()):
+        if name == "fc":
+            continue
+        name = name.replace("_branch", ".branch")
+        height, width, inputs, outputs = params["kernel"].shape
+        kernel = random.standard_normal((outputs, inputs, height, width)) * np.sqrt(2 / (height * width * inputs))
+        weights[f"{name}.conv.weight"] = kernel.astype(np.float32)
+        weights[f"{name}.bn.weight"] = random.uniform(0.5, 1.5, outputs).astype(np.float32)
+        weights[f"{name}.bn.bias"] = random.normal(0, 0.2, outputs).astype(np.float32)
+    weights["fc.weight"] = random.normal(0, 0.1, (1008, 2048)).astype(np.float32)
+    weights["fc.bias"] = random.normal(0, 1, 1008).astype(np.float32)
+    return weights
+
+
+def reference():
+    """(weights, {name: numbers}): calibrated weights and what torch-fidelity's network made of `images`."""
+    weights = uncalibrated()
+    names = sorted(key.removesuffix(".bn.weight") for key in weights if key.endswith(".bn.weight"))
+    with np.load(REFERENCE) as file:
+        numbers = dict(file)
+    sizes = np.cumsum([len(weights[f"{name}.bn.weight"]) for name in names])[:-1]
+    for part in ("running_mean", "running_var"):
+        for name, array in zip(names, np.split(numbers[part].astype(np.float32), sizes), strict=True):
+            weights[f"{name}.bn.{part}"] = array
+    return weights, numbers
+
+
+def network(weights):
+    """torch-fidelity's network, on features "2048", "logits_unbiased" and "logits"."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):  # it needs none of it, but imports it
+        sys.meta_path.insert(0, _Nothing())
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    state = {name: torch.from_numpy(array) for name, array in weights.items()}
+    for name in list(state):
+        if name.endswith(".bn.weight"):
+            state[name.replace("weight", "num_batches_tracked")] = torch.tensor(0)
+            for part, start in (("running_mean", torch.zeros), ("running_var", torch.ones)):
+                state.setdefault(name.replace("weight", part), start(len(state[name])))
+    load = torch.load
+    torch.load = lambda *_, **__: state
+    try:
+        return FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased", "logits"], "given")
+    finally:
+        torch.load = load
+
+
+def outputs(net, x):
+    """features, logits and logits with bias of uint8 images [B, H, W, 3]."""
+    import torch
+
+    with torch.no_grad():
+        return tuple(y.numpy() for y in net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())))
+
+
+def _missing(name):
+    raise AttributeError(name)
+
+
+class _Nothing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """A torchvision with any name in it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torchvision":
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        module.__path__ = []
+        module.__getattr__ = lambda name: type(name, (), {}) if not name.startswith("__") else _missing(name)
+        return module
+
+    def exec_module(self, module):
+        pass
+
+
+def main():
+    import torch
+
+    weights = uncalibrated()
+    net = network(weights)
+    norms = {name: module for name, module in net.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    for module in norms.values():
+        module.train()
+        module.momentum = None
+    large = [jax.image.resize(images(size).astype(np.float32), (2, 299, 299, 3), "linear") for size in SIZES]
+    outputs(net, np.concatenate(large).clip(0, 255).astype(np.uint8))
+    numbers = {}
+    for part in ("running_mean", "running_var"):
+        numbers[part] = np.concatenate([getattr(norms[name], part).numpy() for name in sorted(norms)])
+        numbers[part] = numbers[part].astype(np.float16)
+    np.savez_compressed(REFERENCE, **numbers)
+    net = network(reference()[0])
+    for size in SIZES:
+        features, logits, _ = outputs(net, images(size))
+        numbers |= {f"features_{size}": features[:, ::16], f"logits_{size}": logits[:, ::16]}
+    np.savez_compressed(REFERENCE, **numbers)
+
+
+if __name__ == "__main__":
+    main()
