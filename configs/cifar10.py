@@ -21,4 +21,5 @@ def get_config():
     config.train.num_steps = 301 * 500
     config.checkpoint.every = 2500
     config.log.images_every = 2500
+    config.evaluation.every = 10_000
     return config

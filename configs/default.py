@@ -78,5 +78,13 @@ def get_config() -> ConfigDict:
     log.num_images = 100  # samples per picture
 
     config.evaluation = evaluation = ConfigDict()
+    evaluation.num_samples = 50_000  # samples drawn
+    evaluation.num_held_out = 0  # held-out examples reconstructed and measured; 0: all
+    evaluation.num_neighbours = 10_000  # samples and training examples compared pair by pair: KID, precision, ...
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
+    evaluation.batch_size = 100  # examples per call of the energy and of Inception; changes speed only
+    evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision when sampling; (): as trained
+    evaluation.ood = ()  # more data sources that the energy should tell from the data, such as ("tfds:svhn_cropped",)
+    evaluation.every = 0  # updates between light evaluations while training; 0: none
+    evaluation.light_samples = 1000  # samples, and at most as many held-out examples, of a light evaluation
     return config

@@ -27,4 +27,5 @@ def get_config():
     config.checkpoint.every = 500
     config.log.every = 10
     config.log.images_every = 500
+    config.evaluation.update(num_samples=1500, every=500)
     return config

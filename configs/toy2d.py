@@ -29,4 +29,5 @@ def get_config():
     config.train.ema_decay = 0.999
     config.log.every = 50
     config.log.num_images = 2000
+    config.evaluation.num_samples = 10_000
     return config

@@ -23,6 +23,8 @@ AT_LEAST_ONE = (
     "log.every",
     "log.images_every",
     "log.num_images",
+    "evaluation.batch_size",
+    "evaluation.light_samples",
 )
 POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
@@ -39,6 +41,10 @@ def check(config) -> None:
         kind = kinds.get(name, type(value))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
             expected = f"a {kind.__name__}"
+        elif name == "evaluation.ood":
+            expected = None if all(isinstance(item, str) for item in value) else "a tuple of data sources"
+        elif name == "evaluation.x_chain":
+            expected = None if not value or _is_chain(value) else "() or (num_steps, step_size, temperature)"
         elif kind is tuple:
             integers = all(isinstance(item, int) and item >= 0 for item in value)
             expected = None if integers else "a tuple of integers, 0 or more"
@@ -57,6 +63,11 @@ def check(config) -> None:
             expected = None if not number or 0 <= value < math.inf else "0 or a positive number"
         if expected:
             raise ValueError(f"{name}: found {value!r}, expected {expected}")
+
+
+def _is_chain(value):
+    numbers = len(value) == 3 and all(isinstance(item, int | float) for item in value)
+    return numbers and isinstance(value[0], int) and value[0] >= 0 and all(0 < item < math.inf for item in value[1:])
 
 
 def _is_box(crop):

@@ -1,22 +1,26 @@
-"""Trains a model of images, or draws from one.
+"""Trains a model of images, draws from it, or measures it.
 
   dualmcmc --config=digits                                      train; the same command again resumes
   dualmcmc --config=images --config.data.source=images:FOLDER   train on a folder or zip file of images
   dualmcmc --config=digits --mode=sample --num_samples=400      write samples.png and samples.npz
+  dualmcmc --config=digits --mode=evaluate                      print every number, write report.html
 
 flags:
   --config=NAME or FILE         digits, toy2d, cifar10, celeba64, images; or a Python file like configs/digits.py
   --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
   --workdir=DIR                 folder of the run; default: runs/NAME
-  --mode=train or sample        default: train
-  --num_samples=N               samples to draw; default: 100
+  --mode=train, sample, evaluate  default: train
+  --step=N                      the checkpoint to sample or evaluate; default: the newest
+  --num_samples=N               samples to draw; default: 100 (--config.evaluation.num_samples: to evaluate)
   --seed=S                      of the samples; default: 0
-  --out=DIR                     where the samples go; default: WORKDIR/samples
+  --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID and Inception Score
+  --out=DIR                     where it goes; default: WORKDIR/samples or WORKDIR/evaluation/STEP
   --debug                       show the traceback of an error
 
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -28,10 +32,12 @@ from dualmcmc_jax.configs import validation
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate"], "What to do.")
+_STEP = flags.DEFINE_integer("step", None, "The checkpoint; default: the newest.", lower_bound=0)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", None, "Folder of the samples.")
+_INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "Weights of the Inception network of 2015.")
+_OUT = flags.DEFINE_string("out", None, "Folder of the samples or the evaluation.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -61,35 +67,69 @@ def main(_argv) -> None:
 
         jax.config.update("jax_enable_x64", True)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    {"train": train, "sample": sample}[_MODE.value](config, Path(_WORKDIR.value or Path("runs") / name))
+    {"train": train, "sample": sample, "evaluate": evaluate}[_MODE.value](
+        config, Path(_WORKDIR.value or Path("runs") / name)
+    )
 
 
 def train(config, workdir: Path) -> None:
-    """Trains, drawing samples and revisions now and then."""
+    """Trains, with pictures now and then, and a light evaluation if evaluation.every asks for one."""
     import jax
 
-    from dualmcmc_jax.evaluation import pictures
+    from dualmcmc_jax.evaluation import evaluate, pictures
     from dualmcmc_jax.training import loop
 
-    draw = pictures.drawer(config, workdir / "samples") if jax.process_index() == 0 else lambda step, state: {}
-    loop.train(config, workdir, draw=draw)
+    draw, measure = lambda step, state: {}, lambda state: {}
+    if jax.process_index() == 0:
+        draw = pictures.drawer(config, workdir / "samples")
+        if config.evaluation.every:
+            light = evaluate.light(config, evaluate.inputs(config, _weights()))
+            measure = lambda state: light(state.average)
+    loop.train(config, workdir, draw=draw, measure=measure)
     print(f"done: {workdir}")
 
 
 def sample(config, workdir: Path) -> None:
-    """Draws from the newest checkpoint into samples.npz and samples.png."""
+    """Draws from a checkpoint into samples.npz and samples.png."""
     import numpy as np
 
-    from dualmcmc_jax.evaluation import figures, samples
+    from dualmcmc_jax.evaluation import devices, figures, samples
     from dualmcmc_jax.training import checkpoints
 
-    state = checkpoints.restore(config, workdir)
-    drawn = samples.sampler(config)(state.average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
+    state = checkpoints.restore(config, workdir, step=_STEP.value)
+    draw = samples.sampler(config)
+    drawn = devices.collect(draw(state.average, num_samples=_NUM_SAMPLES.value, seed=_SEED.value))
     out = Path(_OUT.value or workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
     figures.save(out / "samples.png", figures.samples(drawn))
     print(f"step {int(state.step)}: wrote {out / 'samples.npz'} and {out / 'samples.png'}")
+
+
+def evaluate(config, workdir: Path) -> None:
+    """Measures a checkpoint: a table, metrics.json, figures and report.html."""
+    from dualmcmc_jax.evaluation import evaluate, figures, report
+    from dualmcmc_jax.training import checkpoints
+
+    given = evaluate.inputs(config, _weights())
+    state = checkpoints.restore(config, workdir, step=_STEP.value)
+    step = int(state.step)
+    metrics, draw_figures = evaluate.evaluate(config, given, state.average, workdir, step=step, seed=_SEED.value)
+    print(report.text(metrics))
+    out = Path(_OUT.value or workdir / "evaluation" / str(step))
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoints.replace(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    paths = {}
+    for name, figure in draw_figures().items():
+        paths[name] = out / f"{name}.png"
+        figures.save(paths[name], figure)
+    title = f"{config.data.source}: {workdir.name}"
+    checkpoints.replace(out / "report.html", report.page(title, metrics, paths, config.to_dict()))
+    print(f"wrote {out / 'report.html'} and {out / 'metrics.json'}")
+
+
+def _weights() -> Path | None:
+    return _INCEPTION_WEIGHTS.value and Path(_INCEPTION_WEIGHTS.value).expanduser()
 
 
 def _named(argument: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of what a model does, as PNG files."""
+"""Pictures of samples, chains and neighbours, as PNG files."""
 
 from pathlib import Path
 
@@ -16,33 +16,85 @@ TITLES = {"generator": "generator", "revised": "after the x-revision"}
 def samples(drawn: dict[str, np.ndarray]) -> Figure:
     """Generator samples beside their revisions: images [N, H, W, C] as grids, vectors [N, 2] as points."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
-    for axis, (name, x) in zip(axes, drawn.items(), strict=True):
-        axis.set_title(TITLES[name])
+    for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
+        x = drawn[name]
+        axis.set_title(title)
         if x.ndim == 4:
-            _image(axis, grid(x))
+            show(axis, grid(x))
         else:
-            axis.plot(*x.T, ".", markersize=2, alpha=0.5)
+            axis.plot(x[:, 0], x[:, 1], ".", markersize=2, alpha=0.5)
             axis.set_aspect("equal")
             axis.set(xlim=(-4, 4), ylim=(-4, 4), xlabel="x1", ylabel="x2")
     return figure
 
 
-def revisions(*, x_states, energy, x, z_states, mse, x_steps, z_steps) -> Figure:
-    """Both revisions, step by step: chains in rows, their curves below; arguments as `pictures.revisions` makes."""
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained", height_ratios=(3, 2))
-    strips = np.concatenate([z_states, x[None]])
-    for column, (states, title) in enumerate(
-        ((x_states, "x-revision: from the generator's image"), (strips, "z-revision: decoded latents; last, the image"))
-    ):
-        axes[0, column].set_title(title)
-        _image(axes[0, column], tile(states.swapaxes(0, 1)))
-    axes[1, 0].plot(np.arange(len(energy)), energy.mean(1))
-    axes[1, 0].set(xlabel="Langevin step", ylabel="mean energy")
-    axes[1, 1].plot(z_steps, mse.mean(1), ".-")
-    axes[1, 1].set(xlabel="Langevin step", ylabel="mean squared error per pixel")
-    axes[0, 0].set_xlabel(f"after {', '.join(map(str, x_steps))} steps")
-    axes[0, 1].set_xlabel(f"after {', '.join(map(str, z_steps))} steps")
+def x_revision(*, x_states, x_steps, energy, **_) -> Figure:
+    """The x-chains, one a row, and the mean energy along them; arguments as `strips.revisions` makes."""
+    figure, (above, below) = _strip(tile(x_states.swapaxes(0, 1)), "x-revision: Langevin steps on the energy")
+    _columns(above, x_steps)
+    below.plot(np.arange(len(energy)), energy.mean(1))
+    below.set(xlabel="Langevin step", ylabel="mean energy", xlim=(0, x_steps[-1]))
     return figure
+
+
+def z_revision(*, z_states, z_steps, mse, x, **_) -> Figure:
+    """The z-chains decoded, one a row, the held-out image last, and the mean squared error along them."""
+    strips = tile(np.concatenate([z_states, x[None]]).swapaxes(0, 1))
+    figure, (above, below) = _strip(strips, "z-revision: latents decoded on their way to the held-out image (last)")
+    _columns(above, [*z_steps, "image"])
+    below.plot(z_steps, mse.mean(1), ".-")
+    below.set(xlabel="Langevin step", ylabel="mean squared error per pixel", xlim=(0, z_steps[-1]))
+    return figure
+
+
+def interpolation(*, samples, reconstructions) -> Figure:
+    """Rows of images between images, [rows, points, H, W, C] each."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 0.8 + 0.55 * len(samples)), layout="constrained")
+    show(axes[0], tile(samples), "between two samples, each revised")
+    show(axes[1], tile(reconstructions), "between the latents of two held-out images (at the ends)")
+    return figure
+
+
+def neighbours(*, samples, nearest, distances) -> Figure:
+    """Samples [N, ...] with their nearest training images [N, k, ...], and histograms of `distances` {name: [M]}."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=(2, 3))
+    show(axes[0], tile(np.concatenate([samples[:, None], nearest], axis=1)), "revised sample, then nearest in training")
+    histograms(axes[1], distances, "distance to the nearest training example (RMS per pixel, pixels in [-1, 1])")
+    axes[1].set_title("memorised samples would lie left of held-out data")
+    return figure
+
+
+def long_run(*, states, steps, energy, held_out) -> Figure:
+    """Chains of 1, 10 and 100 times the trained length: their energy, and images [3, N, H, W, C] after each."""
+    pictures = states.ndim == 5
+    figure, axes = plt.subplots(
+        1, 1 + pictures, figsize=(11 if pictures else 6, 4), layout="constrained", squeeze=False
+    )
+    axis = axes[0, 0]
+    low, middle, high = np.percentile(energy, (5, 50, 95), axis=1)
+    axis.fill_between(np.arange(1, len(energy) + 1), low, high, alpha=0.25, label="chains, 5% to 95%")
+    axis.plot(np.arange(1, len(energy) + 1), middle, label="chains, median")
+    axis.axhline(held_out, color="black", linestyle=":", label="held-out data, mean")
+    for step in steps:
+        axis.axvline(step, color="gray", linewidth=0.5)
+    axis.set(xscale="log", xlabel="Langevin step", ylabel="energy", title="long chains")
+    axis.legend(fontsize=8)
+    if pictures:
+        show(axes[0, 1], tile(states), f"rows: after {', '.join(f'{step:,}' for step in steps)} steps")
+    return figure
+
+
+def histograms(axis, values: dict[str, np.ndarray], label: str) -> None:
+    """Densities of several sets on the same bins, outliers beyond the middle 99% of any set left out."""
+    low = min(np.percentile(v, 0.5) for v in values.values())
+    high = max(np.percentile(v, 99.5) for v in values.values())
+    bins = np.linspace(low, max(high, low + 1e-9), 60)
+    for i, (name, v) in enumerate(values.items()):
+        axis.hist(
+            v, bins, density=True, histtype="step", label=name.replace("_", " "), linestyle="-" if i < 10 else ":"
+        )
+    axis.set(xlabel=label, ylabel="density")
+    axis.legend(fontsize=8)
 
 
 def save(path: Path, figure: Figure) -> np.ndarray:
@@ -54,8 +106,10 @@ def save(path: Path, figure: Figure) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _image(axis, pixels):
+def show(axis, pixels: np.ndarray, title: str = "") -> None:
+    """An image [height, width] or [height, width, C], uint8, without ticks and frame."""
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_title(title, fontsize=10)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
@@ -73,3 +127,18 @@ def tile(x: np.ndarray, pad: int = 1) -> np.ndarray:
     rows, columns, h, w, c = tiles.shape
     image = tiles.transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
     return image[..., 0] if c == 1 else image
+
+
+def _strip(pixels: np.ndarray, title: str):
+    height = 8 * pixels.shape[0] / pixels.shape[1]
+    figure, axes = plt.subplots(2, 1, figsize=(8, height + 2.6), layout="constrained", height_ratios=(height, 2))
+    show(axes[0], pixels, title)
+    return figure, axes
+
+
+def _columns(axis, labels) -> None:
+    """A label under the middle of each of evenly wide columns."""
+    width = axis.images[0].get_array().shape[1] / len(labels)
+    axis.set_xticks(width * (np.arange(len(labels)) + 0.5), labels, fontsize=8)
+    axis.tick_params(length=0)
+    axis.set_xlabel("after that many Langevin steps", fontsize=8)

@@ -1,45 +1,63 @@
 """Draws from a trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import synthesize
 from dualmcmc_jax.data.batches import to_uint8
+from dualmcmc_jax.evaluation import devices
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import model_settings
 
 
-def sampler(config) -> Callable[..., dict[str, np.ndarray]]:
-    """draw(params, *, num_samples, seed): samples before and after the x-revision, by a program compiled once.
+def group_size(config) -> int:
+    """Examples per call of the generator: with batch statistics they make one another."""
+    return config.evaluation.group_size or config.train.batch_size
+
+
+def at_test_time(config):
+    """The config with the x-chain of evaluation.x_chain in the place of the trained one, if that is given."""
+    config = config.copy_and_resolve_references()
+    if config.evaluation.x_chain:
+        num_steps, step_size, temperature = config.evaluation.x_chain
+        config.x_chain.update(num_steps=num_steps, step_size=step_size)
+        config.energy.temperature = temperature
+    return config
+
+
+def finish(x: np.ndarray) -> np.ndarray:
+    """Images [..., H, W, C] of three or more dimensions in [-1, 1] as uint8; vectors [N, d] as they are."""
+    return to_uint8(x) if x.ndim > 3 else x
+
+
+def sampler(config) -> Callable[..., Iterator[dict[str, np.ndarray]]]:
+    """draw(params, *, num_samples, seed): samples before and after the x-revision, a batch at a time.
 
     params is the state's `average`. Sample i depends on seed, i and, with batch statistics, on its group of
-    evaluation.group_size, but not on num_samples. Drawn are "generator" and "revised": uint8 images [N, H, W, C], or
-    float vectors [N, d].
+    `group_size`, but not on num_samples or the devices. Drawn are "generator" and "revised": uint8 images [B, H, W, C],
+    or float vectors [B, d].
     """
-    size = config.evaluation.group_size or config.train.batch_size
+    config = at_test_time(config)
     nets = models.build(config)
-    finish = to_uint8 if len(config.data.shape) == 3 else np.asarray
 
-    @jax.jit
-    def group(params: Params, key, first):
+    def group(constants, index):
+        params, key = constants
         decode = partial(nets.generator.apply, params.generator)
         energy = partial(nets.energy.apply, params.energy)
-        drawn = synthesize(chain_keys(key, first + jnp.arange(size)), decode, energy, **model_settings(config))
-        return drawn.generated, drawn.revised
+        drawn = synthesize(chain_keys(key, index), decode, energy, **model_settings(config))
+        return {"generator": drawn.generated, "revised": drawn.revised}
 
-    def draw(params: Params, *, num_samples: int, seed: int) -> dict[str, np.ndarray]:
+    run = devices.stream(group, group_size(config), desc="sampling")
+
+    def draw(params: Params, *, num_samples: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
         key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-        starts = range(0, num_samples, size)
-        groups = [jax.device_get(group(params, key, i)) for i in tqdm(starts, unit="group", disable=len(starts) < 20)]
-        stacked = (finish(np.concatenate(parts)[:num_samples]) for parts in zip(*groups, strict=True))
-        return dict(zip(("generator", "revised"), stacked, strict=True))
+        for part in run((params, key), num_samples):
+            yield {name: finish(x) for name, x in part.items()}
 
     return draw
 

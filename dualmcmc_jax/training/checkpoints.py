@@ -58,17 +58,19 @@ def check(workdir: Path, config: ConfigDict) -> None:
         raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
 
 
-def restore(config: ConfigDict, workdir: Path) -> TrainState:
-    """The newest state of a workdir, for use; writes nothing.
+def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> TrainState:
+    """The state of a workdir after `step`, or its newest, for use; writes nothing.
 
     Raises:
-      ValueError: the workdir holds a run of another config, or no checkpoint.
+      ValueError: the workdir holds a run of another config, or no such checkpoint.
     """
     check(workdir, config)
     found = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as store:
-            found = store.restore(train_state.abstract(config))
+            if step is not None and step not in store.steps():
+                raise ValueError(f"--step: found {step}, expected one of {', '.join(map(str, store.steps()))}")
+            found = store.restore(train_state.abstract(config), step)
     if found is None:
         raise ValueError(f"--workdir: found no checkpoint in {workdir / 'checkpoints'}, expected one: train first")
     return found
@@ -86,9 +88,13 @@ class Checkpoints:
         host_state = jax.device_get(state)
         self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state))
 
-    def restore(self, like: TrainState) -> TrainState | None:
-        """The newest state as host arrays, shaped like `like`; None if there is none."""
-        step = self._manager.latest_step()
+    def steps(self) -> list[int]:
+        """After how many updates there are checkpoints."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
+        """The state after `step`, or the newest, as host arrays shaped like `like`; None if there is none."""
+        step = self._manager.latest_step() if step is None else step
         if step is None:
             return None
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)

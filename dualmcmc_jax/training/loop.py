@@ -17,9 +17,10 @@ from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS, train_step
 
 Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
+Measure = Callable[[train_state.TrainState], dict[str, float]]
 
 
-def train(config, workdir: Path, *, draw: Draw) -> train_state.TrainState:
+def train(config, workdir: Path, *, draw: Draw, measure: Measure) -> train_state.TrainState:
     """Runs a config to its train.num_steps, resuming where the workdir's newest checkpoint ends.
 
     Args:
@@ -27,6 +28,8 @@ def train(config, workdir: Path, *, draw: Draw) -> train_state.TrainState:
       workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
       draw: draw(step, state) is called every log.images_every steps and after the last one, for pictures by name, uint8
         [H, W, 3]; it must not keep the state, whose buffers the next step takes over.
+      measure: measure(state) is called every evaluation.every steps, if that is not 0, and after the last one, for a
+        row of metrics of its own.
 
     Returns:
       The final state.
@@ -86,11 +89,14 @@ def train(config, workdir: Path, *, draw: Draw) -> train_state.TrainState:
                 state, scalars = update(state, x)
                 under_way.append((step, scalars))
                 settle(2)  # the device always has a next step, and no queue of batches grows
-                at = lambda every, step=step: step % every == 0 or step == last
+                at = lambda every, step=step: every and (step % every == 0 or step == last)
                 if at(config.checkpoint.every):
                     settle(0)  # no row of metrics is lost that a restored run would not write again
                     store.save(state)
                 if at(config.log.images_every):
                     writer.images(step, draw(step, state))
+                if at(config.evaluation.every):
+                    settle(0)
+                    writer.scalars(step, measure(state))
             settle(0)
     return state

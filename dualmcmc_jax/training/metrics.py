@@ -47,11 +47,16 @@ class MetricsWriter:
         now = time.perf_counter()
         (before, first), self._clock = self._clock, (now, step)
         row["steps_per_second"] = (step - first) / (now - before)
-        self._file.write(json.dumps({"step": step} | row) + "\n")
-        if self._tensorboard:
-            self._tensorboard.write_scalars(step, row)
+        self.scalars(step, row)
         shown = ("revision_mse", "posterior_mse_end", "energy_loss")
         self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown}, refresh=False)
+
+    def scalars(self, step: int, row: dict[str, float]) -> None:
+        """A row of numbers by name."""
+        if self._leads and row:
+            self._file.write(json.dumps({"step": step} | row) + "\n")
+            if self._tensorboard:
+                self._tensorboard.write_scalars(step, row)
 
     def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Pictures by name, uint8 [H, W, 3], for TensorBoard."""

@@ -1,0 +1,160 @@
+"""Every number and figure of a trained model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dualmcmc_jax import models
+from dualmcmc_jax.data import sources, toy2d
+from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.evaluation import (
+    curves,
+    density,
+    energies,
+    features,
+    figures,
+    neighbours,
+    quality,
+    reconstruction,
+    samples,
+    strips,
+)
+from dualmcmc_jax.training.params import Params
+
+
+class Inputs(NamedTuple):
+    """What an evaluation takes besides a model: data, the feature space, and sets that are no data, by name."""
+
+    dataset: sources.Dataset
+    held_out: np.ndarray
+    space: features.Space
+    others: dict[str, np.ndarray]
+
+
+def inputs(config, inception_weights: Path | None) -> Inputs:
+    """Reads and checks them.
+
+    Raises:
+      ValueError: fewer held-out examples than asked for, or data or weights that are not what they should be.
+    """
+    dataset = sources.load(config.data)
+    asked, there = config.evaluation.num_held_out, len(dataset.test)
+    if asked > there:
+        raise ValueError(f"evaluation.num_held_out: found {asked}, expected at most {there}, all that are held out")
+    for name in ("num_samples", "num_neighbours", "light_samples"):
+        num, least = config.evaluation[name], quality.K_NEAREST + 1
+        if num < least:
+            raise ValueError(f"evaluation.{name}: found {num}, expected {least} or more")
+    held_out = dataset.test[: asked or there]
+    others = energies.out_of_distribution(config, held_out)
+    return Inputs(dataset, held_out, features.space(config, dataset.train, inception_weights), others)
+
+
+def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
+    """measure(params): distances and reconstruction of few examples, evaluation.light_samples, for a curve."""
+    num = config.evaluation.light_samples
+    draw, measure = samples.sampler(config), reconstruction.reconstructor(config)
+    known = features.statistics(given.space, given.dataset.train, num_features=config.evaluation.num_neighbours)
+
+    def run(params: Params) -> quality.Metrics:
+        seed = config.train.seed
+        found, _ = quality.compare(config, given.space, known, draw(params, num_samples=num, seed=seed), num)
+        return found | quality.named("reconstruction", measure(params, given.held_out[:num], seed=seed))
+
+    return run
+
+
+def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int, seed: int):
+    """All that a report shows.
+
+    Returns:
+      The metrics by name, and a function that draws the figures, by name.
+    """
+    settings, train = config.evaluation, given.dataset.train
+    num, held_out, is_image = settings.num_samples, given.held_out, train.dtype == np.uint8
+    known = features.statistics(given.space, train, num_features=settings.num_neighbours)
+    drawn = samples.sampler(config)(params, num_samples=num, seed=seed)
+    compared, kept = quality.compare(config, given.space, known, drawn, num)
+    found = {
+        "step": step,
+        "seed": seed,
+        "features": given.space.name,
+        "num_features": given.space.size,
+        "num_samples": num,
+        "num_train": len(train),
+        "num_held_out": len(held_out),
+    }
+    found |= compared | quality.cost(config, params, seed=seed)
+    found |= quality.named("reconstruction", reconstruction.reconstructor(config)(params, held_out, seed=seed))
+
+    measure = energies.meter(config)
+    sets = {"train": train[: len(held_out)], "held_out": held_out, **kept}
+    of_sets = {name: measure(params, x) for name, x in sets.items()}
+    of_others = {name: measure(params, x) for name, x in given.others.items()}
+    for name, values in (of_sets | of_others).items():
+        found |= {f"energy/{name}/mean": float(values.mean()), f"energy/{name}/std": float(values.std())}
+    for name, values in of_others.items():
+        found[f"auroc/{name}"] = energies.auroc(of_sets["held_out"], values)
+
+    chains = energies.long_run(config)(params, seed=seed)
+    found |= _long_run(chains, is_image)
+
+    vectors = lambda x: to_float(x, np.float32).reshape(len(x), -1)
+    near = {name: neighbours.nearest(x, train, num=5, to_vector=vectors) for name, x in kept.items()}
+    near["held_out"] = neighbours.nearest(held_out[: quality.NUM_KEPT], train, to_vector=vectors)
+    closest = {name: distance[:, 0] for name, (distance, _) in near.items()}
+    for name, distance in closest.items():
+        found[f"{name}/nearest_train_median"] = float(np.median(distance))
+        found[f"{name}/nearest_train_1_percent"] = float(np.percentile(distance, 1))
+    if config.data.source == "toy2d:8gaussians":
+        found["density/kl_data_ebm"] = _kl(config, params)
+
+    def draw_figures():
+        history = curves.read(workdir)
+        here = {name: value for name, value in found.items() if name.startswith("reconstruction/")}
+        for name, value in here.items():
+            steps, values = history.get(name, (np.array([]), np.array([])))
+            before = steps < step
+            history[name] = np.append(steps[before], step), np.append(values[before], value)
+        made = {"samples": figures.samples({name: x[:100] for name, x in kept.items()})}
+        if is_image:
+            revised = strips.revisions(config, held_out)(params, seed=seed)
+            made["x_revision"] = figures.x_revision(**revised)
+            made["z_revision"] = figures.z_revision(**revised)
+            made["interpolation"] = figures.interpolation(**strips.interpolations(config, held_out)(params, seed=seed))
+            nearest = train[near["revised"][1][:6]]
+            made["neighbours"] = figures.neighbours(samples=kept["revised"][:6], nearest=nearest, distances=closest)
+        made["reconstruction"] = curves.reconstruction(history)
+        made["energies"] = curves.energies(of_sets, of_others)
+        made["long_run"] = figures.long_run(
+            states=samples.finish(chains.states)[:, :8],
+            steps=chains.steps,
+            energy=chains.energy,
+            held_out=of_sets["held_out"].mean(),
+        )
+        if any("/" not in name for name in history):
+            made["training"] = curves.training(history)
+        return made
+
+    return found, draw_figures
+
+
+def _long_run(chains: energies.LongRun, is_image: bool) -> quality.Metrics:
+    """After 1, 10 and 100 times the trained length: mean energy, how far from the first, and the share of pixels
+    outside [-1, 1]."""
+    found = {}
+    for step, x in zip(chains.steps, chains.states, strict=True):
+        found[f"long_run/{step}/energy"] = float(chains.energy[step - 1].mean())
+        found[f"long_run/{step}/rms_from_trained_length"] = float(np.sqrt(np.mean((x - chains.states[0]) ** 2)))
+        if is_image:
+            found[f"long_run/{step}/share_outside_range"] = float(np.mean(np.abs(x) > 1))
+    return found
+
+
+def _kl(config, params) -> float:
+    """KL(data, EBM) in nats, by quadrature."""
+    energy = models.build(config).energy
+    log_f = lambda x: -np.asarray(energy.apply(params.energy, x.astype(np.float32))) / config.energy.temperature
+    return density.kl_divergence(toy2d.log_density, log_f, half_width=toy2d.BOX)

@@ -1,0 +1,118 @@
+"""The spaces in which sets of samples are compared, and the training data in them."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from dualmcmc_jax.data import cache
+from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.evaluation import devices, distances, inception
+
+NUM_COMPONENTS = 64
+NUM_TO_FIT = 10_000
+LARGEST_SIDE = 32
+
+
+class Space(NamedTuple):
+    """A feature space.
+
+    Attributes:
+      name: "inception", "pixels_pca" or "vectors".
+      size: d, how many features.
+      key: what the features depend on besides the examples, as JSON.
+      extract: examples [N, ...] to features [N, d] and, for Inception, logits [N, classes], else None.
+    """
+
+    name: str
+    size: int
+    key: str
+    extract: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+
+
+class Statistics(NamedTuple):
+    """The training data in a space: their moments, and the features [M, d] of the first of them."""
+
+    moments: distances.Moments
+    features: np.ndarray
+
+
+def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
+    """Inception's features if its weights are given, else pixels after PCA; of vectors, themselves.
+
+    Raises:
+      ValueError: the weights are not Inception's.
+    """
+    if train.dtype != np.uint8:
+        if inception_weights:
+            raise ValueError(f"--inception_weights: found vectors {train.shape[1:]} as data, expected images for it")
+        return Space("vectors", train.shape[1], "vectors", lambda x: (x, None))
+    return _inception(config, inception_weights) if inception_weights else _pixels(train)
+
+
+def _inception(config, path: Path) -> Space:
+    params = devices.everywhere(inception.load(path))
+    network = inception.Inception()
+    run = devices.stream(
+        lambda params, _, x: network.apply({"params": params}, x), config.evaluation.batch_size, desc="Inception"
+    )
+    extract = lambda x: devices.collect(run(params, len(x), x))
+    return Space("inception", inception.NUM_FEATURES, f"inception {inception.SHA256}", extract)
+
+
+def _pixels(train: np.ndarray) -> Space:
+    """Pixels in [-1, 1], averaged down to 32 x 32 if larger, on the principal axes of the first training images."""
+
+    def pixels(x):
+        x = to_float(x, np.float32)
+        block = max(1, x.shape[1] // LARGEST_SIDE)
+        if block > 1:
+            x = x.reshape(len(x), x.shape[1] // block, block, x.shape[2] // block, block, -1).mean((2, 4))
+        return x.reshape(len(x), -1)
+
+    def fit():
+        accumulator = distances.Accumulator(pixels(train[:1]).shape[1])
+        first = train[:NUM_TO_FIT]
+        for i in range(0, len(first), 1000):
+            accumulator.add(pixels(first[i : i + 1000]))
+        mean, covariance = accumulator.moments()
+        axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :NUM_COMPONENTS]
+        return {"mean": mean, "axes": axes}
+
+    digest = fingerprint(train)
+    basis = cache.arrays("features", {"pixels_pca": NUM_COMPONENTS, "of": NUM_TO_FIT, "data": digest}, fit)
+    mean, axes = basis["mean"], basis["axes"]
+    extract = lambda x: ((pixels(x) - mean) @ axes, None)
+    return Space("pixels_pca", axes.shape[1], f"pixels_pca {axes.shape[1]} {digest}", extract)
+
+
+def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
+    """The training data in a space; cached under the content of the data and the space's key.
+
+    The content stands for source and preprocessing: what was decoded from another file or cropped otherwise differs.
+    """
+    num_features = min(num_features, len(train))
+
+    def make():
+        accumulator, kept = distances.Accumulator(space.size), []
+        for i in tqdm(range(0, len(train), 1000), desc="training data", unit="thousand", delay=2, leave=False):
+            features, _ = space.extract(train[i : i + 1000])
+            accumulator.add(features)
+            kept.append(features[: max(0, num_features - i)])
+        moments = accumulator.moments()
+        return {"mean": moments.mean, "covariance": moments.covariance, "features": np.concatenate(kept)}
+
+    key = {"data": fingerprint(train), "space": space.key, "num_features": num_features}
+    found = cache.arrays("statistics", key, make)
+    return Statistics(distances.Moments(found["mean"], found["covariance"]), found["features"])
+
+
+def fingerprint(x: np.ndarray) -> str:
+    """sha256 of an array's numbers, shape and type."""
+    digest = hashlib.sha256(f"{x.shape} {x.dtype}".encode())
+    for i in range(0, len(x), 10_000):
+        digest.update(np.ascontiguousarray(x[i : i + 10_000]))
+    return digest.hexdigest()

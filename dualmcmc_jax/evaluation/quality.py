@@ -1,0 +1,83 @@
+"""How good samples are, and what they cost."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from dualmcmc_jax.evaluation import devices, distances, features, inception, judge, neighbours, samples
+from dualmcmc_jax.training.params import Params
+
+MODELS = ("generator", "revised")
+NUM_KEPT = 1000
+"""Samples kept for energies, nearest neighbours and figures; of all others only their features' moments stay."""
+K_NEAREST = 5
+
+Metrics = dict[str, float]
+
+
+def compare(
+    config, space: features.Space, known: features.Statistics, drawn: Iterator[dict[str, np.ndarray]], num: int
+) -> tuple[Metrics, dict[str, np.ndarray]]:
+    """Compares num samples, drawn a batch at a time as by `samples.sampler`, with the training data.
+
+    Returns:
+      Their distances and scores by "MODEL/NAME", and the first NUM_KEPT samples of each model.
+    """
+    is_inception = space.name == "inception"
+    frechet, kernel = ("fid", "kid") if is_inception else (f"frechet_{space.name}", f"kernel_distance_{space.name}")
+    verdict = judge.DigitsJudge() if config.data.source == "digits" else None
+    num_neighbours = min(config.evaluation.num_neighbours, num)
+    moments = {name: distances.Accumulator(space.size) for name in MODELS}
+    scores = {name: distances.InceptionScore(num, inception.NUM_CLASSES) for name in MODELS}
+    compared, kept, classes = ({name: [] for name in MODELS} for _ in range(3))
+    done = 0
+    for part in drawn:
+        for name, x in part.items():
+            extracted, logits = space.extract(x)
+            moments[name].add(extracted)
+            compared[name].append(extracted[: max(0, num_neighbours - done)])
+            kept[name].append(x[: max(0, NUM_KEPT - done)])
+            if is_inception:
+                scores[name].add(logits)
+            if verdict:
+                classes[name].append(verdict(x))
+        done += len(x)
+    found = {}
+    for name in MODELS:
+        near = np.concatenate(compared[name])
+        of_name = {frechet: distances.frechet(moments[name].moments(), known.moments)}
+        of_name[kernel] = distances.kernel_distance(near, known.features)
+        if is_inception:
+            of_name["inception_score"], of_name["inception_score_std"] = scores[name].score()
+        of_name |= neighbours.neighbourhoods(known.features, near, k=K_NEAREST)
+        if verdict:
+            of_name |= judge.verdict(np.concatenate(classes[name]))
+        found |= named(name, of_name)
+    return found, {name: np.concatenate(parts) for name, parts in kept.items()}
+
+
+def cost(config, params: Params, *, seed: int) -> Metrics:
+    """Seconds and network evaluations per 1,000 samples; a gradient of the energy counts as one evaluation."""
+    plain = config.copy_and_resolve_references()
+    settings = samples.at_test_time(config)
+    plain.evaluation.x_chain = (0, settings.x_chain.step_size, settings.energy.temperature)
+    num = samples.group_size(config) * devices.num_devices()
+    found = {}
+    for name, draw_one, num_steps in (
+        ("generator", samples.sampler(plain), 0),
+        ("revised", samples.sampler(config), settings.x_chain.num_steps),
+    ):
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            devices.collect(draw_one(params, num_samples=num, seed=seed))
+            seconds.append(time.perf_counter() - start)
+        found[f"{name}/seconds_per_1000"] = min(seconds[1:]) * 1000 / num
+        found[f"{name}/network_evaluations_per_1000"] = 1000 * (1 + num_steps)
+    return found
+
+
+def named(prefix: str, metrics: Metrics) -> Metrics:
+    """The same metrics as "prefix/name"."""
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}

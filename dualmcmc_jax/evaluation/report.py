@@ -1,0 +1,138 @@
+"""Metrics as a table on the terminal and as one self-contained page."""
+
+import base64
+import html
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RISING = ("inception_score", "precision", "recall", "density", "coverage", "svc_score", "class_entropy", "psnr", "ssim")
+FALLING = ("fid", "kid", "frechet", "kernel_distance", "mse", "kl_data_ebm")
+SECTIONS = {
+    "samples": "Samples",
+    "reconstruction": "Reconstruction of held-out data",
+    "energy": "Energy (AUROC: held-out data below the set)",
+    "long_run": "Long x-chains",
+    "density": "Density",
+}
+CAPTIONS = {
+    "samples": "Samples of the generator, and the same after the x-revision.",
+    "x_revision": "The x-revision: every third state of some chains, and their mean energy.",
+    "z_revision": "The z-revision: latents decoded on their way to held-out images, and the error.",
+    "interpolation": "Along the arc from one latent to another.",
+    "reconstruction": "Reconstruction of held-out data during training, by where the latents start.",
+    "energies": "Energies of data, samples, and sets that are no data.",
+    "neighbours": "Nearest training examples: is anything memorised?",
+    "long_run": "Chains far longer than those of training: do they drift or saturate?",
+    "training": "Training curves.",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #222; }
+h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 0.4rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } td { font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: 0.9rem; color: #555; }
+pre { overflow-x: auto; font-size: 0.8rem; background: #f6f6f6; padding: 0.8rem; }
+"""
+
+
+class Table(NamedTuple):
+    """A title, the columns' names, and rows of cells by name; a cell without a number is empty."""
+
+    title: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+
+
+def tables(metrics: dict[str, Any]) -> list[Table]:
+    """The metrics whose names have parts, "section/column/row" in one order or another, as tables."""
+    cells = {section: {} for section in SECTIONS}
+    for name, value in metrics.items():
+        section, _, rest = name.partition("/")
+        if section in ("generator", "revised", "held_out"):
+            section, row, column = "samples", rest, section
+        elif section in ("reconstruction", "long_run"):
+            column, row = rest.split("/", 1)
+            column += " steps" if section == "long_run" else ""
+        elif section == "energy":
+            row, column = rest.rsplit("/", 1)
+        elif section == "auroc":
+            section, row, column = "energy", rest, "AUROC"
+        elif section == "density":
+            row, column = rest, "value"
+        else:
+            continue
+        cells[section].setdefault(row, {})[column] = value
+    made = []
+    for section, rows in cells.items():
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        text = {name: [_number(row.get(column)) for column in columns] for name, row in rows.items()}
+        if rows:
+            made.append(Table(SECTIONS[section], columns, {_label(name): row for name, row in text.items()}))
+    return made
+
+
+def text(metrics: dict[str, Any]) -> str:
+    """The tables for a terminal."""
+    parts = [summary(metrics)]
+    for table in tables(metrics):
+        grid = [[table.title, *(column.replace("_", " ") for column in table.columns)]]
+        grid += [[f"  {name}", *row] for name, row in table.rows.items()]
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        widths[0] = max(widths[0], 32)
+        for row in grid:
+            first, *rest = row
+            cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+            parts.append(first.ljust(widths[0]) + "  " + "  ".join(cells))
+        parts.append("")
+    return "\n".join(parts)
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """One line: which step, and what was compared."""
+    return (
+        f"step {metrics['step']:,}: {metrics['num_samples']:,} samples against the {metrics['num_train']:,} training "
+        f"examples, in the feature space {metrics['features']} ({metrics['num_features']} features)"
+    )
+
+
+def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: dict) -> str:
+    """One HTML page that asks for nothing else: the tables, the figures (PNG files by name) and the config."""
+    e = html.escape
+    parts = [f"<h1>{e(name)}</h1><p>{e(summary(metrics))}.</p>"]
+    parts += [_figure(figures, "samples")]
+    for table in tables(metrics):
+        header = "".join(f"<th>{e(column.replace('_', ' '))}</th>" for column in ("", *table.columns))
+        rows = (
+            f"<tr><td>{e(row)}</td>{''.join(f'<td>{e(cell)}</td>' for cell in cells)}</tr>"
+            for row, cells in table.rows.items()
+        )
+        table_html = f"<table><tr>{header}</tr>{''.join(rows)}</table>"
+        parts.append(f'<h2>{e(table.title)}</h2><div class="scroll">{table_html}</div>')
+    parts += ["<p>↓ lower is better, ↑ higher is better.</p>"]
+    parts += [_figure(figures, name) for name in CAPTIONS if name in figures and name != "samples"]
+    parts.append(f"<h2>Config</h2><pre>{e(json.dumps(config, indent=2))}</pre>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{e(name)}</title>'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body>{"".join(parts)}</body></html>'
+    )
+
+
+def _figure(figures: dict[str, Path], name: str) -> str:
+    data = base64.b64encode(figures[name].read_bytes()).decode()
+    caption = html.escape(CAPTIONS[name])
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _label(name: str) -> str:
+    arrow = " ↑" if name.startswith(RISING) else " ↓" if name.startswith(FALLING) else ""
+    return name.replace("_", " ") + ("" if name.endswith("_std") else arrow)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
