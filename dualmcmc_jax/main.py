@@ -111,8 +111,8 @@ def evaluate(config, workdir: Path) -> None:
     from dualmcmc_jax.evaluation import evaluate, figures, report
     from dualmcmc_jax.training import checkpoints
 
-    given = evaluate.inputs(config, _weights())
     state = checkpoints.restore(config, workdir, step=_STEP.value)
+    given = evaluate.inputs(config, _weights())
     step = int(state.step)
     metrics, draw_figures = evaluate.evaluate(config, given, state.average, workdir, step=step, seed=_SEED.value)
     print(report.text(metrics))
@@ -124,7 +124,7 @@ def evaluate(config, workdir: Path) -> None:
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
     title = f"{config.data.source}: {workdir.name}"
-    checkpoints.replace(out / "report.html", report.page(title, metrics, paths, config.to_dict()))
+    checkpoints.replace(out / "report.html", report.page(title, metrics, paths, checkpoints.listing(config)))
     print(f"wrote {out / 'report.html'} and {out / 'metrics.json'}")
 
 

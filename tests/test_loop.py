@@ -30,8 +30,9 @@ METRICS = {
 }
 
 
-def train(config, workdir, drawn=None):
-    return loop.train(config, workdir, draw=lambda step, state: {} if drawn is None else drawn.append(step) or {})
+def train(config, workdir, drawn=None, measure=lambda state: {}):
+    draw = lambda step, state: {} if drawn is None else drawn.append(step) or {}
+    return loop.train(config, workdir, draw=draw, measure=measure)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +68,26 @@ def test_tensorboard_has_the_same_numbers(uninterrupted):
 def test_tensorboard_has_the_pictures(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
-    loop.train(tiny.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red})
+    loop.train(
+        tiny.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red}, measure=lambda state: {}
+    )
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val
     assert (event.step, width, height) == (20, b"3", b"2")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), red)
+
+
+def test_light_evaluations_are_rows_of_their_own(tmp_path):
+    """Also after a resume, which writes those beyond its checkpoint again and no other twice."""
+    config = tiny.config(evaluation__every=15)
+    measure = lambda state: {"quality": float(state.step)}
+    train(config, tmp_path, measure=measure)
+    rows = [row for row in tiny.rows(tmp_path) if "quality" in row]
+    assert rows == [{"step": step, "quality": float(step)} for step in (15, 30, 40)]
+    shutil.rmtree(tmp_path / "checkpoints" / "40")
+    train(config, tmp_path, measure=measure)
+    assert [row for row in tiny.rows(tmp_path) if "quality" in row] == rows
 
 
 def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):

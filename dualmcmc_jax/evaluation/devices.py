@@ -13,14 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 
+def available() -> list[jax.Device]:
+    """The devices of this process."""
+    return jax.local_devices()
+
+
 def everywhere(tree: Any) -> Any:
     """The same arrays on every device of this process."""
-    return jax.device_put(tree, NamedSharding(Mesh(jax.local_devices(), ("device",)), PartitionSpec()))
-
-
-def num_devices() -> int:
-    """Devices of this process."""
-    return jax.local_device_count()
+    return jax.device_put(tree, NamedSharding(Mesh(available(), ("device",)), PartitionSpec()))
 
 
 def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..., Iterator[Any]]:
@@ -35,8 +35,8 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
       size: examples per call.
       desc: what the progress bar says; it appears after two seconds.
     """
-    call = jax.pmap(lambda constants, parts: function(constants, *parts), in_axes=(None, 0))
-    count = num_devices() * size
+    call = jax.pmap(lambda constants, parts: function(constants, *parts), in_axes=(None, 0), devices=available())
+    count = len(available()) * size
 
     def fetch(out, length):
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[:length], out)

@@ -18,10 +18,10 @@ def samples(drawn: dict[str, np.ndarray]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
     for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
         x = drawn[name]
-        axis.set_title(title)
         if x.ndim == 4:
-            show(axis, grid(x))
+            show(axis, grid(x), title)
         else:
+            axis.set_title(title)
             axis.plot(x[:, 0], x[:, 1], ".", markersize=2, alpha=0.5)
             axis.set_aspect("equal")
             axis.set(xlim=(-4, 4), ylim=(-4, 4), xlabel="x1", ylabel="x2")
@@ -49,7 +49,9 @@ def z_revision(*, z_states, z_steps, mse, x, **_) -> Figure:
 
 def interpolation(*, samples, reconstructions) -> Figure:
     """Rows of images between images, [rows, points, H, W, C] each."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.8 + 0.55 * len(samples)), layout="constrained")
+    widths = [rows.shape[1] for rows in (samples, reconstructions)]
+    size = (11, 0.8 + 0.58 * len(samples))
+    figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", width_ratios=widths)
     show(axes[0], tile(samples), "between two samples, each revised")
     show(axes[1], tile(reconstructions), "between the latents of two held-out images (at the ends)")
     return figure
@@ -88,7 +90,7 @@ def histograms(axis, values: dict[str, np.ndarray], label: str) -> None:
     """Densities of several sets on the same bins, outliers beyond the middle 99% of any set left out."""
     low = min(np.percentile(v, 0.5) for v in values.values())
     high = max(np.percentile(v, 99.5) for v in values.values())
-    bins = np.linspace(low, max(high, low + 1e-9), 60)
+    bins = np.linspace(low, max(high, low + 1e-9), 40)
     for i, (name, v) in enumerate(values.items()):
         axis.hist(
             v, bins, density=True, histtype="step", label=name.replace("_", " "), linestyle="-" if i < 10 else ":"

@@ -62,7 +62,7 @@ def cost(config, params: Params, *, seed: int) -> Metrics:
     plain = config.copy_and_resolve_references()
     settings = samples.at_test_time(config)
     plain.evaluation.x_chain = (0, settings.x_chain.step_size, settings.energy.temperature)
-    num = samples.group_size(config) * devices.num_devices()
+    num = samples.group_size(config) * len(devices.available())
     found = {}
     for name, draw_one, num_steps in (
         ("generator", samples.sampler(plain), 0),

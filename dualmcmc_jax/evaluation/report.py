@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +25,21 @@ CAPTIONS = {
     "long_run": "Chains far longer than those of training: do they drift or saturate?",
     "training": "Training curves.",
 }
+NOTE = (
+    "↓ lower is better, ↑ higher is better. Costs are per 1,000 samples; an energy's gradient counts as one network "
+    "evaluation. Distances to the nearest training example are root mean squares per pixel; pixels are in [-1, 1], as "
+    "for mse. Encoder: decoded from the mean of q(z|x). Encoder chain, noise chain: after the z-revision from a draw "
+    "of q(z|x), or of N(0, I)."
+)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #222; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 0.4rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } td { font-variant-numeric: tabular-nums; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: 0.9rem; color: #555; }
+figure { margin: 1.5rem 0; overflow-x: auto; }
+img { max-width: 100%; min-width: 40rem; height: auto; }
+figcaption { font-size: 0.9rem; color: #555; }
 pre { overflow-x: auto; font-size: 0.8rem; background: #f6f6f6; padding: 0.8rem; }
 """
 
@@ -97,8 +104,8 @@ def summary(metrics: dict[str, Any]) -> str:
     )
 
 
-def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: dict) -> str:
-    """One HTML page that asks for nothing else: the tables, the figures (PNG files by name) and the config."""
+def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: str) -> str:
+    """One HTML page that asks for nothing else: the tables, the figures (PNG files by name) and the config, as text."""
     e = html.escape
     parts = [f"<h1>{e(name)}</h1><p>{e(summary(metrics))}.</p>"]
     parts += [_figure(figures, "samples")]
@@ -110,9 +117,9 @@ def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: d
         )
         table_html = f"<table><tr>{header}</tr>{''.join(rows)}</table>"
         parts.append(f'<h2>{e(table.title)}</h2><div class="scroll">{table_html}</div>')
-    parts += ["<p>↓ lower is better, ↑ higher is better.</p>"]
+    parts.append(f"<p>{NOTE}</p>")
     parts += [_figure(figures, name) for name in CAPTIONS if name in figures and name != "samples"]
-    parts.append(f"<h2>Config</h2><pre>{e(json.dumps(config, indent=2))}</pre>")
+    parts.append(f"<h2>Config</h2><pre>{e(config)}</pre>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{e(name)}</title>'
     return (
         f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body>{"".join(parts)}</body></html>'
@@ -135,4 +142,4 @@ def _label(name: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

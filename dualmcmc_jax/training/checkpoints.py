@@ -108,6 +108,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def listing(config: ConfigDict) -> str:
+    """The config as lines of the flags that set it."""
+    return "\n".join(f"--config.{name}={value!r}" for name, value in _flat(config.to_dict()).items())
+
+
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in tree.items():

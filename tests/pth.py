@@ -1,0 +1,62 @@
+"""Writes .pth files as torch.save does, without torch."""
+
+import pickle
+import sys
+import types
+import zipfile
+
+import numpy as np
+
+_KINDS = {
+    np.dtype(np.float32): "FloatStorage",
+    np.dtype(np.int64): "LongStorage",
+    np.dtype(np.float64): "DoubleStorage",
+}
+
+
+class _Storage:
+    def __init__(self, key, array):
+        self.key, self.array = key, array
+
+
+def save(path, arrays, *, shape=None, strides=None):
+    """Arrays by name, all of them views of shape and strides if those are given."""
+    stand_ins = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
+    for kind in _KINDS.values():
+        setattr(stand_ins["torch"], kind, type(kind, (), {"__module__": "torch"}))
+
+    def rebuild(*_):
+        raise AssertionError
+
+    rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+    stand_ins["torch._utils"]._rebuild_tensor_v2 = rebuild
+    storages = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, item):
+            if isinstance(item, _Storage):
+                kind = getattr(stand_ins["torch"], _KINDS[item.array.dtype])
+                return "storage", kind, item.key, "cpu", item.array.size
+            return None
+
+        def reducer_override(self, item):
+            if not isinstance(item, np.ndarray):
+                return NotImplemented
+            storages.append(_Storage(str(len(storages)), np.ascontiguousarray(item)))
+            steps = tuple(stride // item.itemsize for stride in storages[-1].array.strides)
+            return rebuild, (storages[-1], 0, shape or item.shape, strides or steps, False, {})
+
+    before = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
+    try:
+        with zipfile.ZipFile(path, "w") as archive:
+            with archive.open("archive/data.pkl", "w") as file:
+                Pickler(file, protocol=2).dump(arrays)
+            for storage in storages:
+                archive.writestr(f"archive/data/{storage.key}", storage.array.tobytes())
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module

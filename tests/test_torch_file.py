@@ -1,0 +1,174 @@
+"""The reader of .pth files, on files that torch 2.13 wrote and on hostile ones."""
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pth
+import pytest
+
+from dualmcmc_jax.data import torch_file
+
+FILES = [Path(__file__).parent / "reference" / f"tensors{kind}.pth" for kind in ("", "_legacy")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=("zip", "legacy"))
+def test_reads_what_torch_wrote(path):
+    found = torch_file.load(path)
+    base = np.arange(24, dtype=np.float32).reshape(4, 6)
+    expected = {
+        "weight": base,
+        "view": base.T[1:3],
+        "scalar": np.float64(2.5),
+        "parameter": np.ones((2, 3), np.float32),
+        "half": np.array([1.5, -2.0], np.float16),
+        "long": np.array([[1, -2]]),
+        "flags": np.array([True, False]),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    arrays = found.pop("net") | found
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+    np.testing.assert_array_equal(found["brain"].astype(np.float32), [1.5, -2.0])
+    assert found["steps"] == [3, 0.25, None, "text", (1, 2)]
+
+
+def test_reads_what_the_tests_write(tmp_path):
+    arrays = {"a.b": np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32), "n": np.array([1, 2])}
+    pth.save(tmp_path / "x.pth", arrays)
+    found = torch_file.load(tmp_path / "x.pth")
+    assert list(found) == ["a.b", "n"]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+class Malicious:
+    """Leaves a file where its pickle is run."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return os.mkdir, (self.trace,)
+
+
+def in_zip(path, content, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("x/data.pkl", content)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
+def test_nothing_is_run(kind, tmp_path):
+    path, trace = tmp_path / "x.pth", tmp_path / "trace"
+    bad = pickle.dumps({"net": Malicious(trace)}, protocol=2)
+    if kind == "zip":
+        in_zip(path, bad)
+    elif kind == "legacy":
+        header = [torch_file._LEGACY[0], torch_file._LEGACY[1], {"little_endian": True}]
+        path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in header) + bad)
+    else:
+        path.write_bytes(bad)
+    with pytest.raises(ValueError, match=r"found the object (posix|nt)\.mkdir, expected a file of tensors"):
+        torch_file.load(path)
+    assert not trace.exists()
+    pickle.loads(bad)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["builtins eval", "builtins getattr", "os system", "torch.serialization load", "numpy.core.multiarray scalar"],
+)
+def test_other_names_are_refused(name, tmp_path):
+    module, attribute = name.split()
+    in_zip(tmp_path / "x.pth", f"c{module}\n{attribute}\n.".encode())
+    with pytest.raises(ValueError, match=f"found the object {module}.{attribute}"):
+        torch_file.load(tmp_path / "x.pth")
+
+
+def rewrite(path, out, change):
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w") as copy:
+        for info in archive.infolist():
+            change(copy, info.filename, archive.read(info.filename))
+
+
+def test_damage_is_one_line(tmp_path):
+    """Cut off anywhere, or with any byte flipped, a file is read or refused, never anything else."""
+    refused = 0
+    for path in FILES:
+        whole = path.read_bytes()
+        random = np.random.RandomState(0)
+        for i in range(300):
+            damaged = bytearray(whole)
+            if i % 2:
+                damaged[random.randint(len(whole))] ^= 1 << random.randint(8)
+            else:
+                del damaged[random.randint(len(whole)) :]
+            (tmp_path / "x.pth").write_bytes(damaged)
+            try:
+                torch_file.load(tmp_path / "x.pth")
+            except ValueError as error:
+                refused += 1
+                assert str(error).startswith(f"{tmp_path / 'x.pth'}: found ")
+                assert "\n" not in str(error)
+    assert refused > 300
+
+
+def test_refusals(tmp_path):
+    path, good = tmp_path / "x.pth", FILES[0]
+    pth.save(path, {"a": np.zeros((2, 3), np.float32)})
+    refuse = lambda match: pytest.raises(ValueError, match=match)
+
+    rewrite(
+        path,
+        tmp_path / "cut.pth",
+        lambda copy, name, data: copy.writestr(name, data[:-4] if "/data/" in name else data),
+    )
+    with refuse("20 bytes of a storage of 24"):
+        torch_file.load(tmp_path / "cut.pth")
+    rewrite(path, tmp_path / "none.pth", lambda copy, name, data: "/data/" in name or copy.writestr(name, data))
+    with refuse("no storage 0"):
+        torch_file.load(tmp_path / "none.pth")
+    rewrite(
+        good,
+        tmp_path / "big.pth",
+        lambda copy, name, data: copy.writestr(name, b"big" if "byteorder" in name else data),
+    )
+    with refuse("big-endian numbers"):
+        torch_file.load(tmp_path / "big.pth")
+    in_zip(path, b"\x80\x02}." + bytes(10_000_000), zipfile.ZIP_DEFLATED)
+    with refuse("compressed entries"):
+        torch_file.load(path)
+    with refuse("found no such file"):
+        torch_file.load(tmp_path / "nosuch.pth")
+    path.write_text("text")
+    with refuse("expected a file of tensors written by torch.save"):
+        torch_file.load(path)
+    pth.save(path, {"a": np.zeros((2, 3), np.float32)}, shape=(2, 4))
+    with refuse(r"a tensor of shape \(2, 4\) outside its storage of 6"):
+        torch_file.load(path)
+    pth.save(path, {"a": np.zeros((2, 3), np.float32)}, shape=(2**40, 2**40), strides=(0, 0))
+    with refuse("outside its storage"):
+        torch_file.load(path)
+    deep = io.BytesIO()
+    deep.write(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
+    in_zip(path, deep.getvalue())
+    with refuse("endless nesting"):
+        torch_file.load(path)
+    looped = b"\x80\x02]q\x00h\x00a."
+    in_zip(path, looped)
+    with refuse("endless nesting"):
+        torch_file.load(path)
+
+
+def test_a_legacy_storage_cannot_claim_more_than_the_file_holds(tmp_path):
+    whole = FILES[1].read_bytes()
+    place = whole.index(struct.pack("<q", 24))
+    (tmp_path / "x.pth").write_bytes(whole[:place] + struct.pack("<q", 2**40) + whole[place + 8 :])
+    with pytest.raises(ValueError, match=r"a storage \d+ of 1099511627776 numbers, 24 announced"):
+        torch_file.load(tmp_path / "x.pth")
