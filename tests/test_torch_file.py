@@ -94,12 +94,12 @@ def test_other_names_are_refused(name, tmp_path):
 def rewrite(path, out, change):
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w") as copy:
         for info in archive.infolist():
-            change(copy, info.filename, archive.read(info.filename))
+            change(copy.writestr, info.filename, archive.read(info.filename))
 
 
 def test_damage_is_one_line(tmp_path):
     """Cut off anywhere, or with any byte flipped, a file is read or refused, never anything else."""
-    refused = 0
+    refused = []
     for path in FILES:
         whole = path.read_bytes()
         random = np.random.RandomState(0)
@@ -113,10 +113,9 @@ def test_damage_is_one_line(tmp_path):
             try:
                 torch_file.load(tmp_path / "x.pth")
             except ValueError as error:
-                refused += 1
-                assert str(error).startswith(f"{tmp_path / 'x.pth'}: found ")
-                assert "\n" not in str(error)
-    assert refused > 300
+                refused.append(str(error))
+    assert len(refused) > 300
+    assert all(line.startswith(f"{tmp_path / 'x.pth'}: found ") and "\n" not in line for line in refused)
 
 
 def test_refusals(tmp_path):
@@ -124,23 +123,16 @@ def test_refusals(tmp_path):
     pth.save(path, {"a": np.zeros((2, 3), np.float32)})
     refuse = lambda match: pytest.raises(ValueError, match=match)
 
-    rewrite(
-        path,
-        tmp_path / "cut.pth",
-        lambda copy, name, data: copy.writestr(name, data[:-4] if "/data/" in name else data),
-    )
+    out = tmp_path / "out.pth"
+    rewrite(path, out, lambda add, name, data: add(name, data[:-4] if "/data/" in name else data))
     with refuse("20 bytes of a storage of 24"):
-        torch_file.load(tmp_path / "cut.pth")
-    rewrite(path, tmp_path / "none.pth", lambda copy, name, data: "/data/" in name or copy.writestr(name, data))
+        torch_file.load(out)
+    rewrite(path, out, lambda add, name, data: "/data/" in name or add(name, data))
     with refuse("no storage 0"):
-        torch_file.load(tmp_path / "none.pth")
-    rewrite(
-        good,
-        tmp_path / "big.pth",
-        lambda copy, name, data: copy.writestr(name, b"big" if "byteorder" in name else data),
-    )
+        torch_file.load(out)
+    rewrite(good, out, lambda add, name, data: add(name, b"big" if "byteorder" in name else data))
     with refuse("big-endian numbers"):
-        torch_file.load(tmp_path / "big.pth")
+        torch_file.load(out)
     in_zip(path, b"\x80\x02}." + bytes(10_000_000), zipfile.ZIP_DEFLATED)
     with refuse("compressed entries"):
         torch_file.load(path)
