@@ -69,7 +69,7 @@ def scale(x: jax.Array) -> jax.Array:
 
 def average_pool(x: jax.Array) -> jax.Array:
     """3 x 3, stride 1; what lies outside the image is not counted."""
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype)
 
 
 def max_pool(x: jax.Array, stride: int) -> jax.Array:

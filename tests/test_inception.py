@@ -1,0 +1,114 @@
+"""The Inception port against torch-fidelity's network, with the same random, calibrated weights."""
+
+import importlib.util
+import shutil
+
+import flax.linen as nn
+import inception_oracle
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pth
+import pytest
+
+from dualmcmc_jax.evaluation import inception
+
+
+def run(weights, images):
+    params = inception.convert(weights)
+    return jax.device_get(jax.jit(inception.Inception().apply)({"params": params}, images))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return inception_oracle.reference()
+
+
+def error(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("size", inception_oracle.SIZES)
+def test_reference_numbers(size, reference):
+    """What torch-fidelity 0.4.0 made of these images and weights, every sixteenth feature and logit."""
+    weights, numbers = reference
+    features, logits = run(weights, inception_oracle.images(size))
+    assert features.dtype == logits.dtype == np.float32
+    assert error(features[:, ::16], numbers[f"features_{size}"]) < 1e-4
+    assert error(logits[:, ::16], numbers[f"logits_{size}"]) < 1e-4
+    first, second = numbers[f"features_{size}"]
+    assert error(first, second) > 0.2  # the reference looks at its input
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch_fidelity"), reason="needs torch and torch-fidelity")
+@pytest.mark.parametrize("size", inception_oracle.SIZES)
+def test_torch_fidelity_agrees(size, reference):
+    weights, _ = reference
+    images = inception_oracle.images(size)
+    expected = inception_oracle.outputs(inception_oracle.network(weights), images)
+    for found, numbers in zip(run(weights, images), expected[:2], strict=True):
+        assert error(found, numbers) < 1e-4
+
+
+def with_half_pixels(x, size=299):
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear", antialias=False)
+
+
+MISTAKES = {
+    "batch norm's usual epsilon": ("BATCH_NORM_EPSILON", 1e-5),
+    "average pools that count padding": ("average_pool", lambda x: nn.avg_pool(x, (3, 3), (1, 1), "SAME")),
+    "an average pool in the last block": ("last_pool", inception.average_pool),
+    "a resize with half-pixel centres": ("resize", with_half_pixels),
+    "pixels scaled by 255 to [0, 1]": ("scale", lambda x: x / 255),
+    "images in [-1, 1] instead of uint8": ("resize", lambda x: inception_resize(x / 127.5 - 1)),
+}
+inception_resize = inception.resize
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_known_mistake_is_seen(mistake, reference, monkeypatch):
+    weights, numbers = reference
+    monkeypatch.setattr(inception, *MISTAKES[mistake])
+    features, _ = run(weights, inception_oracle.images(32))
+    assert error(features[:, ::16], numbers["features_32"]) > 1e-3
+
+
+def test_logits_with_bias_would_be_seen(reference):
+    weights, numbers = reference
+    _, logits = run(weights, inception_oracle.images(32))
+    assert error(logits[:, ::16] + weights["fc.bias"][::16], numbers["logits_32"]) > 0.1
+
+
+def test_resize_is_tensorflow_1s():
+    """Output i reads source i n / size: for 2 to 4 pixels 0, 1/2, 1, and the edge again."""
+    x = jnp.array([[0.0, 10.0], [20.0, 30.0]])[None, ..., None]
+    rows = [[0, 5, 10, 10], [10, 15, 20, 20], [20, 25, 30, 30], [20, 25, 30, 30]]
+    np.testing.assert_allclose(inception.resize(x, 4)[0, ..., 0], rows)
+    np.testing.assert_array_equal(inception.resize(x, 2), x)
+
+
+def test_load(reference, tmp_path, monkeypatch):
+    """By sha256, with every array there and of its shape; converted once, then from the cache."""
+    weights, _ = reference
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "weights.pth"
+    refuse = lambda match: pytest.raises(ValueError, match=match)
+    with refuse("^--inception_weights: found no file .*weights.pth, expected pt_inception-2015-12-05-6726825d.pth"):
+        inception.load(path)
+    pth.save(path, weights)
+    with refuse(r"^--inception_weights: found .*weights.pth with sha256 \w{8}..., expected pt_inception"):
+        inception.load(path)
+    monkeypatch.setattr(inception, "SHA256", "")
+    loaded = inception.load(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, inception.convert(weights))
+    monkeypatch.setattr(inception, "convert", None)
+    jax.tree.map(np.testing.assert_array_equal, inception.load(path), loaded)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "cache")
+
+    missing = dict(weights)
+    del missing["Mixed_5b.branch1x1.bn.running_var"]
+    with refuse(r"found nothing as Mixed_5b.branch1x1.bn.running_var, expected an array of shape \(64,\)"):
+        inception.convert(missing)
+    with refuse(r"found \(2048, 1008\) as fc.weight, expected an array of shape \(1008, 2048\)"):
+        inception.convert(weights | {"fc.weight": weights["fc.weight"].T})

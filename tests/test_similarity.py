@@ -1,0 +1,22 @@
+"""MSE, PSNR and SSIM against scikit-image."""
+
+import numpy as np
+import pytest
+from skimage import metrics
+
+from dualmcmc_jax.evaluation import similarity
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (7, 9, 3)])
+def test_scikit_image_agrees(shape):
+    random = np.random.RandomState(0)
+    x = random.uniform(-1, 1, (5, *shape))
+    y = np.clip(x + random.normal(0, 0.05, x.shape) * np.array([0, 1, 3, 10, 30])[:, None, None, None] + 1e-9, -1, 1)
+    found = {name: np.asarray(getattr(similarity, name)(x, y)) for name in ("mse", "psnr", "ssim")}
+    for i in range(1, 5):
+        assert found["mse"][i] == pytest.approx(metrics.mean_squared_error(x[i], y[i]), abs=1e-12)
+        assert found["psnr"][i] == pytest.approx(metrics.peak_signal_noise_ratio(x[i], y[i], data_range=2), abs=1e-4)
+        expected = metrics.structural_similarity(x[i], y[i], data_range=2, channel_axis=-1)
+        assert found["ssim"][i] == pytest.approx(expected, abs=1e-4)
+    assert found["ssim"][0] == pytest.approx(1, abs=1e-6)
+    assert len(set(np.round(found["ssim"], 2))) == 5
