@@ -1,12 +1,16 @@
 """The program as a user starts it."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
+import inception_oracle
 import numpy as np
+import pth
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -19,12 +23,14 @@ TINY = [
     "--config.log.every=2",
     "--config.checkpoint.every=2",
     "--config.log.images_every=2",
+    "--config.evaluation.every=4",
+    "--config.evaluation.light_samples=20",
 ]
 
 
-def run(*flags, config="configs/digits.py", code=""):
+def run(*flags, config="configs/digits.py", code="", env=None):
     """Runs the program in a process of its own, after the given code."""
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")} | (env or {})
     start = (
         f"import runpy, sys\n{code}\nsys.argv[0] = 'main'\nrunpy.run_module('dualmcmc_jax.main', run_name='__main__')"
     )
@@ -45,7 +51,8 @@ def workdir(tmp_path_factory):
 
 def test_train_leaves_pictures(workdir):
     for step in (2, 4):
-        assert (workdir / "samples" / f"step_{step:08d}.png").read_bytes().startswith(b"\x89PNG")
+        for name in ("samples", "x_revision", "z_revision"):
+            assert (workdir / "samples" / f"{name}_{step:08d}.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())
 
 
@@ -74,6 +81,11 @@ def test_vectors(tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, "--mode=sample", config="configs/toy2d.py")
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "samples" / "samples.npz")["revised"].shape == (100, 2)
+    metrics, _ = evaluate(tmp_path, tmp_path / "out", config="configs/toy2d.py")
+    assert metrics["density/kl_data_ebm"] > 0
+    assert metrics["revised/frechet_vectors"] > 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"samples.png", "energies.png", "long_run.png", "training.png", "report.html"} <= names
 
 
 def test_without_tensorflow(tmp_path):
@@ -82,5 +94,115 @@ def test_without_tensorflow(tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, code=block)
     assert done.returncode == 0, done.stderr
     assert "TensorBoard events are not written" in done.stderr
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
     assert not (tmp_path / "tensorboard").exists()
+
+
+FEW = [
+    "--config.evaluation.num_samples=30",
+    "--config.evaluation.num_neighbours=20",
+    "--config.evaluation.num_held_out=25",
+]
+
+
+class Page(HTMLParser):
+    """What a page refers to and shows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.references, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def evaluate(workdir, out, *flags, **settings):
+    done = run(f"--workdir={workdir}", *TINY, *FEW, "--mode=evaluate", f"--out={out}", *flags, **settings)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "metrics.json").read_text()), done
+
+
+def test_evaluate(workdir, tmp_path):
+    noise = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "ood.npz", noise)
+    source = f"npz:{tmp_path / 'ood.npz'}"
+    metrics, done = evaluate(workdir, tmp_path / "out", f"--config.evaluation.ood=('{source}',)")
+    for model in ("generator", "revised"):
+        for name in ("frechet_pixels_pca", "kernel_distance_pixels_pca", "precision", "recall", "density", "coverage"):
+            assert f"{model}/{name}" in metrics
+        for name in ("svc_score", "class_entropy", "seconds_per_1000", "nearest_train_median"):
+            assert metrics[f"{model}/{name}"] > 0
+    assert metrics["generator/network_evaluations_per_1000"] == 1000
+    assert metrics["revised/network_evaluations_per_1000"] == 31_000
+    assert not any("fid" in name.lower() or "kid" in name.lower() for name in metrics)
+    for method in ("encoder", "encoder_chain", "noise_chain"):
+        assert {f"reconstruction/{method}/{name}" for name in ("mse", "psnr", "ssim")} <= set(metrics)
+    for name in ("train", "held_out", "generator", "revised", "uniform_noise", "constant", "interpolation", source):
+        assert f"energy/{name}/mean" in metrics
+    assert all(0 <= metrics[f"auroc/{name}"] <= 1 for name in ("uniform_noise", "constant", "interpolation", source))
+    assert {f"long_run/{steps}/energy" for steps in (30, 300, 3000)} <= set(metrics)
+    assert (metrics["step"], metrics["num_samples"], metrics["num_held_out"]) == (4, 30, 25)
+
+    assert "step 4: 30 samples against the 1,500 training examples" in done.stdout
+    for row in ("frechet pixels pca ↓", "svc score ↑", "mse ↓", "uniform noise"):
+        assert row in done.stdout
+    names = "samples x_revision z_revision interpolation reconstruction energies neighbours long_run training"
+    names = names.split()
+    files = {f"{name}.png" for name in names} | {"metrics.json", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tags.count("img") == len(names)
+    assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "--config.train.num_steps=4" in page.text
+
+
+def test_evaluate_another_checkpoint_and_sampler(workdir, tmp_path):
+    """--step names the checkpoint; evaluation.x_chain is the sampler of the evaluation alone."""
+    metrics, _ = evaluate(workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")
+    assert metrics["step"] == 2
+    assert metrics["revised/network_evaluations_per_1000"] == 71_000
+    assert {f"long_run/{steps}/energy" for steps in (30, 300, 3000)} <= set(metrics)
+    done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", "--step=3")
+    assert done.returncode != 0
+    assert "error: --step: found 3, expected one of 2, 4" in done.stderr
+    done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", "--config.x_chain.num_steps=70")
+    assert done.returncode != 0
+    assert "a run of another config: x_chain.num_steps is 30 there and 70 here" in done.stderr
+    assert not (workdir / "evaluation").exists()
+
+
+def test_evaluate_with_inception(tmp_path):
+    """With the weights it is FID, KID and the Inception Score."""
+    pth.save(tmp_path / "weights.pth", inception_oracle.reference()[0])
+    images = np.random.RandomState(0).randint(0, 256, (32, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", train=images[:24], test=images[24:])
+    flags = [
+        *TINY,
+        f"--config.data.source=npz:{tmp_path / 'data.npz'}",
+        "--config.evaluation.every=0",
+        "--config.evaluation.num_samples=8",
+        "--config.evaluation.group_size=4",
+        "--config.evaluation.batch_size=8",
+    ]
+    done = run(f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.returncode == 0, done.stderr
+    flags += ["--config.evaluation.num_held_out=8", f"--inception_weights={tmp_path / 'weights.pth'}"]
+    done = run(f"--workdir={tmp_path / 'run'}", *flags, "--mode=evaluate")
+    assert "weights.pth with sha256" in done.stderr
+    assert not (tmp_path / "run" / "evaluation").exists()
+    any_file = "import dualmcmc_jax.evaluation.inception as inception; inception.SHA256 = ''"
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run(f"--workdir={tmp_path / 'run'}", *flags, "--mode=evaluate", code=any_file, env=env)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "evaluation" / "4" / "metrics.json").read_text())
+    for model in ("generator", "revised"):
+        assert metrics[f"{model}/fid"] > 0
+        assert f"{model}/kid" in metrics
+        assert 1 <= metrics[f"{model}/inception_score"] <= 1008
+    assert metrics["num_features"] == 2048

@@ -101,7 +101,8 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
         for i in tqdm(range(0, len(train), 1000), desc="training data", unit="thousand", delay=2, leave=False):
             features, _ = space.extract(train[i : i + 1000])
             accumulator.add(features)
-            kept.append(features[: max(0, num_features - i)])
+            if i < num_features:
+                kept.append(features[: num_features - i])
         moments = accumulator.moments()
         return {"mean": moments.mean, "covariance": moments.covariance, "features": np.concatenate(kept)}
 

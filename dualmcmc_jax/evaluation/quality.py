@@ -36,8 +36,10 @@ def compare(
         for name, x in part.items():
             extracted, logits = space.extract(x)
             moments[name].add(extracted)
-            compared[name].append(extracted[: max(0, num_neighbours - done)])
-            kept[name].append(x[: max(0, NUM_KEPT - done)])
+            if done < num_neighbours:
+                compared[name].append(extracted[: num_neighbours - done])
+            if done < NUM_KEPT:
+                kept[name].append(x[: NUM_KEPT - done])
             if is_inception:
                 scores[name].add(logits)
             if verdict:
