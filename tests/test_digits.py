@@ -1,79 +1,48 @@
 """What the default digits run must show, on three seeds: the program as a user starts it, then its samples."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
-import warnings
-from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from sklearn.datasets import load_digits
-from sklearn.svm import SVC
 
-from dualmcmc_jax import models
-from dualmcmc_jax.configs import digits
-from dualmcmc_jax.core import sampling
-from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.data.batches import to_float
-from dualmcmc_jax.evaluation import distances
-from dualmcmc_jax.training import checkpoints
-from dualmcmc_jax.training.step import data_settings
+from dualmcmc_jax.data.batches import to_uint8
+from dualmcmc_jax.evaluation import distances, judge
 
 ROOT = Path(__file__).parents[1]
-
-
-class Judge:
-    """An SVC trained on the training digits: how sure it is of each sample's class, and how varied the classes are."""
-
-    def __init__(self):
-        images, labels = load_digits(return_X_y=True)
-        order = np.random.RandomState(0).permutation(len(images))
-        x, y = images[order] / 8 - 1, labels[order]
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):
-            self.svc = SVC(C=10, probability=True, random_state=0).fit(x[:1500], y[:1500])
-        self.accuracy = self.svc.score(x[1500:], y[1500:])
-
-    def __call__(self, x):
-        """(Inception-style score, entropy of the class histogram in nats) of x [N, 64] in [-1, 1]."""
-        p = self.svc.predict_proba(x)
-        divergence = np.sum(p * (np.log(p + 1e-12) - np.log(p.mean(0))), axis=1)
-        share = np.bincount(p.argmax(1), minlength=10) / len(x)
-        return np.exp(divergence.mean()), -np.sum(share * np.log(share + 1e-12))
-
-
-@pytest.fixture(scope="module")
-def judge():
-    return Judge()
 
 
 def flat(images):
     return np.asarray(images, np.float64).reshape(len(images), -1) / 127.5 - 1
 
 
-def test_the_judge_knows_digits(judge):
+def test_the_judge_knows_digits():
     """Held-out digits score 7.7; a Gaussian fitted to the pixels, which the pixel distance cannot tell apart, 3.0."""
     data = sources.load(tiny.config().data)
-    assert judge.accuracy >= 0.99
-    score, entropy = judge(flat(data.test))
-    assert 7.5 < score < 8
-    assert entropy > 2.28
+    verdict = judge.DigitsJudge()
+    order = np.random.RandomState(0).permutation(1797)
+    assert np.mean(verdict(data.test).argmax(1) == load_digits().target[order][1500:]) >= 0.99
+    found = judge.verdict(verdict(data.test))
+    assert 7.5 < found["svc_score"] < 8
+    assert found["class_entropy"] > 2.28
     x = flat(data.train)
     fitted = np.random.default_rng(0).multivariate_normal(x.mean(0), np.cov(x.T), 1500)
-    assert judge(fitted)[0] < 3.5
-    assert distances.frechet(fitted, x) < 0.1
+    assert distances.frechet(distances.moments(fitted), distances.moments(x)) < 0.1
+    images = to_uint8(fitted).reshape(-1, 8, 8, 1)
+    assert judge.verdict(verdict(images))["svc_score"] < 3.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.more), pytest.param(2, marks=pytest.mark.more)])
-def test_digits(seed, judge, tmp_path):
+def test_digits(seed, tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path}"]
     main += [f"--config.train.seed={seed}"]
@@ -88,34 +57,22 @@ def test_digits(seed, judge, tmp_path):
     seconds = time.perf_counter() - start
     assert training.returncode == 0, (tmp_path / "log").read_text()[-2000:]
     assert 100_000 < peak_kib < 1.5 * 1024**2
-    subprocess.run(
-        [*main, "--mode=sample", "--num_samples=1500", "--seed=1"], cwd=ROOT, env=env, check=True, timeout=300
-    )
-
-    data = sources.load(tiny.config().data)
-    drawn = np.load(tmp_path / "samples" / "samples.npz")
-    distance = {name: distances.frechet(flat(drawn[name]), flat(data.train)) for name in ("generator", "revised")}
-    score, entropy = judge(flat(drawn["revised"]))
-    mse = reconstruction(tmp_path, seed, data.test)
-    print(f"\nseed {seed}: {distance}, score {score:.2f}, entropy {entropy:.3f}, reconstruction {mse}")
-    print(f"training took {seconds:.0f} s and {peak_kib / 1024**2:.2f} GiB")
+    start = time.perf_counter()
+    subprocess.run([*main, "--mode=evaluate", "--seed=1"], cwd=ROOT, env=env, check=True, timeout=300)
+    print(f"\nseed {seed}: trained in {seconds:.0f} s and {peak_kib / 1024**2:.2f} GiB", end=", ")
+    print(f"evaluated in {time.perf_counter() - start:.0f} s")
+    found = json.loads((tmp_path / "evaluation" / "1500" / "metrics.json").read_text())
+    print(json.dumps(found, indent=2))
+    distance = {name: found[f"{name}/frechet_pixels_pca"] for name in ("generator", "revised")}
     assert distance["revised"] <= 0.25
     assert distance["revised"] <= 0.8 * distance["generator"]
-    assert score >= 5.0
-    assert entropy >= 2.2
-    assert mse["revised"] <= 0.030
-    assert mse["revised"] <= 0.85 * mse["encoder mean"] < mse["encoder draw"]
-
-
-def reconstruction(workdir, seed, images):
-    """Mean squared error on held-out images: decoded from q's mean, from a draw of q, and after the z-revision."""
-    config = digits.get_config()
-    config.train.seed = seed
-    params = checkpoints.restore(config, workdir).average
-    nets = models.build(config)
-    x = to_float(jnp.asarray(images), jnp.float32)
-    encode, decode = partial(nets.encoder.apply, params.encoder), partial(nets.generator.apply, params.generator)
-    keys = chain_keys(jax.random.key(0), jnp.arange(len(x)))
-    start, end = jax.jit(lambda x: sampling.reconstruct(keys, encode, decode, x, **data_settings(config)))(x)
-    pictures = {"encoder mean": decode(encode(x)[0]), "encoder draw": start, "revised": end}
-    return {name: float(jnp.mean((picture - x) ** 2)) for name, picture in pictures.items()}
+    assert found["revised/svc_score"] >= 5.0
+    assert found["revised/class_entropy"] >= 2.2
+    mse = {method: found[f"reconstruction/{method}/mse"] for method in ("encoder", "encoder_chain", "noise_chain")}
+    assert mse["encoder_chain"] <= 0.030
+    assert mse["encoder_chain"] <= 0.85 * mse["encoder"] < mse["noise_chain"]
+    assert found["auroc/uniform_noise"] > 0.95
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    light = [row for row in rows if "revised/frechet_pixels_pca" in row]
+    assert [row["step"] for row in light] == [500, 1000, 1500]
+    assert light[2]["revised/frechet_pixels_pca"] < light[0]["revised/frechet_pixels_pca"]

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from dualmcmc_jax import models
-from dualmcmc_jax.data import sources
+from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import (
     devices,
@@ -94,9 +94,12 @@ def test_data_against_itself(pool):
     accumulator = distances.Accumulator(space.size)
     for part in np.array_split(shuffled, 7):
         accumulator.add(space.extract(part)[0])
-    assert abs(distances.frechet(known.moments, accumulator.moments())) < 1e-6
+    scale = np.trace(known.moments.covariance)
+    assert abs(distances.frechet(known.moments, accumulator.moments())) < 1e-8 * scale
     near = neighbours.neighbourhoods(known.features, known.features[::-1])
     assert (near["precision"], near["recall"], near["coverage"]) == (1, 1, 1)
+    some = space.extract(train[batches.subset(len(train), 200)])[0]
+    np.testing.assert_allclose(known.features, some, rtol=1e-4, atol=1e-4)
     forgetful = space._replace(extract=None)
     again = features.statistics(forgetful, train, num_features=200)
     np.testing.assert_array_equal(again.moments.covariance, known.moments.covariance)
@@ -166,7 +169,7 @@ def test_auroc():
 
 def test_out_of_distribution_sets(tmp_path):
     held_out = sources.load(tiny.config().data).test[:30]
-    strange = np.arange(50 * 64, dtype=np.uint64).astype(np.uint8).reshape(50, 8, 8, 1)
+    strange = np.random.RandomState(0).randint(0, 256, (50, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", train=strange[:40], test=strange[40:])
     source = f"npz:{tmp_path / 'ood.npz'}"
     sets = energies.out_of_distribution(tiny.config(evaluation__ood=(source,)), held_out)
@@ -174,7 +177,9 @@ def test_out_of_distribution_sets(tmp_path):
     for x in sets.values():
         assert x.dtype == np.uint8
         assert x.shape == held_out.shape
-    np.testing.assert_array_equal(sets[source], np.concatenate([strange[40:], strange[:20]]))
+    rows = lambda x: {row.tobytes() for row in x}
+    assert rows(sets[source][:10]) == rows(strange[40:])
+    assert len(rows(sets[source][10:]) & rows(strange[:40])) == 20
     assert np.all(sets["constant"].reshape(30, -1).std(1) == 0)
     assert sets["uniform_noise"].std() == pytest.approx(255 / np.sqrt(12), rel=0.05)
     np.testing.assert_allclose(sets["interpolation"].mean(0), held_out.mean(0), atol=1)
@@ -212,8 +217,9 @@ def test_interpolations_do_not_depend_on_each_other():
     for name, ends in (("samples", 0), ("reconstructions", 1)):
         assert many[name].shape == (4, 8 + 2 * ends, 8, 8, 1)
         np.testing.assert_array_equal(few[name][:, ends], many[name][:2, ends])
-    np.testing.assert_array_equal(many["reconstructions"][:, 0], held_out[:4])
-    np.testing.assert_array_equal(many["reconstructions"][:, -1], held_out[4:8])
+    first = held_out[batches.subset(len(held_out), 8)]
+    np.testing.assert_array_equal(many["reconstructions"][:, 0], first[:4])
+    np.testing.assert_array_equal(many["reconstructions"][:, -1], first[4:])
 
 
 def test_revisions_are_thinned():

@@ -25,6 +25,14 @@ def flips(seed: int, step: int, *, batch_size: int) -> np.ndarray:
     return _random(seed, step, 1).random_sample(batch_size) < 0.5
 
 
+def subset(num_examples: int, num: int) -> np.ndarray:
+    """A fixed random choice of num examples, at most all, the first of any larger choice: [num] indices.
+
+    Data sets often come sorted by class, so that their first examples are all alike.
+    """
+    return _order(0, 0, num_examples)[:num]
+
+
 def prefetch(make: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:
     """make(step) for each step, in order, two of them ahead in a thread of their own."""
     with ThreadPoolExecutor(1) as thread:

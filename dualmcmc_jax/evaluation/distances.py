@@ -67,7 +67,11 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     n, m = len(x), len(y)
-    kernel = lambda product: (product / x.shape[1] + 1) ** 3
+
+    def kernel(product):
+        base = product / x.shape[1] + 1
+        return base * base * base
+
     total = lambda a, b: sum(kernel(a[i : i + CHUNK] @ b.T).sum() for i in range(0, len(a), CHUNK))
     within = lambda a: total(a, a) - kernel(np.sum(a**2, axis=1)).sum()
     return float(within(x) / (n * (n - 1)) + within(y) / (m * (m - 1)) - 2 * total(x, y) / (n * m))

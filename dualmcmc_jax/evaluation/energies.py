@@ -14,7 +14,7 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, synthesize
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.data.batches import subset, to_float
 from dualmcmc_jax.evaluation import devices
 from dualmcmc_jax.evaluation.samples import group_size
 from dualmcmc_jax.training.params import Params
@@ -65,8 +65,9 @@ def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
             dataset = sources.load(data)
         except ValueError as error:
             raise ValueError(f"evaluation.ood: {source!r}: {error}") from error
-        few = dataset.test[: len(held_out)]
-        sets[source] = np.concatenate([few, dataset.train[: len(held_out) - len(few)]])
+        few = dataset.test[subset(len(dataset.test), len(held_out))]
+        more = dataset.train[subset(len(dataset.train), len(held_out) - len(few))]
+        sets[source] = np.concatenate([few, more])
     return sets
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import sources, toy2d
-from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.data.batches import subset, to_float
 from dualmcmc_jax.evaluation import (
     curves,
     density,
@@ -47,7 +47,7 @@ def inputs(config, inception_weights: Path | None) -> Inputs:
         num, least = config.evaluation[name], quality.K_NEAREST + 1
         if num < least:
             raise ValueError(f"evaluation.{name}: found {num}, expected {least} or more")
-    held_out = dataset.test[: asked or there]
+    held_out = dataset.test[subset(there, asked)] if asked else dataset.test
     others = energies.out_of_distribution(config, held_out)
     return Inputs(dataset, held_out, features.space(config, dataset.train, inception_weights), others)
 
@@ -55,13 +55,14 @@ def inputs(config, inception_weights: Path | None) -> Inputs:
 def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
     """measure(params): distances and reconstruction of few examples, evaluation.light_samples, for a curve."""
     num = config.evaluation.light_samples
+    few = given.held_out[subset(len(given.held_out), num)]
     draw, measure = samples.sampler(config), reconstruction.reconstructor(config)
     known = features.statistics(given.space, given.dataset.train, num_features=config.evaluation.num_neighbours)
 
     def run(params: Params) -> quality.Metrics:
         seed = config.train.seed
         found, _ = quality.compare(config, given.space, known, draw(params, num_samples=num, seed=seed), num)
-        return found | quality.named("reconstruction", measure(params, given.held_out[:num], seed=seed))
+        return found | quality.named("reconstruction", measure(params, few, seed=seed))
 
     return run
 
@@ -90,7 +91,7 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
     found |= quality.named("reconstruction", reconstruction.reconstructor(config)(params, held_out, seed=seed))
 
     measure = energies.meter(config)
-    sets = {"train": train[: len(held_out)], "held_out": held_out, **kept}
+    sets = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **kept}
     of_sets = {name: measure(params, x) for name, x in sets.items()}
     of_others = {name: measure(params, x) for name, x in given.others.items()}
     for name, values in (of_sets | of_others).items():
@@ -103,7 +104,7 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
 
     vectors = lambda x: to_float(x, np.float32).reshape(len(x), -1)
     near = {name: neighbours.nearest(x, train, num=5, to_vector=vectors) for name, x in kept.items()}
-    near["held_out"] = neighbours.nearest(held_out[: quality.NUM_KEPT], train, to_vector=vectors)
+    near["held_out"] = neighbours.nearest(held_out[subset(len(held_out), quality.NUM_KEPT)], train, to_vector=vectors)
     closest = {name: distance[:, 0] for name, (distance, _) in near.items()}
     for name, distance in closest.items():
         found[f"{name}/nearest_train_median"] = float(np.median(distance))

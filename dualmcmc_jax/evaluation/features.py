@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dualmcmc_jax.data import cache
-from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.data.batches import subset, to_float
 from dualmcmc_jax.evaluation import devices, distances, inception
 
 NUM_COMPONENTS = 64
@@ -34,7 +34,7 @@ class Space(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """The training data in a space: their moments, and the features [M, d] of the first of them."""
+    """The training data in a space: their moments, and the features [M, d] of some of them, in random order."""
 
     moments: distances.Moments
     features: np.ndarray
@@ -64,7 +64,7 @@ def _inception(config, path: Path) -> Space:
 
 
 def _pixels(train: np.ndarray) -> Space:
-    """Pixels in [-1, 1], averaged down to 32 x 32 if larger, on the principal axes of the first training images."""
+    """Pixels in [-1, 1], averaged down to 32 x 32 if larger, on the principal axes of some training images."""
 
     def pixels(x):
         x = to_float(x, np.float32)
@@ -75,9 +75,8 @@ def _pixels(train: np.ndarray) -> Space:
 
     def fit():
         accumulator = distances.Accumulator(pixels(train[:1]).shape[1])
-        first = train[:NUM_TO_FIT]
-        for i in range(0, len(first), 1000):
-            accumulator.add(pixels(first[i : i + 1000]))
+        for index in np.array_split(subset(len(train), NUM_TO_FIT), 10):
+            accumulator.add(pixels(train[index]))
         mean, covariance = accumulator.moments()
         axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :NUM_COMPONENTS]
         return {"mean": mean, "axes": axes}
@@ -97,14 +96,16 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
     num_features = min(num_features, len(train))
 
     def make():
-        accumulator, kept = distances.Accumulator(space.size), []
+        accumulator, kept = distances.Accumulator(space.size), np.empty((num_features, space.size), np.float32)
+        place = np.full(len(train), -1)
+        place[subset(len(train), num_features)] = np.arange(num_features)
         for i in tqdm(range(0, len(train), 1000), desc="training data", unit="thousand", delay=2, leave=False):
             features, _ = space.extract(train[i : i + 1000])
             accumulator.add(features)
-            if i < num_features:
-                kept.append(features[: num_features - i])
+            here = place[i : i + 1000]
+            kept[here[here >= 0]] = features[here >= 0]
         moments = accumulator.moments()
-        return {"mean": moments.mean, "covariance": moments.covariance, "features": np.concatenate(kept)}
+        return {"mean": moments.mean, "covariance": moments.covariance, "features": kept}
 
     key = {"data": fingerprint(train), "space": space.key, "num_features": num_features}
     found = cache.arrays("statistics", key, make)

@@ -63,8 +63,9 @@ def nearest(x: np.ndarray, train: np.ndarray, *, num: int = 1, to_vector: Callab
     place = np.zeros((len(x), num), int)
     for i in range(0, len(train), CHUNK):
         found = squared_distances(vectors, to_vector(train[i : i + CHUNK])) / vectors.shape[1]
-        best = np.concatenate([best, found], axis=1)
-        place = np.concatenate([place, np.broadcast_to(i + np.arange(found.shape[1]), found.shape)], axis=1)
+        few = np.argpartition(found, min(num, found.shape[1]) - 1, axis=1)[:, :num]
+        best = np.concatenate([best, np.take_along_axis(found, few, 1)], axis=1)
+        place = np.concatenate([place, i + few], axis=1)
         order = np.argsort(best, axis=1, kind="stable")[:, :num]
         best, place = np.take_along_axis(best, order, 1), np.take_along_axis(place, order, 1)
     return np.sqrt(best), place

@@ -28,6 +28,7 @@ def compare(
     frechet, kernel = ("fid", "kid") if is_inception else (f"frechet_{space.name}", f"kernel_distance_{space.name}")
     verdict = judge.DigitsJudge() if config.data.source == "digits" else None
     num_neighbours = min(config.evaluation.num_neighbours, num)
+    real = known.features[:num_neighbours]
     moments = {name: distances.Accumulator(space.size) for name in MODELS}
     scores = {name: distances.InceptionScore(num, inception.NUM_CLASSES) for name in MODELS}
     compared, kept, classes = ({name: [] for name in MODELS} for _ in range(3))
@@ -49,10 +50,10 @@ def compare(
     for name in MODELS:
         near = np.concatenate(compared[name])
         of_name = {frechet: distances.frechet(moments[name].moments(), known.moments)}
-        of_name[kernel] = distances.kernel_distance(near, known.features)
+        of_name[kernel] = distances.kernel_distance(near, real)
         if is_inception:
             of_name["inception_score"], of_name["inception_score_std"] = scores[name].score()
-        of_name |= neighbours.neighbourhoods(known.features, near, k=K_NEAREST)
+        of_name |= neighbours.neighbourhoods(real, near, k=K_NEAREST)
         if verdict:
             of_name |= judge.verdict(np.concatenate(classes[name]))
         found |= named(name, of_name)

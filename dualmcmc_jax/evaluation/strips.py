@@ -10,7 +10,7 @@ import numpy as np
 from dualmcmc_jax import models
 from dualmcmc_jax.core import sampling
 from dualmcmc_jax.core.langevin import chain_keys, normal
-from dualmcmc_jax.data.batches import to_float, to_uint8
+from dualmcmc_jax.data.batches import subset, to_float, to_uint8
 from dualmcmc_jax.evaluation import similarity
 from dualmcmc_jax.evaluation.samples import at_test_time, group_size
 from dualmcmc_jax.training.state import param_dtype
@@ -30,7 +30,7 @@ def revisions(config, held_out: np.ndarray, num_chains: int = 6) -> Callable[...
     config = at_test_time(config)
     nets = models.build(config)
     size = group_size(config)
-    x = held_out[np.arange(size) % len(held_out)]
+    x = held_out[np.resize(subset(len(held_out), size), size)]
     x_every, z_every = max(3, -(-config.x_chain.num_steps // 20)), max(1, -(-config.z_chain.num_steps // 20))
 
     @jax.jit
@@ -70,7 +70,7 @@ def interpolations(config, held_out: np.ndarray, num_rows: int = 6, num_points: 
     config = at_test_time(config)
     nets = models.build(config)
     size, dtype = group_size(config), param_dtype(config)
-    x = held_out[np.arange(max(size, 2 * num_rows)) % len(held_out)][:size]
+    x = held_out[np.resize(subset(len(held_out), size), size)]
     rows = min(num_rows, size // 2) or 1
 
     @jax.jit
