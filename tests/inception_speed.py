@@ -1,0 +1,42 @@
+"""Images per second of our Inception and of torch-fidelity's, by turns: `python tests/inception_speed.py [batch]`.
+
+It takes torch and torch-fidelity; the weights are random, which costs the same.
+"""
+
+import statistics
+import sys
+import time
+
+import inception_oracle
+import jax
+import numpy as np
+
+from dualmcmc_jax.evaluation import inception
+
+
+def main():
+    batch = int(sys.argv[1]) if sys.argv[1:] else 16
+    weights, _ = inception_oracle.reference()
+    x = np.random.RandomState(0).randint(0, 256, (batch, 32, 32, 3)).astype(np.uint8)
+    params = jax.device_put(inception.convert(weights))
+    apply = jax.jit(inception.Inception().apply)
+    net = inception_oracle.network(weights)
+    rivals = {
+        "ours": lambda: jax.block_until_ready(apply({"params": params}, x)),
+        "torch-fidelity": lambda: inception_oracle.outputs(net, x),
+    }
+    rates = {name: [] for name in rivals}
+    for turn in range(8):
+        for name, run in rivals.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                rates[name].append(batch / (time.perf_counter() - start))
+    for name, rate in rates.items():
+        print(f"{name}: {statistics.median(rate):.1f} images/s, from {min(rate):.1f} to {max(rate):.1f}")
+    ratios = [ours / theirs for ours, theirs in zip(*rates.values(), strict=True)]
+    print(f"ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
