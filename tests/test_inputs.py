@@ -45,7 +45,7 @@ CASES = [
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
     ("--config=digits train", "found 'train', expected flags alone"),
     ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
-    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample>"),
+    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate>"),
     ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),
     ("--config=digits --config.train.steps=3", "--config: found no field 'steps'"),
     ("--config=digits --config.trains.seed=3", "--config: found no field 'trains'; configs/default.py lists them all"),
@@ -128,6 +128,43 @@ CASES = [
     (
         "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",
         "--workdir: found /dev/null/run (Not a directory), expected a folder to",
+    ),
+    (
+        "--config=digits --mode=evaluate --config.evaluation.num_samples=5",
+        "--workdir: found no checkpoint in WORKDIR/checkpoints, expected one: train first",
+    ),
+    ("--config=digits --step=-1 --mode=evaluate", "flag --step=-1: -1 is not a non-negative integer"),
+    (
+        "--config=digits --config.evaluation.x_chain=(70,1e-6)",
+        "evaluation.x_chain: found (70, 1e-06), expected () or (num_steps, step_size, temperature)",
+    ),
+    (
+        "--config=digits --config.evaluation.ood=(3,)",
+        "evaluation.ood: found (3,), expected a tuple of data sources",
+    ),
+    (
+        "--config=digits --config.train.batch_size=96 --config.evaluation.num_held_out=298",
+        "evaluation.num_held_out: found 298, expected at most 297, all that are held out",
+    ),
+    (
+        "--config=digits --config.train.batch_size=96 --config.evaluation.light_samples=5",
+        "evaluation.light_samples: found 5, expected 6 or more",
+    ),
+    (
+        "--config=digits --config.evaluation.ood=('npz:FILES/shape.npz',)",
+        "evaluation.ood: 'npz:FILES/shape.npz': data.shape: found (8, 8, 1), expected (8, 9, 1)",
+    ),
+    (
+        "--config=digits --inception_weights=FILES/none.pth",
+        "--inception_weights: found no file FILES/none.pth, expected pt_inception-2015-12-05-6726825d.pth",
+    ),
+    (
+        "--config=digits --inception_weights=FILES/text.npz",
+        "--inception_weights: found FILES/text.npz with sha256",
+    ),
+    (
+        "--config=toy2d --config.evaluation.every=9 --inception_weights=FILES/text.npz",
+        "--inception_weights: found vectors of shape (2,) as data, expected images for it",
     ),
     (
         "--config=digits --mode=sample",

@@ -1,9 +1,12 @@
 """The reader of .pth files, on files that torch 2.13 wrote and on hostile ones."""
 
+import copy
 import io
 import os
 import pickle
 import struct
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -155,6 +158,78 @@ def test_refusals(tmp_path):
     looped = b"\x80\x02]q\x00h\x00a."
     in_zip(path, looped)
     with refuse("endless nesting"):
+        torch_file.load(path)
+
+
+def tensor(rest):
+    """A pickle of a tensor of four floats, of which the file holds all; then `rest`, which meets it on the stack."""
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ"
+    made = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+    )
+    return b"\x80\x02" + made + rest + b"."
+
+
+def with_storage(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", content)
+        archive.writestr("x/data/0", np.arange(4, dtype=np.float32).tobytes())
+
+
+def test_state_cannot_alter_what_was_checked(tmp_path):
+    """BUILD would set attributes: here shape and strides that reach beyond the storage, into other memory."""
+    path = tmp_path / "x.pth"
+    state = b"}(X\x05\0\0\0shapeJ\0\x10\0\0\x85X\x07\0\0\0stridesK\x01\x85ub"
+    for rest in (b"", state):
+        with_storage(path, tensor(rest))
+        np.testing.assert_array_equal(torch_file.load(path), [0, 1, 2, 3])
+    with_storage(path, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(X\x05\0\0\0arrayK\x01ub.")
+    with pytest.raises(ValueError, match="an object of type type"):
+        torch_file.load(path)
+    assert callable(torch_file._Tensor.array)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02]r\xff\xff\xff\x7f.", None),  # a memo index of 2^31
+        (b"\x80\x02]" + b"".join(b"q%c](h%ch%ce" % (i, i, i) for i in range(40)) + b".", None),  # 2^40 leaves
+        (tensor(b"q\0]q\1(" + b"h\0" * 100_000 + b"e"), None),  # one tensor many times
+        (tensor(b"").replace(b"K\x04\x85", b"(" + b"K\x01" * 50 + b"t"), "no view of a storage"),
+        (tensor(b"").replace(b"K\x04\x85", b"K\x05\x85"), "outside its storage of 4"),
+        (tensor(b"").replace(b"K\0K\x04", b"K\x01K\x04"), "outside its storage of 4"),
+        (tensor(b"").replace(b"ctorch\nFloatStorage\n", b"X\x02\0\0\0U3"), "a storage that is none"),
+        (tensor(b"").replace(b")RtR", b")R}X\x03\0\0\0neg\x88stR"), "no view of a storage"),
+        (b"\x80\x02]K\x01\x85R.", "a call of what is no function"),
+        (b"\x80\x02c__builtin__\neval\n.", "the object __builtin__.eval"),
+        (b"(lp0\n.", "a damaged file"),  # an opcode of another protocol
+    ],
+)
+def test_memory_and_time_are_bounded(content, message, tmp_path):
+    path = tmp_path / "x.pth"
+    with_storage(path, content)
+    tracemalloc.start()
+    start = time.perf_counter()
+    if message:
+        with pytest.raises(ValueError, match=message):
+            torch_file.load(path)
+    else:
+        torch_file.load(path)
+    assert time.perf_counter() - start < 5
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02].")
+        archive.writestr("x/data/0", bytes(100_000))
+        for i in range(1, 10):
+            info = copy.copy(archive.getinfo("x/data/0"))
+            info.filename = f"x/data/{i}"
+            archive.filelist.append(info)
+    with pytest.raises(ValueError, match="entries that overlap"):
         torch_file.load(path)
 
 

@@ -1,5 +1,6 @@
 """Every number and figure of a trained model."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,11 +58,12 @@ def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
     num = config.evaluation.light_samples
     few = given.held_out[subset(len(given.held_out), num)]
     draw, measure = samples.sampler(config), reconstruction.reconstructor(config)
-    known = features.statistics(given.space, given.dataset.train, num_features=config.evaluation.num_neighbours)
+    num_features = config.evaluation.num_neighbours
+    known = functools.cache(lambda: features.statistics(given.space, given.dataset.train, num_features=num_features))
 
     def run(params: Params) -> quality.Metrics:
         seed = config.train.seed
-        found, _ = quality.compare(config, given.space, known, draw(params, num_samples=num, seed=seed), num)
+        found, _ = quality.compare(config, given.space, known(), draw(params, num_samples=num, seed=seed), num)
         return found | quality.named("reconstruction", measure(params, few, seed=seed))
 
     return run

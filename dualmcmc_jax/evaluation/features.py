@@ -1,5 +1,6 @@
 """The spaces in which sets of samples are compared, and the training data in them."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,9 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
     """
     if train.dtype != np.uint8:
         if inception_weights:
-            raise ValueError(f"--inception_weights: found vectors {train.shape[1:]} as data, expected images for it")
+            raise ValueError(
+                f"--inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
+            )
         return Space("vectors", train.shape[1], "vectors", lambda x: (x, None))
     return _inception(config, inception_weights) if inception_weights else _pixels(train)
 
@@ -75,19 +78,22 @@ def _pixels(train: np.ndarray) -> Space:
             x = x.reshape(len(x), x.shape[1] // block, block, x.shape[2] // block, block, -1).mean((2, 4))
         return x.reshape(len(x), -1)
 
+    num_pixels = pixels(train[:1]).shape[1]
+    size = min(NUM_COMPONENTS, num_pixels)
+
     def fit():
-        accumulator = distances.Accumulator(pixels(train[:1]).shape[1])
+        accumulator = distances.Accumulator(num_pixels)
         for index in np.array_split(subset(len(train), NUM_TO_FIT), 10):
             accumulator.add(pixels(train[index]))
         mean, covariance = accumulator.moments()
-        axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :NUM_COMPONENTS]
+        axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :size]
         return {"mean": mean, "axes": axes}
 
     digest = fingerprint(train)
-    basis = cache.arrays("features", {"pixels_pca": NUM_COMPONENTS, "of": NUM_TO_FIT, "data": digest}, fit)
-    mean, axes = basis["mean"], basis["axes"]
-    extract = lambda x: ((pixels(x) - mean) @ axes, None)
-    return Space("pixels_pca", axes.shape[1], f"pixels_pca {axes.shape[1]} {digest}", extract)
+    key = {"pixels_pca": size, "of": NUM_TO_FIT, "data": digest}
+    basis = functools.cache(lambda: cache.arrays("features", key, fit))
+    extract = lambda x: ((pixels(x) - basis()["mean"]) @ basis()["axes"], None)
+    return Space("pixels_pca", size, f"pixels_pca {size} {digest}", extract)
 
 
 def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
