@@ -20,7 +20,6 @@ flags:
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -76,16 +75,18 @@ def train(config, workdir: Path) -> None:
     """Trains, with pictures now and then, and a light evaluation if evaluation.every asks for one."""
     import jax
 
+    from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import evaluate, pictures
     from dualmcmc_jax.training import loop
 
+    dataset = sources.load(config.data)
     draw, measure = lambda step, state: {}, lambda state: {}
     if jax.process_index() == 0:
-        draw = pictures.drawer(config, workdir / "samples")
+        draw = pictures.drawer(config, dataset.test, workdir / "samples")
         if config.evaluation.every:
-            light = evaluate.light(config, evaluate.inputs(config, _weights()))
+            light = evaluate.light(config, evaluate.inputs(config, dataset, _weights()))
             measure = lambda state: light(state.average)
-    loop.train(config, workdir, draw=draw, measure=measure)
+    loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure)
     print(f"done: {workdir}")
 
 
@@ -108,17 +109,18 @@ def sample(config, workdir: Path) -> None:
 
 def evaluate(config, workdir: Path) -> None:
     """Measures a checkpoint: a table, metrics.json, figures and report.html."""
+    from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import evaluate, figures, report
     from dualmcmc_jax.training import checkpoints
 
     state = checkpoints.restore(config, workdir, step=_STEP.value)
-    given = evaluate.inputs(config, _weights())
+    given = evaluate.inputs(config, sources.load(config.data), _weights())
     step = int(state.step)
     metrics, draw_figures = evaluate.evaluate(config, given, state.average, workdir, step=step, seed=_SEED.value)
     print(report.text(metrics))
     out = Path(_OUT.value or workdir / "evaluation" / str(step))
     out.mkdir(parents=True, exist_ok=True)
-    checkpoints.replace(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    checkpoints.replace(out / "metrics.json", report.as_json(metrics))
     paths = {}
     for name, figure in draw_figures().items():
         paths[name] = out / f"{name}.png"

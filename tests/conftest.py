@@ -1,10 +1,12 @@
-"""Eight virtual CPU devices, float64 and quick compilation, before JAX starts."""
+"""Eight virtual CPU devices, float64, quick compilation and a cache folder of its own, before JAX starts."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dualmcmc_jax-tests-")
 
 
 def pytest_collection_modifyitems(items):

@@ -73,6 +73,6 @@ def test_digits(seed, tmp_path):
     assert mse["encoder_chain"] <= 0.85 * mse["encoder"] < mse["noise_chain"]
     assert found["auroc/uniform_noise"] > 0.95
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    light = [row for row in rows if "revised/frechet_pixels_pca" in row]
+    light = [row for row in rows if "light/revised/frechet_pixels_pca" in row]
     assert [row["step"] for row in light] == [500, 1000, 1500]
-    assert light[2]["revised/frechet_pixels_pca"] < light[0]["revised/frechet_pixels_pca"]
+    assert light[2]["light/revised/frechet_pixels_pca"] < light[0]["light/revised/frechet_pixels_pca"]

@@ -47,6 +47,9 @@ def test_frechet_of_fewer_samples_than_dimensions():
     # means differ by 1; variances along e0 are 2 and 18: (sqrt 18 - sqrt 2)^2 = 8
     assert frechet(x, y) == pytest.approx(1 + 8, abs=1e-6)
     assert abs(frechet(x, x)) < 1e-6
+    many = moments(np.random.RandomState(2).normal(size=(100, 1000)))
+    assert abs(frechet(many, many)) < 1e-6
+    assert np.isnan(frechet(x, x._replace(mean=x.mean * np.nan)))
     far = np.random.RandomState(2).normal(size=(10, d))
     assert frechet(moments(far), moments(far[::-1])) == pytest.approx(0, abs=1e-6)
 

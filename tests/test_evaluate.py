@@ -21,6 +21,7 @@ from dualmcmc_jax.evaluation import (
     neighbours,
     quality,
     reconstruction,
+    report,
     samples,
     strips,
 )
@@ -55,7 +56,7 @@ def test_nothing_depends_on_devices_or_batch_size(tmp_path, monkeypatch):
     for num_devices, batch_size in ((4, 100), (1, 7)):
         monkeypatch.setattr(devices, "available", lambda n=num_devices: jax.local_devices()[:n])
         config = coupled(evaluation__batch_size=batch_size)
-        given = evaluate.inputs(config, None)
+        given = evaluate.inputs(config, sources.load(config.data), None)
         metrics, _ = evaluate.evaluate(config, given, initial(config), tmp_path, step=0, seed=1)
         found.append({name: value for name, value in metrics.items() if "seconds" not in name})
     assert len(found[0]) > 60
@@ -116,10 +117,55 @@ def test_pixels_of_digits_are_all_kept():
     assert found == pytest.approx(distances.frechet(pixels(train), pixels(test)), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(7, 8, 8, 1), (12, 33, 33, 3), (9, 100, 70, 1)])
+def test_pixels_of_any_size(shape):
+    """At most 32 x 32 of them are compared; brightness survives the averaging."""
+    train = np.random.RandomState(0).randint(0, 256, shape, np.uint8)
+    config = tiny.config(data__shape=shape[1:])
+    space = features.space(config, train, None)
+    known = features.statistics(space, train, num_features=7)
+    assert known.features.shape == (7, space.size)
+    brighter = space.extract(np.clip(train.astype(int) + 60, 0, 255).astype(np.uint8))[0]
+    assert np.linalg.norm(brighter.mean(0) - known.moments.mean) > 1
+
+
+def test_statistics_are_of_their_basis(monkeypatch):
+    """Other principal axes, by another fit, are another space."""
+    train = np.random.RandomState(1).randint(0, 256, (50, 8, 8, 1), np.uint8)
+    found = []
+    for num in (50, 20):
+        monkeypatch.setattr(features, "NUM_TO_FIT", num)
+        space = features.space(tiny.config(), train, None)
+        found.append(features.statistics(space, train, num_features=50))
+        np.testing.assert_allclose(found[-1].moments.mean, space.extract(train)[0].mean(0), atol=1e-4)
+    assert not np.allclose(found[0].moments.covariance, found[1].moments.covariance)
+
+
+def test_a_model_that_diverged_is_measured(tmp_path):
+    config = coupled(x_chain__num_steps=2)
+    params = initial(config)
+    params = params._replace(energy=jax.tree.map(lambda x: x * np.nan, params.energy))
+    given = evaluate.inputs(config, sources.load(config.data), None)
+    found, draw_figures = evaluate.evaluate(config, given, params, tmp_path, step=0, seed=0)
+    assert np.isnan(found["auroc/constant"])
+    assert '"auroc/constant": null' in report.as_json(found)
+    assert "nan" in report.text(found)
+    draw_figures()
+
+
+def test_without_an_x_chain(tmp_path):
+    config = coupled(x_chain__num_steps=0)
+    given = evaluate.inputs(config, sources.load(config.data), None)
+    found, draw_figures = evaluate.evaluate(config, given, initial(config), tmp_path, step=0, seed=0)
+    assert found["generator/frechet_pixels_pca"] == found["revised/frechet_pixels_pca"]
+    assert not any(name.startswith("long_run") for name in found)
+    assert "long_run" not in draw_figures()
+
+
 def test_samples_pass_through():
     """Of 61 MB of images no more than the first thousand are kept, 3 MB of them."""
     config = tiny.config(data__source="npz:", evaluation__num_neighbours=100)
-    space = features.Space("vectors", 4, "", lambda x: (x[:, 0, :4, 0].astype(np.float64), None))
+    space = features.Space("vectors", 4, lambda: "", lambda x: (x[:, 0, :4, 0].astype(np.float64), None))
     known = features.Statistics(distances.moments(np.random.RandomState(0).normal(size=(50, 4))), np.ones((100, 4)))
     random = np.random.RandomState(0)
     images = (random.randint(0, 255, (100, 32, 32, 3), np.uint8) for _ in range(200))
@@ -183,6 +229,7 @@ def test_out_of_distribution_sets(tmp_path):
     assert np.all(sets["constant"].reshape(30, -1).std(1) == 0)
     assert sets["uniform_noise"].std() == pytest.approx(255 / np.sqrt(12), rel=0.05)
     np.testing.assert_allclose(sets["interpolation"].mean(0), held_out.mean(0), atol=1)
+    assert sets["interpolation"].var(0).sum() == pytest.approx(held_out.var(0).sum() / 2, rel=0.2)
 
 
 def test_long_chains_are_as_long_as_they_say():
@@ -192,7 +239,7 @@ def test_long_chains_are_as_long_as_they_say():
     params = params._replace(energy=jax.tree.map(jnp.zeros_like, params.energy))
     chains = energies.long_run(config)(params, seed=0)
     assert chains.steps == [5, 50, 500]
-    assert chains.energy.shape == (500, 50)
+    assert chains.energy.shape == (501, 50)
     first, second, third = chains.states
     assert np.var(second - first) == pytest.approx(2 * 0.01 * 45, rel=0.1)
     assert np.var(third - first) == pytest.approx(2 * 0.01 * 495, rel=0.1)

@@ -70,7 +70,7 @@ def test_each_known_mistake_is_seen(mistake, reference, monkeypatch):
     weights, numbers = reference
     monkeypatch.setattr(inception, *MISTAKES[mistake])
     features, _ = run(weights, inception_oracle.images(32))
-    assert error(features[:, ::16], numbers["features_32"]) > 1e-3
+    assert error(features[:, ::16], numbers["features_32"]) > 0.05
 
 
 def test_logits_with_bias_would_be_seen(reference):

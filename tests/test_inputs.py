@@ -31,6 +31,7 @@ def files(tmp_path_factory):
     np.savez(folder / "shape.npz", np.zeros((20, 8, 9, 1), np.uint8))
     np.savez(folder / "floats.npz", np.zeros((20, 8, 8, 1)))
     np.savez(folder / "names.npz", a=np.zeros(2), b=np.zeros(2))
+    np.savez(folder / "five.npz", np.zeros((6, 8, 8, 1), np.uint8))
     (folder / "text.npz").write_text("no archive")
     (folder / "text.zip").write_text("no archive")
     (folder / "broken.py").write_text("def get_config(:\n")
@@ -151,8 +152,8 @@ CASES = [
         "evaluation.light_samples: found 5, expected 6 or more",
     ),
     (
-        "--config=digits --config.evaluation.ood=('npz:FILES/shape.npz',)",
-        "evaluation.ood: 'npz:FILES/shape.npz': data.shape: found (8, 8, 1), expected (8, 9, 1)",
+        "--config=digits --config.data.source=npz:FILES/five.npz",
+        "data.source: found 5 training and 1 held-out examples, expected at least 6 and 1 to evaluate with",
     ),
     (
         "--config=digits --inception_weights=FILES/none.pth",

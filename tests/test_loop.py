@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from dualmcmc_jax.data import batches
+from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.training import checkpoints, loop
 
 METRICS = {
@@ -32,7 +32,7 @@ METRICS = {
 
 def train(config, workdir, drawn=None, measure=lambda state: {}):
     draw = lambda step, state: {} if drawn is None else drawn.append(step) or {}
-    return loop.train(config, workdir, draw=draw, measure=measure)
+    return loop.train(config, workdir, dataset=sources.load(config.data), draw=draw, measure=measure)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_tensorboard_has_the_same_numbers(uninterrupted):
 def test_tensorboard_has_the_pictures(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
-    loop.train(
-        tiny.config(train__num_steps=20), tmp_path, draw=lambda step, state: {"samples": red}, measure=lambda state: {}
-    )
+    config = tiny.config(train__num_steps=20)
+    dataset = sources.load(config.data)
+    loop.train(config, tmp_path, dataset=dataset, draw=lambda *_: {"samples": red}, measure=lambda _: {})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val

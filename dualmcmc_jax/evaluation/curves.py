@@ -22,7 +22,10 @@ def read(workdir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     path = workdir / "metrics.jsonl"
     found = {}
     for line in path.read_text().splitlines() if path.exists() else []:
-        row = json.loads(line)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # cut off while it is being written
+            continue
         for name, value in row.items():
             found.setdefault(name, []).append((row["step"], value))
     return {name: tuple(np.array(pairs).T) for name, pairs in found.items() if name != "step"}
@@ -44,15 +47,19 @@ def training(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     return figure
 
 
-def reconstruction(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """MSE, PSNR and SSIM of held-out examples against the training step, by where the latents start (Figure 3)."""
-    measures = [m for m in MEASURES if f"reconstruction/encoder/{m}" in curves]
-    figure, axes = plt.subplots(
-        1, len(measures), figsize=(3.7 * len(measures), 3.4), layout="constrained", squeeze=False
-    )
+def reconstruction(curves: dict[str, tuple[np.ndarray, np.ndarray]], found: dict[str, float]) -> Figure:
+    """MSE, PSNR and SSIM of held-out examples against the training step, by where the latents start (Figure 3).
+
+    The curves are those of the light evaluations; a star is what was found now, of all held-out examples.
+    """
+    measures = [measure for measure in MEASURES if f"reconstruction/encoder/{measure}" in found]
+    size = (3.7 * len(measures), 3.4)
+    figure, axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
         for method, label in METHODS.items():
-            axis.plot(*curves[f"reconstruction/{method}/{measure}"], ".-", label=label)
+            name = f"reconstruction/{method}/{measure}"
+            (line,) = axis.plot(*curves.get(f"light/{name}", ([], [])), ".-", label=label)
+            axis.plot(found["step"], found[name], "*", markersize=9, color=line.get_color())
         axis.set(xlabel="training step", ylabel=MEASURES[measure])
     axes[0, 0].legend(fontsize=8)
     return figure

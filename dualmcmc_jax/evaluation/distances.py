@@ -52,11 +52,15 @@ def frechet(x: Moments, y: Moments) -> float:
     """Frechet distance of two Gaussians, in squared units of the features (Dowson & Landau, 1982).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), whose last trace is the sum of the square roots of the eigenvalues of
-    A^T S2 A, with A A^T = S1.
+    A^T S2 A, with A A^T = S1. Eigenvalues that are rounding errors count as 0: of few samples in many dimensions there
+    are many, and their square roots would add up. NaN if a moment is.
     """
+    if not all(np.isfinite(part).all() for part in (*x, *y)):
+        return float("nan")
+    sound = lambda values: np.where(values > len(values) * np.finfo(float).eps * values.max(), values, 0)
     values, vectors = np.linalg.eigh(x.covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root.T @ y.covariance @ root), 0)).sum()
+    root = vectors * np.sqrt(sound(values))
+    cross = np.sqrt(sound(np.linalg.eigvalsh(root.T @ y.covariance @ root))).sum()
     return float(np.sum((x.mean - y.mean) ** 2) + np.trace(x.covariance) + np.trace(y.covariance) - 2 * cross)
 
 

@@ -19,7 +19,7 @@ from dualmcmc_jax.evaluation import devices
 from dualmcmc_jax.evaluation.samples import group_size
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import param_dtype
-from dualmcmc_jax.training.step import model_settings
+from dualmcmc_jax.training.step import chain_settings, model_settings
 
 
 def meter(config) -> Callable[[Params, np.ndarray], np.ndarray]:
@@ -34,7 +34,12 @@ def meter(config) -> Callable[[Params, np.ndarray], np.ndarray]:
 
 
 def auroc(data: np.ndarray, other: np.ndarray) -> float:
-    """The probability that an example of the data has a lower energy than one of another set; ties count half."""
+    """The probability that an example of the data has a lower energy than one of another set; ties count half.
+
+    NaN if an energy is.
+    """
+    if not np.isfinite([data.sum(), other.sum()]).all():
+        return float("nan")
     labels = np.repeat([1, 0], [len(data), len(other)])
     return float(roc_auc_score(labels, -np.concatenate([data, other])))
 
@@ -42,19 +47,18 @@ def auroc(data: np.ndarray, other: np.ndarray) -> float:
 def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
     """Sets of examples, at most as many as held_out, that are no data of the model's: [N, ...] by name.
 
-    uniform_noise; constant images (one colour each); interpolation: the mean of two held-out examples; and the test
-    examples of every source in evaluation.ood, then its training examples.
+    uniform_noise; constant images (one colour each); interpolation: the mean of two held-out examples; and some test,
+    then training, examples of every source in evaluation.ood.
 
     Raises:
       ValueError: a source cannot be read, or its examples have another shape.
     """
-    random, shape = np.random.RandomState(0), held_out.shape
-    pairs = held_out[random.permutation(len(held_out))].astype(np.float64)
-    sets = {"interpolation": ((pairs + np.roll(pairs, 1, axis=0)) / 2).astype(held_out.dtype)}
-    if held_out.dtype == np.uint8:
-        sets["uniform_noise"] = random.randint(0, 256, shape).astype(np.uint8)
-        colours = random.randint(0, 256, (len(held_out), 1, 1, shape[-1]))
-        sets["constant"] = np.broadcast_to(colours, shape).astype(np.uint8)
+    random, shape, is_image = np.random.RandomState(0), held_out.shape, len(config.data.shape) == 3
+    exact = held_out.astype(np.uint16 if is_image else held_out.dtype)
+    sets = {"interpolation": ((exact + np.roll(exact, 1, axis=0)) / 2).astype(held_out.dtype)}
+    if is_image:
+        sets["uniform_noise"] = random.randint(0, 256, shape, np.uint8)
+        sets["constant"] = np.broadcast_to(random.randint(0, 256, (shape[0], 1, 1, shape[3]), np.uint8), shape)
     else:
         low, high = held_out.min(0), held_out.max(0)
         sets["uniform_noise"] = random.uniform(low, high, shape).astype(held_out.dtype)
@@ -72,8 +76,13 @@ def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class LongRun(NamedTuple):
-    """A group's chains. steps [3]: 1, 10 and 100 times the trained length; states [3, B, ...], the chains after those;
-    energy [steps[-1], B]: before each step."""
+    """A group's chains, 1, 10 and 100 times as long as the trained ones.
+
+    Attributes:
+      steps: [3], those lengths.
+      states: [3, B, ...], the chains after so many steps.
+      energy: [steps[-1] + 1, B], before the first step and after each.
+    """
 
     steps: list[int]
     states: np.ndarray
@@ -81,30 +90,32 @@ class LongRun(NamedTuple):
 
 
 def long_run(config) -> Callable[..., LongRun]:
-    """run(params, *, seed): one group of x-chains, from the generator, a hundred times as long as the trained ones."""
+    """run(params, *, seed): one group of x-chains from the generator; config.x_chain.num_steps must not be 0."""
     nets = models.build(config)
-    settings = model_settings(config)
     size, num_steps = group_size(config), config.x_chain.num_steps
 
     @jax.jit
     def start(params, key):
         decode = partial(nets.generator.apply, params.generator)
         energy = partial(nets.energy.apply, params.energy)
-        return synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings | {"num_steps": 0}).generated
-
-    chain = {name: settings[name] for name in ("num_steps", "step_size", "temperature", "unroll")}
+        settings = model_settings(config) | {"num_steps": 0}
+        x = synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings).generated
+        return x, energy(x)[None]
 
     @jax.jit
     def further(params, key, x):
-        x, trace = revise_x(chain_keys(key, jnp.arange(size)), partial(nets.energy.apply, params.energy), x, **chain)
-        return x, -trace.log_density * config.energy.temperature
+        energy = partial(nets.energy.apply, params.energy)
+        x, trace = revise_x(chain_keys(key, jnp.arange(size)), energy, x, **chain_settings(config))
+        before = -trace.log_density * config.energy.temperature
+        return x, jnp.concatenate([before[1:], energy(x)[None]])
 
     def run(params: Params, *, seed: int) -> LongRun:
         key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-        x, energies, states = start(params, key), [], []
+        x, first = start(params, jax.random.fold_in(key, 0))
+        energies, states = [first], []
         for i in tqdm(range(1, 101), desc="long chains", unit="chain length", delay=2, leave=False):
-            x, energy = further(params, jax.random.fold_in(key, i), x)
-            energies.append(energy)
+            x, after = further(params, jax.random.fold_in(key, i), x)
+            energies.append(after)
             if i in (1, 10, 100):
                 states.append(np.asarray(x))
         steps = [num_steps * times for times in (1, 10, 100)]

@@ -26,35 +26,37 @@ from dualmcmc_jax.training.params import Params
 
 
 class Inputs(NamedTuple):
-    """What an evaluation takes besides a model: data, the feature space, and sets that are no data, by name."""
+    """What an evaluation takes besides a model."""
 
     dataset: sources.Dataset
     held_out: np.ndarray
     space: features.Space
-    others: dict[str, np.ndarray]
 
 
-def inputs(config, inception_weights: Path | None) -> Inputs:
-    """Reads and checks them.
+def inputs(config, dataset: sources.Dataset, inception_weights: Path | None) -> Inputs:
+    """Puts together and checks them.
 
     Raises:
-      ValueError: fewer held-out examples than asked for, or data or weights that are not what they should be.
+      ValueError: fewer examples than asked for, or than a comparison takes, or weights that are not Inception's.
     """
-    dataset = sources.load(config.data)
-    asked, there = config.evaluation.num_held_out, len(dataset.test)
+    asked, there, least = config.evaluation.num_held_out, len(dataset.test), quality.K_NEAREST + 1
     if asked > there:
         raise ValueError(f"evaluation.num_held_out: found {asked}, expected at most {there}, all that are held out")
     for name in ("num_samples", "num_neighbours", "light_samples"):
-        num, least = config.evaluation[name], quality.K_NEAREST + 1
-        if num < least:
-            raise ValueError(f"evaluation.{name}: found {num}, expected {least} or more")
+        if config.evaluation[name] < least:
+            raise ValueError(f"evaluation.{name}: found {config.evaluation[name]}, expected {least} or more")
+    if len(dataset.train) < least or not there:
+        found = f"{len(dataset.train)} training and {there} held-out examples"
+        raise ValueError(f"data.source: found {found}, expected at least {least} and 1 to evaluate with")
     held_out = dataset.test[subset(there, asked)] if asked else dataset.test
-    others = energies.out_of_distribution(config, held_out)
-    return Inputs(dataset, held_out, features.space(config, dataset.train, inception_weights), others)
+    return Inputs(dataset, held_out, features.space(config, dataset.train, inception_weights))
 
 
 def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
-    """measure(params): distances and reconstruction of few examples, evaluation.light_samples, for a curve."""
+    """measure(params): distances and reconstruction of few examples, evaluation.light_samples, as "light/NAME".
+
+    Their names say so because distances of few samples are larger than those of many.
+    """
     num = config.evaluation.light_samples
     few = given.held_out[subset(len(given.held_out), num)]
     draw, measure = samples.sampler(config), reconstruction.reconstructor(config)
@@ -64,7 +66,8 @@ def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
     def run(params: Params) -> quality.Metrics:
         seed = config.train.seed
         found, _ = quality.compare(config, given.space, known(), draw(params, num_samples=num, seed=seed), num)
-        return found | quality.named("reconstruction", measure(params, few, seed=seed))
+        found |= quality.named("reconstruction", measure(params, few, seed=seed))
+        return quality.named("light", found)
 
     return run
 
@@ -76,10 +79,11 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
       The metrics by name, and a function that draws the figures, by name.
     """
     settings, train = config.evaluation, given.dataset.train
-    num, held_out, is_image = settings.num_samples, given.held_out, train.dtype == np.uint8
+    num, held_out, is_image = settings.num_samples, given.held_out, len(config.data.shape) == 3
+    others = energies.out_of_distribution(config, held_out)
     known = features.statistics(given.space, train, num_features=settings.num_neighbours)
-    drawn = samples.sampler(config)(params, num_samples=num, seed=seed)
-    compared, kept = quality.compare(config, given.space, known, drawn, num)
+    draw = samples.sampler(config)
+    compared, kept = quality.compare(config, given.space, known, draw(params, num_samples=num, seed=seed), num)
     found = {
         "step": step,
         "seed": seed,
@@ -89,20 +93,21 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
         "num_train": len(train),
         "num_held_out": len(held_out),
     }
-    found |= compared | quality.cost(config, params, seed=seed)
+    found |= compared | quality.cost(config, params, draw, seed=seed)
     found |= quality.named("reconstruction", reconstruction.reconstructor(config)(params, held_out, seed=seed))
 
     measure = energies.meter(config)
     sets = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **kept}
     of_sets = {name: measure(params, x) for name, x in sets.items()}
-    of_others = {name: measure(params, x) for name, x in given.others.items()}
+    of_others = {name: measure(params, x) for name, x in others.items()}
     for name, values in (of_sets | of_others).items():
         found |= {f"energy/{name}/mean": float(values.mean()), f"energy/{name}/std": float(values.std())}
     for name, values in of_others.items():
         found[f"auroc/{name}"] = energies.auroc(of_sets["held_out"], values)
 
-    chains = energies.long_run(config)(params, seed=seed)
-    found |= _long_run(chains, is_image)
+    chains = energies.long_run(config)(params, seed=seed) if config.x_chain.num_steps else None
+    if chains:
+        found |= _long_run(chains, is_image)
 
     vectors = lambda x: to_float(x, np.float32).reshape(len(x), -1)
     near = {name: neighbours.nearest(x, train, num=5, to_vector=vectors) for name, x in kept.items()}
@@ -116,11 +121,6 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
 
     def draw_figures():
         history = curves.read(workdir)
-        here = {name: value for name, value in found.items() if name.startswith("reconstruction/")}
-        for name, value in here.items():
-            steps, values = history.get(name, (np.array([]), np.array([])))
-            before = steps < step
-            history[name] = np.append(steps[before], step), np.append(values[before], value)
         made = {"samples": figures.samples({name: x[:100] for name, x in kept.items()})}
         if is_image:
             revised = strips.revisions(config, held_out)(params, seed=seed)
@@ -129,14 +129,14 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
             made["interpolation"] = figures.interpolation(**strips.interpolations(config, held_out)(params, seed=seed))
             nearest = train[near["revised"][1][:6]]
             made["neighbours"] = figures.neighbours(samples=kept["revised"][:6], nearest=nearest, distances=closest)
-        made["reconstruction"] = curves.reconstruction(history)
+        made["reconstruction"] = curves.reconstruction(history, found)
         made["energies"] = curves.energies(of_sets, of_others)
-        made["long_run"] = figures.long_run(
-            states=samples.finish(chains.states)[:, :8],
-            steps=chains.steps,
-            energy=chains.energy,
-            held_out=of_sets["held_out"].mean(),
-        )
+        if chains:
+            states = samples.finish(chains.states)[:, :8]
+            typical = of_sets["held_out"].mean()
+            made["long_run"] = figures.long_run(
+                states=states, steps=chains.steps, energy=chains.energy, held_out=typical
+            )
         if any("/" not in name for name in history):
             made["training"] = curves.training(history)
         return made
@@ -149,7 +149,7 @@ def _long_run(chains: energies.LongRun, is_image: bool) -> quality.Metrics:
     outside [-1, 1]."""
     found = {}
     for step, x in zip(chains.steps, chains.states, strict=True):
-        found[f"long_run/{step}/energy"] = float(chains.energy[step - 1].mean())
+        found[f"long_run/{step}/energy"] = float(chains.energy[step].mean())
         found[f"long_run/{step}/rms_from_trained_length"] = float(np.sqrt(np.mean((x - chains.states[0]) ** 2)))
         if is_image:
             found[f"long_run/{step}/share_outside_range"] = float(np.mean(np.abs(x) > 1))

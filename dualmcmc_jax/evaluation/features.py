@@ -25,13 +25,13 @@ class Space(NamedTuple):
     Attributes:
       name: "inception", "pixels_pca" or "vectors".
       size: d, how many features.
-      key: what the features depend on besides the examples, as JSON.
+      key: key() tells this space from every other, in a word.
       extract: examples [N, ...] to features [N, d] and, for Inception, logits [N, classes], else None.
     """
 
     name: str
     size: int
-    key: str
+    key: Callable[[], str]
     extract: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -48,12 +48,12 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
     Raises:
       ValueError: the weights are not Inception's.
     """
-    if train.dtype != np.uint8:
+    if len(config.data.shape) == 1:
         if inception_weights:
             raise ValueError(
                 f"--inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
             )
-        return Space("vectors", train.shape[1], "vectors", lambda x: (x, None))
+        return Space("vectors", train.shape[1], lambda: "vectors", lambda x: (x, None))
     return _inception(config, inception_weights) if inception_weights else _pixels(train)
 
 
@@ -65,35 +65,37 @@ def _inception(config, path: Path) -> Space:
         size = min(size, 16)  # beyond the caches it gets slower: 10.4 images/s of 8, 6.8 of 100
     run = devices.stream(lambda params, _, x: network.apply({"params": params}, x), size, desc="Inception")
     extract = lambda x: devices.collect(run(params, len(x), x))
-    return Space("inception", inception.NUM_FEATURES, f"inception {inception.SHA256}", extract)
+    return Space(
+        "inception", inception.NUM_FEATURES, lambda: f"inception {inception.SHA256} {inception.VERSION}", extract
+    )
 
 
 def _pixels(train: np.ndarray) -> Space:
-    """Pixels in [-1, 1], averaged down to 32 x 32 if larger, on the principal axes of some training images."""
+    """Pixels in [-1, 1], averaged down to at most 32 x 32, on the principal axes of some training images."""
 
     def pixels(x):
         x = to_float(x, np.float32)
-        block = max(1, x.shape[1] // LARGEST_SIDE)
-        if block > 1:
-            x = x.reshape(len(x), x.shape[1] // block, block, x.shape[2] // block, block, -1).mean((2, 4))
-        return x.reshape(len(x), -1)
+        block = -(-max(x.shape[1:3]) // LARGEST_SIDE)
+        height, width = (side // block for side in x.shape[1:3])
+        x = x[:, : height * block, : width * block].reshape(len(x), height, block, width, block, -1)
+        return x.mean((2, 4)).reshape(len(x), -1)
 
     num_pixels = pixels(train[:1]).shape[1]
     size = min(NUM_COMPONENTS, num_pixels)
 
     def fit():
         accumulator = distances.Accumulator(num_pixels)
-        for index in np.array_split(subset(len(train), NUM_TO_FIT), 10):
-            accumulator.add(pixels(train[index]))
+        index = subset(len(train), NUM_TO_FIT)
+        for i in range(0, len(index), 1000):
+            accumulator.add(pixels(train[index[i : i + 1000]]))
         mean, covariance = accumulator.moments()
         axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :size]
         return {"mean": mean, "axes": axes}
 
-    digest = fingerprint(train)
-    key = {"pixels_pca": size, "of": NUM_TO_FIT, "data": digest}
-    basis = functools.cache(lambda: cache.arrays("features", key, fit))
+    key = lambda: {"pixels_pca": size, "of": NUM_TO_FIT, "data": fingerprint(train)}
+    basis = functools.cache(lambda: cache.arrays("features", key(), fit))
     extract = lambda x: ((pixels(x) - basis()["mean"]) @ basis()["axes"], None)
-    return Space("pixels_pca", size, f"pixels_pca {size} {digest}", extract)
+    return Space("pixels_pca", size, lambda: f"pixels_pca {fingerprint(basis()['axes'])}", extract)
 
 
 def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
@@ -115,7 +117,7 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
         moments = accumulator.moments()
         return {"mean": moments.mean, "covariance": moments.covariance, "features": kept}
 
-    key = {"data": fingerprint(train), "space": space.key, "num_features": num_features}
+    key = {"data": fingerprint(train), "space": space.key(), "num_features": num_features}
     found = cache.arrays("statistics", key, make)
     return Statistics(distances.Moments(found["mean"], found["covariance"]), found["features"])
 

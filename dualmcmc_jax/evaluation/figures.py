@@ -14,17 +14,22 @@ TITLES = {"generator": "generator", "revised": "after the x-revision"}
 
 
 def samples(drawn: dict[str, np.ndarray]) -> Figure:
-    """Generator samples beside their revisions: images [N, H, W, C] as grids, vectors [N, 2] as points."""
+    """Generator samples beside their revisions: images [N, H, W, C] as grids, vectors [N, d] by their first two."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
     for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
         x = drawn[name]
         if x.ndim == 4:
             show(axis, grid(x), title)
+            continue
+        axis.set_title(title)
+        limit = 1.1 * np.percentile(np.abs(np.concatenate([*drawn.values()])), 99.5)
+        if x.shape[1] == 1:
+            axis.hist(x[:, 0], np.linspace(-limit, limit, 60), density=True)
+            axis.set(xlabel="x1", ylabel="density")
         else:
-            axis.set_title(title)
             axis.plot(x[:, 0], x[:, 1], ".", markersize=2, alpha=0.5)
             axis.set_aspect("equal")
-            axis.set(xlim=(-4, 4), ylim=(-4, 4), xlabel="x1", ylabel="x2")
+            axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="x1", ylabel="x2")
     return figure
 
 
@@ -74,12 +79,13 @@ def long_run(*, states, steps, energy, held_out) -> Figure:
     )
     axis = axes[0, 0]
     low, middle, high = np.percentile(energy, (5, 50, 95), axis=1)
-    axis.fill_between(np.arange(1, len(energy) + 1), low, high, alpha=0.25, label="chains, 5% to 95%")
-    axis.plot(np.arange(1, len(energy) + 1), middle, label="chains, median")
+    after = np.arange(len(energy))
+    axis.fill_between(after, low, high, alpha=0.25, label="chains, 5% to 95%")
+    axis.plot(after, middle, label="chains, median")
     axis.axhline(held_out, color="black", linestyle=":", label="held-out data, mean")
     for step in steps:
         axis.axvline(step, color="gray", linewidth=0.5)
-    axis.set(xscale="log", xlabel="Langevin step", ylabel="energy", title="long chains")
+    axis.set(xscale="symlog", xlim=(0, after[-1]), xlabel="Langevin step", ylabel="energy", title="long chains")
     axis.legend(fontsize=8)
     if pictures:
         show(axes[0, 1], tile(states), f"rows: after {', '.join(f'{step:,}' for step in steps)} steps")
@@ -87,15 +93,15 @@ def long_run(*, states, steps, energy, held_out) -> Figure:
 
 
 def histograms(axis, values: dict[str, np.ndarray], label: str) -> None:
-    """Densities of several sets on the same bins, outliers beyond the middle 99% of any set left out."""
-    low = min(np.percentile(v, 0.5) for v in values.values())
-    high = max(np.percentile(v, 99.5) for v in values.values())
-    bins = np.linspace(low, max(high, low + 1e-9), 40)
-    for i, (name, v) in enumerate(values.items()):
-        axis.hist(
-            v, bins, density=True, histtype="step", label=name.replace("_", " "), linestyle="-" if i < 10 else ":"
-        )
+    """Densities of several sets on the same bins, what lies beyond the middle 99% of every set left out."""
+    finite = {name: v[np.isfinite(v)] for name, v in values.items() if np.isfinite(v).any()}
     axis.set(xlabel=label, ylabel="density")
+    if not finite:
+        return
+    low, high = (f(np.percentile(v, p) for v in finite.values()) for f, p in ((min, 0.5), (max, 99.5)))
+    bins = np.linspace(low, max(high, low + 1e-9), 40)
+    for name, v in finite.items():
+        axis.hist(v, bins, density=True, histtype="step", label=name.replace("_", " "))
     axis.legend(fontsize=8)
 
 

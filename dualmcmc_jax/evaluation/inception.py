@@ -18,6 +18,8 @@ from dualmcmc_jax.data import cache, torch_file
 
 SHA256 = "6726825d"
 """How the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth, starts."""
+VERSION = 1
+"""To be raised when the same weights give other features: it is in the names of what is cached."""
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
 BATCH_NORM_EPSILON = 1e-3
 
@@ -150,7 +152,9 @@ def load(path: Path) -> dict:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(SHA256):
         raise problem(f"{path} with sha256 {digest[:8]}...")
-    arrays = cache.arrays("inception", {"sha256": digest, "layout": 1}, lambda: _flat(convert(torch_file.load(path))))
+    arrays = cache.arrays(
+        "inception", {"sha256": digest, "version": VERSION}, lambda: _flat(convert(torch_file.load(path)))
+    )
     return _nested(arrays)
 
 

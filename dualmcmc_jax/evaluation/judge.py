@@ -1,5 +1,6 @@
 """A judge of digits, because distances between pixels are blind to sharpness."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -26,6 +27,9 @@ class DigitsJudge:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities [B, 10] of uint8 digits [B, 8, 8, 1]."""
         return self._svc.predict_proba(np.asarray(to_float(images, np.float64)).reshape(len(images), -1))
+
+
+digits_judge = functools.cache(DigitsJudge)
 
 
 def verdict(p: np.ndarray) -> dict[str, float]:

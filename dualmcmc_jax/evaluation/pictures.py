@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import devices, figures, samples, strips
 from dualmcmc_jax.training.state import TrainState
 
 
-def drawer(config, folder: Path) -> Callable[[int, TrainState], dict[str, np.ndarray]]:
+def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainState], dict[str, np.ndarray]]:
     """draw(step, state) writes samples and, of images, both revisions into folder as PNG; returns them by name."""
     draw_samples = samples.sampler(config)
     is_image = len(config.data.shape) == 3
-    revise = strips.revisions(config, sources.load(config.data).test) if is_image else None
+    revise = strips.revisions(config, held_out) if is_image else None
 
     def draw(step: int, state: TrainState) -> dict[str, np.ndarray]:
         num, seed = config.log.num_images, config.train.seed

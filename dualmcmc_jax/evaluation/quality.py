@@ -1,7 +1,7 @@
 """How good samples are, and what they cost."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def compare(
     """
     is_inception = space.name == "inception"
     frechet, kernel = ("fid", "kid") if is_inception else (f"frechet_{space.name}", f"kernel_distance_{space.name}")
-    verdict = judge.DigitsJudge() if config.data.source == "digits" else None
+    verdict = judge.digits_judge() if config.data.source == "digits" else None
     num_neighbours = min(config.evaluation.num_neighbours, num)
     real = known.features[:num_neighbours]
     moments = {name: distances.Accumulator(space.size) for name in MODELS}
@@ -60,8 +60,11 @@ def compare(
     return found, {name: np.concatenate(parts) for name, parts in kept.items()}
 
 
-def cost(config, params: Params, *, seed: int) -> Metrics:
-    """Seconds and network evaluations per 1,000 samples; a gradient of the energy counts as one evaluation."""
+def cost(config, params: Params, draw: Callable, *, seed: int) -> Metrics:
+    """Seconds and network evaluations per 1,000 samples; a gradient of the energy counts as one evaluation.
+
+    draw is `samples.sampler(config)`, perhaps compiled already.
+    """
     plain = config.copy_and_resolve_references()
     settings = samples.at_test_time(config)
     plain.evaluation.x_chain = (0, settings.x_chain.step_size, settings.energy.temperature)
@@ -69,7 +72,7 @@ def cost(config, params: Params, *, seed: int) -> Metrics:
     found = {}
     for name, draw_one, num_steps in (
         ("generator", samples.sampler(plain), 0),
-        ("revised", samples.sampler(config), settings.x_chain.num_steps),
+        ("revised", draw, settings.x_chain.num_steps),
     ):
         seconds = []
         for _ in range(4):

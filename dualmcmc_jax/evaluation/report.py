@@ -2,6 +2,8 @@
 
 import base64
 import html
+import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +82,12 @@ def tables(metrics: dict[str, Any]) -> list[Table]:
     return made
 
 
+def as_json(metrics: dict[str, Any]) -> str:
+    """The metrics as JSON, which knows no NaN and no infinity: they are null."""
+    sound = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps({name: sound(value) for name, value in metrics.items()}, indent=2) + "\n"
+
+
 def text(metrics: dict[str, Any]) -> str:
     """The tables for a terminal."""
     parts = [summary(metrics)]
@@ -135,6 +143,8 @@ def _figure(figures: dict[str, Path], name: str) -> str:
 
 
 def _label(name: str) -> str:
+    if ":" in name:  # a data source
+        return name
     arrow = " ↑" if name.startswith(RISING) else " ↓" if name.startswith(FALLING) else ""
     return name.replace("_", " ") + ("" if name.endswith("_std") else arrow)
 
@@ -142,4 +152,6 @@ def _label(name: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if not math.isfinite(value):
+        return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 RANGE = 2.0
 """Of the pixels, which lie in [-1, 1]."""
+WINDOW = 7
+"""Of SSIM, in pixels."""
 
 
 def mse(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -22,7 +24,7 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Over 7 x 7 windows that lie inside, weighted evenly, with unbiased variances; channels are averaged.
     """
-    size = 7
+    size = WINDOW
     window = lambda a: jax.lax.reduce_window(a, 0.0, jax.lax.add, (1, size, size, 1), (1, 1, 1, 1), "VALID") / size**2
     mean_x, mean_y = window(x), window(y)
     unbiased = size**2 / (size**2 - 1)

@@ -14,7 +14,7 @@ from dualmcmc_jax.data.batches import subset, to_float, to_uint8
 from dualmcmc_jax.evaluation import similarity
 from dualmcmc_jax.evaluation.samples import at_test_time, group_size
 from dualmcmc_jax.training.state import param_dtype
-from dualmcmc_jax.training.step import data_settings, model_settings
+from dualmcmc_jax.training.step import chain_settings, data_settings, model_settings
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,13 +25,13 @@ def revisions(config, held_out: np.ndarray, num_chains: int = 6) -> Callable[...
     It gives x_states [K, num_chains, H, W, C] uint8, every third state of the x-chain from g(z); z_states likewise, g
     of every state of the z-chain towards x [num_chains, H, W, C], held-out images; x_steps and z_steps [K], how many
     steps those states are after; energy [num_steps, B] before each step, and mse [K, B] per pixel. Chains longer than
-    60 and 20 steps are thinned to that many states.
+    90 and 20 steps are thinned to about 30 and 20 states.
     """
     config = at_test_time(config)
     nets = models.build(config)
     size = group_size(config)
     x = held_out[np.resize(subset(len(held_out), size), size)]
-    x_every, z_every = max(3, -(-config.x_chain.num_steps // 20)), max(1, -(-config.z_chain.num_steps // 20))
+    x_every, z_every = max(3, -(-config.x_chain.num_steps // 30)), max(1, -(-config.z_chain.num_steps // 20))
 
     @jax.jit
     def run(params, key, x):
@@ -90,15 +90,13 @@ def interpolations(config, held_out: np.ndarray, num_rows: int = 6, num_points: 
             points = slerp(*ends, jnp.linspace(0, 1, num_points, dtype=dtype))
             return decode(points.reshape(rows * num_points, -1))
 
-        settings = model_settings(config)
-        chain = {name: settings[name] for name in ("num_steps", "step_size", "temperature", "unroll")}
         generated = line(prior)
         point_keys = chain_keys(revision_key, jnp.arange(len(generated)))
-        revised, _ = sampling.revise_x(point_keys, energy, generated, **chain)
+        revised, _ = sampling.revise_x(point_keys, energy, generated, **chain_settings(config))
         return revised, line(inferred)
 
     def between(params, *, seed: int) -> Arrays:
-        key = jax.random.fold_in(jax.random.key(seed), _STREAM + 1)
+        key = jax.random.fold_in(jax.random.key(seed), _INTERPOLATION_STREAM)
         samples, decoded = (
             to_uint8(y).reshape(rows, num_points, *y.shape[1:]) for y in jax.device_get(run(params, key, x))
         )
@@ -121,5 +119,5 @@ def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
     return direction * ((1 - t) * length(a)[:, None] + t * length(b)[:, None])
 
 
-_STREAM = 2024
-"""Keeps this randomness apart from that of training and of samples of the same seed."""
+_STREAM, _INTERPOLATION_STREAM = 2024, 2027
+"""Keep this randomness apart from that of training and of samples of the same seed."""

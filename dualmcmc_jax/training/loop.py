@@ -20,12 +20,13 @@ Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
 Measure = Callable[[train_state.TrainState], dict[str, float]]
 
 
-def train(config, workdir: Path, *, draw: Draw, measure: Measure) -> train_state.TrainState:
+def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measure: Measure) -> train_state.TrainState:
     """Runs a config to its train.num_steps, resuming where the workdir's newest checkpoint ends.
 
     Args:
       config: the whole config.
       workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
+      dataset: from `sources.load`.
       draw: draw(step, state) is called every log.images_every steps and after the last one, for pictures by name, uint8
         [H, W, 3]; it must not keep the state, whose buffers the next step takes over.
       measure: measure(state) is called every evaluation.every steps, if that is not 0, and after the last one, for a
@@ -37,7 +38,6 @@ def train(config, workdir: Path, *, draw: Draw, measure: Measure) -> train_state
     Raises:
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
-    dataset = sources.load(config.data)
     num_examples, batch_size = len(dataset.train), config.train.batch_size
     num_devices = jax.device_count()
     if batch_size % num_devices or not 0 < batch_size <= num_examples:

@@ -97,15 +97,20 @@ def train_step(
     return TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors), metrics | norms
 
 
+def chain_settings(config) -> dict:
+    """The keyword arguments of `revise_x` that a config holds."""
+    return {
+        "num_steps": config.x_chain.num_steps,
+        "step_size": config.x_chain.step_size,
+        "temperature": config.energy.temperature,
+        "unroll": _unroll(config, config.x_chain, config.energy),
+    }
+
+
 def model_settings(config) -> dict:
     """The keyword arguments of `synthesize` that a config holds."""
-    return dict(
-        config.x_chain,
-        temperature=config.energy.temperature,
-        latent_dim=config.generator.latent_dim,
-        dtype=param_dtype(config),
-        unroll=_unroll(config, config.x_chain, config.energy),
-    )
+    start = {"init": config.x_chain.init, "latent_dim": config.generator.latent_dim, "dtype": param_dtype(config)}
+    return chain_settings(config) | start
 
 
 def data_settings(config) -> dict:
