@@ -23,7 +23,8 @@ for num_steps in (10, 20):
     config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
     config.data.shape = (8, 8, 1)
     config.generator.update(kind="resnet", widths=(4, 4))
-    state = loop.train(config, Path(workdir), dataset=sources.load(config.data), draw=lambda step, state: {}, measure=lambda state: {})
+    nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
+    state = loop.train(config, Path(workdir), dataset=sources.load(config.data), **nothing)
     assert int(state.step) == num_steps
 assert jax.device_count() == 4
 """

@@ -60,5 +60,5 @@ def to_float(x: jax.Array, dtype) -> jax.Array:
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Images in [-1, 1], clipped, to uint8."""
-    return np.round((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
+    """Images in [-1, 1], clipped, to uint8; NaN is gray."""
+    return np.round((np.nan_to_num(np.clip(x, -1, 1)) + 1) * 127.5).astype(np.uint8)

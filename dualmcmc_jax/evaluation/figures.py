@@ -38,7 +38,7 @@ def x_revision(*, x_states, x_steps, energy, **_) -> Figure:
     figure, (above, below) = _strip(tile(x_states.swapaxes(0, 1)), "x-revision: Langevin steps on the energy")
     _columns(above, x_steps)
     below.plot(np.arange(len(energy)), energy.mean(1))
-    below.set(xlabel="Langevin step", ylabel="mean energy", xlim=(0, x_steps[-1]))
+    below.set(xlabel="Langevin step", ylabel="mean energy", xlim=(0, max(1, x_steps[-1])))
     return figure
 
 

@@ -21,7 +21,8 @@ def reconstructor(config) -> Callable[..., dict[str, float]]:
     """measure(params, x, *, seed): mean error of examples x [N, ...], uint8 images or vectors, by "METHOD/MEASURE".
 
     Methods: "encoder", g of the mean of q(z | x); "encoder_chain", after the z-revision of a draw of q; "noise_chain",
-    after as many steps from N(0, I). Measures: mse in squared units of x, and of images psnr in decibels and, if the window fits, ssim.
+    after as many steps from N(0, I). Measures: mse in squared units of x, and of images psnr in decibels and, if its
+    window fits, ssim.
     """
     nets = models.build(config)
     measures = {"mse": similarity.mse}
