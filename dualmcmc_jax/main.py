@@ -75,10 +75,12 @@ def train(config, workdir: Path) -> None:
     """Trains, with pictures now and then, and a light evaluation if evaluation.every asks for one."""
     import jax
 
+    from dualmcmc_jax import models
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import evaluate, pictures
     from dualmcmc_jax.training import loop
 
+    models.build(config)  # says what does not fit before data are fetched
     dataset = sources.load(config.data)
     draw, measure = lambda step, state: {}, lambda state: {}
     if jax.process_index() == 0:

@@ -18,8 +18,7 @@ from dualmcmc_jax.data import cache, torch_file
 
 SHA256 = "6726825d"
 """How the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth, starts."""
-VERSION = 1
-"""To be raised when the same weights give other features: it is in the names of what is cached."""
+VERSION = 1  # to be raised when the same weights give other features, which are cached
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
 BATCH_NORM_EPSILON = 1e-3
 
