@@ -48,7 +48,7 @@ def cli() -> None:
     try:
         app.run(main, flags_parser=_parse)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
@@ -78,7 +78,7 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax import models
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import evaluate, pictures
-    from dualmcmc_jax.training import loop
+    from dualmcmc_jax.training import loop, signals
 
     models.build(config)  # says what does not fit before data are fetched
     dataset = sources.load(config.data)
@@ -88,7 +88,11 @@ def train(config, workdir: Path) -> None:
         if config.evaluation.every:
             light = evaluate.light(config, evaluate.inputs(config, dataset, _weights()))
             measure = lambda state: light(state.average)
-    loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure)
+    try:
+        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure)
+    except signals.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(signals.EXIT_CODE)
     print(f"done: {workdir}")
 
 
@@ -113,7 +117,7 @@ def evaluate(config, workdir: Path) -> None:
     """Measures a checkpoint: a table, metrics.json, figures and report.html."""
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import evaluate, figures, report
-    from dualmcmc_jax.training import checkpoints
+    from dualmcmc_jax.training import checkpoints, workdirs
 
     state = checkpoints.restore(config, workdir, step=_STEP.value)
     given = evaluate.inputs(config, sources.load(config.data), _weights())
@@ -122,13 +126,13 @@ def evaluate(config, workdir: Path) -> None:
     print(report.text(metrics))
     out = Path(_OUT.value or workdir / "evaluation" / str(step))
     out.mkdir(parents=True, exist_ok=True)
-    checkpoints.replace(out / "metrics.json", report.as_json(metrics))
+    workdirs.replace(out / "metrics.json", report.as_json(metrics))
     paths = {}
     for name, figure in draw_figures().items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
     title = f"{config.data.source}: {workdir.name}"
-    checkpoints.replace(out / "report.html", report.page(title, metrics, paths, checkpoints.listing(config)))
+    workdirs.replace(out / "report.html", report.page(title, metrics, paths, workdirs.listing(config)))
     print(f"wrote {out / 'report.html'} and {out / 'metrics.json'}")
 
 

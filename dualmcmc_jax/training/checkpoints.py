@@ -1,61 +1,19 @@
-"""A workdir's config and checkpoints."""
+"""A workdir's checkpoints."""
 
-import json
-import os
+import hashlib
+import itertools
+import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training import workdirs
 from dualmcmc_jax.training.state import TrainState
-
-FREE = ("train.num_steps", "train.unroll", "log", "checkpoint", "evaluation")
-"""Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
-
-
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes the workdir belong to this config, and writes it to config.json.
-
-    Raises:
-      ValueError: the workdir holds a run of another config.
-    """
-    check(workdir, config)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    except OSError as error:
-        raise ValueError(f"--workdir: found {workdir} ({error.strerror}), expected a folder to write to") from error
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def check(workdir: Path, config: ConfigDict) -> None:
-    """Raises ValueError if the workdir holds a run whose config differs in more than the free fields."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    try:
-        stored = _flat(json.loads(path.read_text()))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: found {error}, expected the config of a run; choose another --workdir") from error
-    given = _flat(json.loads(json.dumps(config.to_dict())))
-    differing = [
-        f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
-        for name in sorted(stored.keys() | given.keys())
-        if stored.get(name) != given.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
-    ]
-    if differing:
-        raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
 
 
 def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> TrainState:
@@ -64,7 +22,7 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
     Raises:
       ValueError: the workdir holds a run of another config, or no such checkpoint.
     """
-    check(workdir, config)
+    workdirs.check(workdir, config)
     found = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as store:
@@ -76,29 +34,82 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
     return found
 
 
+def checksums(state: TrainState) -> dict[str, str]:
+    """sha256 of every array of a host state, by its path; Orbax would restore flipped bytes without a word."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    digest = lambda x: hashlib.sha256(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes()).hexdigest()
+    return {jax.tree_util.keystr(path): digest(np.asarray(leaf)) for path, leaf in leaves}
+
+
 class Checkpoints:
     """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only)
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        self._folder = (workdir / "checkpoints").absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._read_only = read_only
 
     def save(self, state: TrainState) -> None:
         """Saves the state under its own step; every process calls it."""
         host_state = jax.device_get(state)
-        self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state))
+        record = {"checksums": checksums(host_state)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
+        self._manager.save(int(host_state.step), args=arguments)
 
     def steps(self) -> list[int]:
         """After how many updates there are checkpoints."""
         return sorted(self._manager.all_steps())
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
-        """The state after `step`, or the newest, as host arrays shaped like `like`; None if there is none."""
-        step = self._manager.latest_step() if step is None else step
-        if step is None:
-            return None
+        """The state after `step`, or the newest, as host arrays shaped like `like`; None if there is none.
+
+        A newest checkpoint that is damaged is named, renamed so that it is none any more (unless read_only), and the
+        one before it is taken.
+
+        Raises:
+          ValueError: that of `step` is damaged, or all are.
+        """
+        steps = self.steps() if step is None else [step]
+        damaged = {}
+        for candidate in reversed(steps):
+            try:
+                found = self._read(candidate, like)
+            except MemoryError:
+                raise
+            except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                damaged[candidate] = f"{self._folder / str(candidate)}: found a damaged checkpoint ({reason})"
+                continue
+            for bad, what in damaged.items():
+                print(f"{what}; going on from step {candidate}", file=sys.stderr)
+                if not self._read_only:
+                    self._set_aside(bad)
+            return found
+        if damaged:
+            raise ValueError(f"{damaged[steps[-1]]}, expected a whole one; no other is left")
+        return None
+
+    def _read(self, step: int, like: TrainState) -> TrainState:
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+        found = self._manager.restore(step, args=arguments)
+        saved, restored = found.record["checksums"], checksums(found.state)
+        differing = sorted(name for name in saved.keys() | restored.keys() if saved.get(name) != restored.get(name))
+        if differing:
+            raise ValueError(f"{len(differing)} arrays are not what was saved, the first {differing[0]}")
+        if int(found.state.step) != step:
+            raise ValueError(f"it is of step {int(found.state.step)}")
+        return found.state
+
+    def _set_aside(self, step: int) -> None:
+        """Renames a checkpoint to damaged-STEP-1, or the next number that is free."""
+        multihost_utils.sync_global_devices(f"damaged {step}")
+        if jax.process_index() == 0:
+            names = (self._folder / f"damaged-{step}-{i}" for i in itertools.count(1))
+            (self._folder / str(step)).rename(next(name for name in names if not name.exists()))
+        multihost_utils.sync_global_devices(f"set aside {step}")
+        self._manager.reload()
 
     def __enter__(self):
         return self
@@ -106,15 +117,3 @@ class Checkpoints:
     def __exit__(self, *_):
         self._manager.wait_until_finished()
         self._manager.close()
-
-
-def listing(config: ConfigDict) -> str:
-    """The config as lines of the flags that set it."""
-    return "\n".join(f"--config.{name}={value!r}" for name, value in _flat(config.to_dict()).items())
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.training import checkpoints, metrics, optimizers
+from dualmcmc_jax.training import checkpoints, metrics, optimizers, signals, workdirs
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS, train_step
 
@@ -36,6 +36,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
       The final state.
 
     Raises:
+      signals.Stopped: a signal asked for it, and the state is saved.
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
     num_examples, batch_size = len(dataset.train), config.train.batch_size
@@ -50,7 +51,6 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=num_examples // batch_size)
     state = train_state.create(config, nets, optimizer)
-    checkpoints.claim(workdir, config)
 
     update = jax.pmap(
         partial(train_step, nets=nets, optimizers=optimizer, config=config),
@@ -72,7 +72,11 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
             x[mirrored] = x[mirrored][:, :, ::-1]
         return x
 
-    with checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store:
+    with (
+        workdirs.claim(workdir, config),
+        signals.Watch() as watch,
+        checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
+    ):
         state = jax.device_put(store.restore(state) or state, everywhere)
         start, last = int(state.step), config.train.num_steps
         if start >= last:
@@ -90,7 +94,8 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
                 under_way.append((step, scalars))
                 settle(2)  # the device always has a next step, and no queue of batches grows
                 at = lambda every, step=step: every and (step % every == 0 or step == last)
-                if at(config.checkpoint.every):
+                stopping = watch.asked(step) and step < last
+                if stopping or at(config.checkpoint.every):
                     settle(0)  # no row of metrics is lost that a restored run would not write again
                     store.save(state)
                 if at(config.log.images_every):
@@ -98,5 +103,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
                 if at(config.evaluation.every):
                     settle(0)
                     writer.scalars(step, measure(state))
+                if stopping:
+                    raise signals.Stopped(step)
             settle(0)
     return state

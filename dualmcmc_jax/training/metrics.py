@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dualmcmc_jax.training.checkpoints import replace
+from dualmcmc_jax.training.workdirs import replace
 
 
 class MetricsWriter:

@@ -1,0 +1,89 @@
+"""A workdir: which config and which process it belongs to."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+from ml_collections import ConfigDict
+
+FREE = ("train.num_steps", "train.unroll", "log", "checkpoint", "evaluation")
+"""Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
+
+
+@contextlib.contextmanager
+def claim(workdir: Path, config: ConfigDict) -> Iterator[None]:
+    """While it is entered, the workdir belongs to this process; from then on, to this config, in config.json.
+
+    Raises:
+      ValueError: the workdir holds a run of another config, cannot be written to, or another process works in it.
+    """
+    check(workdir, config)
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                _lock(stack.enter_context((workdir / ".lock").open("a+")), workdir)
+                replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        except OSError as error:
+            found = f"{workdir} ({error.strerror})"
+            raise ValueError(f"--workdir: found {found}, expected a folder to write to") from error
+        yield
+
+
+def _lock(file: IO[str], workdir: Path) -> None:
+    """Locks an open file, which the kernel unlocks when it is closed or its process ends, and writes who has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise ValueError(f"--workdir: found {workdir} in use by {owner}, expected none that trains there") from None
+    except OSError:  # a file system without locks
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def check(workdir: Path, config: ConfigDict) -> None:
+    """Raises ValueError if the workdir holds a run whose config differs in more than the free fields."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        stored = _flat(json.loads(path.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: found {error}, expected the config of a run; choose another --workdir") from error
+    given = _flat(json.loads(json.dumps(config.to_dict())))
+    differing = [
+        f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
+        for name in sorted(stored.keys() | given.keys())
+        if stored.get(name) != given.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
+    ]
+    if differing:
+        raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
+
+
+def listing(config: ConfigDict) -> str:
+    """The config as lines of the flags that set it."""
+    return "\n".join(f"--config.{name}={value!r}" for name, value in _flat(config.to_dict()).items())
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
