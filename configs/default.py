@@ -68,6 +68,12 @@ def get_config() -> ConfigDict:
     train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
     train.compute_dtype = "float32"  # inside the networks: "float32", "bfloat16", or "float64" (all arithmetic)
 
+    config.health = health = ConfigDict()
+    health.max_energy_gap = 1e4  # between data and samples, in units of energy: beyond, training has diverged; 0: any
+    health.policy = "stop"  # or "rollback": go back to the last checkpoint, with other noise and lower learning rates
+    health.max_rollbacks = 3  # before it stops all the same
+    health.learning_rate_factor = 0.5  # on the learning rates, with every rollback
+
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = 1000  # updates between checkpoints
     checkpoint.keep = 3  # newest checkpoints kept

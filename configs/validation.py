@@ -11,6 +11,7 @@ CHOICES = {
     "encoder.kind": ("mlp", "resnet"),
     "x_chain.init": ("generator", "noise"),
     "z_chain.init": ("encoder", "noise"),
+    "health.policy": ("stop", "rollback"),
     "train.compute_dtype": ("float32", "bfloat16", "float64"),
 }
 AT_LEAST_ONE = (

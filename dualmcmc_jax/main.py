@@ -61,14 +61,14 @@ def main(_argv) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what is meant
     config = _CONFIG.value
     validation.check(config)
+    _check_flags()
     if config.train.compute_dtype == "float64":
         import jax
 
         jax.config.update("jax_enable_x64", True)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    {"train": train, "sample": sample, "evaluate": evaluate}[_MODE.value](
-        config, Path(_WORKDIR.value or Path("runs") / name)
-    )
+    run = {"train": train, "sample": sample, "evaluate": evaluate}[_MODE.value]
+    run(config, Path(_WORKDIR.value or Path("runs") / name))
 
 
 def train(config, workdir: Path) -> None:
@@ -124,16 +124,33 @@ def evaluate(config, workdir: Path) -> None:
     step = int(state.step)
     metrics, draw_figures = evaluate.evaluate(config, given, state.average, workdir, step=step, seed=_SEED.value)
     print(report.text(metrics))
-    out = Path(_OUT.value or workdir / "evaluation" / str(step))
+    sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
+    out = Path(_OUT.value or workdir / "evaluation" / f"{step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", report.as_json(metrics))
     paths = {}
     for name, figure in draw_figures().items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
-    title = f"{config.data.source}: {workdir.name}"
+    title = f"Evaluation of {workdir}"
     workdirs.replace(out / "report.html", report.page(title, metrics, paths, workdirs.listing(config)))
     print(f"wrote {out / 'report.html'} and {out / 'metrics.json'}")
+
+
+def _check_flags() -> None:
+    """Raises ValueError for a flag that the mode does not use, or an --out that is no folder."""
+    users = {
+        "num_samples": ("sample",),
+        "seed": ("sample", "evaluate"),
+        "step": ("sample", "evaluate"),
+        "out": ("sample", "evaluate"),
+        "inception_weights": ("train", "evaluate"),
+    }
+    for name, modes in users.items():
+        if flags.FLAGS[name].present and _MODE.value not in modes:
+            raise ValueError(f"--{name}: found with --mode={_MODE.value}, expected --mode={' or '.join(modes)}")
+    if _OUT.value and Path(_OUT.value).exists() and not Path(_OUT.value).is_dir():
+        raise ValueError(f"--out: found a file {_OUT.value}, expected a folder")
 
 
 def _weights() -> Path | None:

@@ -219,7 +219,7 @@ def test_out_of_distribution_sets(tmp_path):
     np.savez(tmp_path / "ood.npz", train=strange[:40], test=strange[40:])
     source = f"npz:{tmp_path / 'ood.npz'}"
     sets = energies.out_of_distribution(tiny.config(evaluation__ood=(source,)), held_out)
-    assert set(sets) == {"interpolation", "uniform_noise", "constant", source}
+    assert set(sets) == {"average_of_two", "uniform_noise", "constant", source}
     for x in sets.values():
         assert x.dtype == np.uint8
         assert x.shape == held_out.shape
@@ -228,8 +228,8 @@ def test_out_of_distribution_sets(tmp_path):
     assert len(rows(sets[source][10:]) & rows(strange[:40])) == 20
     assert np.all(sets["constant"].reshape(30, -1).std(1) == 0)
     assert sets["uniform_noise"].std() == pytest.approx(255 / np.sqrt(12), rel=0.05)
-    np.testing.assert_allclose(sets["interpolation"].mean(0), held_out.mean(0), atol=1)
-    assert sets["interpolation"].var(0).sum() == pytest.approx(held_out.var(0).sum() / 2, rel=0.2)
+    np.testing.assert_allclose(sets["average_of_two"].mean(0), held_out.mean(0), atol=1)
+    assert sets["average_of_two"].var(0).sum() == pytest.approx(held_out.var(0).sum() / 2, rel=0.2)
 
 
 def test_long_chains_are_as_long_as_they_say():

@@ -134,6 +134,12 @@ CASES = [
         "--config=digits --mode=evaluate --config.evaluation.num_samples=5",
         "--workdir: found no checkpoint in WORKDIR/checkpoints, expected one: train first",
     ),
+    (
+        "--config=digits --mode=evaluate --num_samples=77",
+        "--num_samples: found with --mode=evaluate, expected --mode=sample",
+    ),
+    ("--config=digits --step=500", "--step: found with --mode=train, expected --mode=sample or evaluate"),
+    ("--config=digits --mode=sample --out=FILES/text.npz", "--out: found a file FILES/text.npz, expected a folder"),
     ("--config=digits --step=-1 --mode=evaluate", "flag --step=-1: -1 is not a non-negative integer"),
     (
         "--config=digits --config.evaluation.x_chain=(70,1e-6)",

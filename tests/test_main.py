@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,9 @@ import inception_oracle
 import numpy as np
 import pth
 import pytest
+from PIL import Image
+
+from dualmcmc_jax.evaluation import report
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -137,7 +141,9 @@ def test_evaluate(workdir, tmp_path):
     )
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"error: evaluation.ood: 'npz:{tmp_path}/large.npz': data.shape: found (8, 8, 1), expected")
+    assert last.startswith(
+        f"error: evaluation.ood: 'npz:{tmp_path}/large.npz': found examples of another shape, expected (8, 8, 1)"
+    )
     assert not (workdir / "evaluation").exists()
     metrics, done = evaluate(workdir, tmp_path / "out", f"--config.evaluation.ood=('{source}',)")
     for model in ("generator", "revised"):
@@ -150,13 +156,14 @@ def test_evaluate(workdir, tmp_path):
     assert not any("fid" in name.lower() or "kid" in name.lower() for name in metrics)
     for method in ("encoder", "encoder_chain", "noise_chain"):
         assert {f"reconstruction/{method}/{name}" for name in ("mse", "psnr", "ssim")} <= set(metrics)
-    for name in ("train", "held_out", "generator", "revised", "uniform_noise", "constant", "interpolation", source):
+    for name in ("train", "held_out", "generator", "revised", "uniform_noise", "constant", "average_of_two", source):
         assert f"energy/{name}/mean" in metrics
-    assert all(0 <= metrics[f"auroc/{name}"] <= 1 for name in ("uniform_noise", "constant", "interpolation", source))
+    assert all(0 <= metrics[f"auroc/{name}"] <= 1 for name in ("uniform_noise", "constant", "average_of_two", source))
     assert {f"long_run/{steps}/energy" for steps in (30, 300, 3000)} <= set(metrics)
     assert (metrics["step"], metrics["num_samples"], metrics["num_held_out"]) == (4, 30, 25)
 
     assert "step 4: 30 samples against the 1,500 training examples" in done.stdout
+    assert "x-revision of 30 steps of 5e-05 at temperature 0.00111" in done.stdout
     for row in ("frechet pixels pca ↓", "svc score ↑", "mse ↓", "uniform noise"):
         assert row in done.stdout
     names = "samples x_revision z_revision interpolation reconstruction energies neighbours long_run training"
@@ -170,10 +177,34 @@ def test_evaluate(workdir, tmp_path):
     assert "--config.train.num_steps=4" in page.text
 
 
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_report_in_a_browser(width, workdir, tmp_path):
+    """Without a network it shows text, tables and pictures inside white margins."""
+    pictures = {"samples": workdir / "samples" / "samples_00000004.png"}
+    metrics = {"step": 4, "num_samples": 30, "num_train": 1500, "features": "pixels_pca", "num_features": 64}
+    metrics |= {"x_chain": (30, 5e-5, 1e-3), "generator/precision": 0.5, "reconstruction/encoder/mse": 0.1}
+    (tmp_path / "report.html").write_text(report.page("A title", metrics, pictures, "--config.train.num_steps=4"))
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [
+        f"--window-size={width},1200",
+        f"--screenshot={tmp_path / 'page.png'}",
+        f"file://{tmp_path}/report.html",
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    page = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
+    assert page.shape[1] == width
+    dark = page < 128
+    assert 0.02 < dark.mean() < 0.5
+    assert len(np.unique(page)) > 50
+    assert not dark[:, :8].any()
+
+
 def test_evaluate_another_checkpoint_and_sampler(workdir, tmp_path):
     """--step names the checkpoint; evaluation.x_chain is the sampler of the evaluation alone."""
     metrics, _ = evaluate(workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")
     assert metrics["step"] == 2
+    assert metrics["x_chain"] == [70, 5e-5, 2e-3]
     assert metrics["revised/network_evaluations_per_1000"] == 71_000
     assert {f"long_run/{steps}/energy" for steps in (30, 300, 3000)} <= set(metrics)
     done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", "--step=3")

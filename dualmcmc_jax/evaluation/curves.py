@@ -61,15 +61,15 @@ def reconstruction(curves: dict[str, tuple[np.ndarray, np.ndarray]], found: dict
             (line,) = axis.plot(*curves.get(f"light/{name}", ([], [])), ".-", label=label)
             axis.plot(found["step"], found[name], "*", markersize=9, color=line.get_color())
         axis.set(xlabel="training step", ylabel=MEASURES[measure])
-    axes[0, 0].legend(fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure
 
 
 def energies(data: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Figure:
     """Histograms of energies: of data and samples, and of held-out data beside what is no data."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    histograms(axes[0], data, "energy")
+    histograms(axes[0], data, "energy (lower: more likely)")
     axes[0].set_title("data and samples")
-    histograms(axes[1], {"held_out": data["held_out"]} | other, "energy")
+    histograms(axes[1], {"held_out": data["held_out"]} | other, "energy (lower: more likely)")
     axes[1].set_title("held-out data and out-of-distribution sets")
     return figure

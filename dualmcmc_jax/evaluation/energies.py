@@ -47,7 +47,7 @@ def auroc(data: np.ndarray, other: np.ndarray) -> float:
 def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
     """Sets of examples, at most as many as held_out, that are no data of the model's: [N, ...] by name.
 
-    uniform_noise; constant images (one colour each); interpolation: the mean of two held-out examples; and some test,
+    uniform_noise; constant images (one colour each); average_of_two held-out examples; and some test,
     then training, examples of every source in evaluation.ood.
 
     Raises:
@@ -55,7 +55,7 @@ def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
     """
     random, shape, is_image = np.random.RandomState(0), held_out.shape, len(config.data.shape) == 3
     exact = held_out.astype(np.uint16 if is_image else held_out.dtype)
-    sets = {"interpolation": ((exact + np.roll(exact, 1, axis=0)) / 2).astype(held_out.dtype)}
+    sets = {"average_of_two": ((exact + np.roll(exact, 1, axis=0)) / 2).astype(held_out.dtype)}
     if is_image:
         sets["uniform_noise"] = random.randint(0, 256, shape, np.uint8)
         sets["constant"] = np.broadcast_to(random.randint(0, 256, (shape[0], 1, 1, shape[3]), np.uint8), shape)
@@ -68,7 +68,10 @@ def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
         try:
             dataset = sources.load(data)
         except ValueError as error:
-            raise ValueError(f"evaluation.ood: {source!r}: {error}") from error
+            shape = tuple(config.data.shape)
+            other = f"found examples of another shape, expected {shape}, that of the data"
+            what = other if str(error).startswith("data.shape") else error
+            raise ValueError(f"evaluation.ood: {source!r}: {what}") from error
         few = dataset.test[subset(len(dataset.test), len(held_out))]
         more = dataset.train[subset(len(dataset.train), len(held_out) - len(few))]
         sets[source] = np.concatenate([few, more])

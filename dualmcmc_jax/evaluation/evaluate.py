@@ -92,6 +92,7 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
         "num_samples": num,
         "num_train": len(train),
         "num_held_out": len(held_out),
+        "x_chain": samples.x_chain(config),
     }
     found |= compared | quality.cost(config, params, draw, seed=seed)
     found |= quality.named("reconstruction", reconstruction.reconstructor(config)(params, held_out, seed=seed))
@@ -150,7 +151,7 @@ def _long_run(chains: energies.LongRun, is_image: bool) -> quality.Metrics:
     found = {}
     for step, x in zip(chains.steps, chains.states, strict=True):
         found[f"long_run/{step}/energy"] = float(chains.energy[step].mean())
-        found[f"long_run/{step}/rms_from_trained_length"] = float(np.sqrt(np.mean((x - chains.states[0]) ** 2)))
+        found[f"long_run/{step}/rms_change"] = float(np.sqrt(np.mean((x - chains.states[0]) ** 2)))
         if is_image:
             found[f"long_run/{step}/share_outside_range"] = float(np.mean(np.abs(x) > 1))
     return found

@@ -95,7 +95,7 @@ def long_run(*, states, steps, energy, held_out) -> Figure:
 def histograms(axis, values: dict[str, np.ndarray], label: str) -> None:
     """Densities of several sets on the same bins, what lies beyond the middle 99% of every set left out."""
     finite = {name: v[np.isfinite(v)] for name, v in values.items() if np.isfinite(v).any()}
-    axis.set(xlabel=label, ylabel="density")
+    axis.set(xlabel=label, ylabel="probability density")
     if not finite:
         return
     low, high = (f(np.percentile(v, p) for v in finite.values()) for f, p in ((min, 0.5), (max, 99.5)))

@@ -12,27 +12,55 @@ FALLING = ("fid", "kid", "frechet", "kernel_distance", "mse", "kl_data_ebm")
 SECTIONS = {
     "samples": "Samples",
     "reconstruction": "Reconstruction of held-out data",
-    "energy": "Energy (AUROC: held-out data below the set)",
+    "energy": "Energy",
     "long_run": "Long x-chains",
     "density": "Density",
+}
+NOTES = {
+    "samples": (
+        "↓ lower is better, ↑ higher is better. Frechet and kernel distances are to the training data, depend "
+        "on the number of samples, and the kernel distance may fall below 0. Precision and density: how many "
+        "samples lie among data; recall and coverage: how much of the data lies among samples. Costs are per "
+        "1,000 samples; an energy's gradient counts as one network evaluation. nearest train: root mean "
+        "square difference per pixel, in [-1, 1], to the nearest training example. svc score: 7.7 of real "
+        "digits, 3.0 of a Gaussian; class entropy: at most 2.303 nats."
+    ),
+    "reconstruction": "mse: squared units of pixels in [-1, 1]; psnr: decibels; each a mean over images.",
+    "energy": (
+        "Lower is more likely; samples are measured as images, that is clipped and rounded. AUROC: the "
+        "probability that a held-out example has a lower energy than one of the set."
+    ),
+    "long_run": (
+        "Before clipping to images. rms change: per pixel, since the trained length. An energy trained by "
+        "short chains need not hold for long ones: then it falls far below that of data, and pixels leave "
+        "[-1, 1]."
+    ),
+    "density": "KL divergence of the model from the data, in nats, by quadrature.",
+}
+COLUMNS = {
+    "encoder": "inference model",
+    "encoder_chain": "z-revision from it",
+    "noise_chain": "z-revision from noise",
+    "held_out": "held-out data",
+}
+FIGURES = {
+    "samples": ("x_revision", "neighbours", "interpolation"),
+    "reconstruction": ("z_revision", "reconstruction"),
+    "energy": ("energies",),
+    "long_run": ("long_run",),
+    "density": (),
 }
 CAPTIONS = {
     "samples": "Samples of the generator, and the same after the x-revision.",
     "x_revision": "The x-revision: every third state of some chains, and their mean energy.",
     "z_revision": "The z-revision: latents decoded on their way to held-out images, and the error.",
     "interpolation": "Along the arc from one latent to another.",
-    "reconstruction": "Reconstruction of held-out data during training, by where the latents start.",
-    "energies": "Energies of data, samples, and sets that are no data.",
+    "reconstruction": "Dots: light evaluations while training; star: this evaluation, of all held-out data.",
+    "energies": "Energies of data, samples, and sets that are no data; the outermost 0.5% of each side are cut.",
     "neighbours": "Nearest training examples: is anything memorised?",
     "long_run": "Chains far longer than those of training: do they drift or saturate?",
-    "training": "Training curves.",
+    "training": "Metrics of training, from metrics.jsonl; energies and losses in their own units, mse per pixel.",
 }
-NOTE = (
-    "↓ lower is better, ↑ higher is better. Costs are per 1,000 samples; an energy's gradient counts as one network "
-    "evaluation. Distances to the nearest training example are root mean squares per pixel; pixels are in [-1, 1], as "
-    "for mse. Encoder: decoded from the mean of q(z|x). Encoder chain, noise chain: after the z-revision from a draw "
-    "of q(z|x), or of N(0, I)."
-)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #222; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 0.4rem; }
@@ -47,8 +75,9 @@ pre { overflow-x: auto; font-size: 0.8rem; background: #f6f6f6; padding: 0.8rem;
 
 
 class Table(NamedTuple):
-    """A title, the columns' names, and rows of cells by name; a cell without a number is empty."""
+    """The section it is of, a title, the columns' names, and rows of cells by name; a dash is no number."""
 
+    section: str
     title: str
     columns: list[str]
     rows: dict[str, list[str]]
@@ -78,7 +107,8 @@ def tables(metrics: dict[str, Any]) -> list[Table]:
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
         text = {name: [_number(row.get(column)) for column in columns] for name, row in rows.items()}
         if rows:
-            made.append(Table(SECTIONS[section], columns, {_label(name): row for name, row in text.items()}))
+            headings = [COLUMNS.get(column, column.replace("_", " ")) for column in columns]
+            made.append(Table(section, SECTIONS[section], headings, {_label(n): row for n, row in text.items()}))
     return made
 
 
@@ -92,7 +122,7 @@ def text(metrics: dict[str, Any]) -> str:
     """The tables for a terminal."""
     parts = [summary(metrics)]
     for table in tables(metrics):
-        grid = [[table.title, *(column.replace("_", " ") for column in table.columns)]]
+        grid = [[table.title, *table.columns]]
         grid += [[f"  {name}", *row] for name, row in table.rows.items()]
         widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
         widths[0] = max(widths[0], 32)
@@ -106,9 +136,11 @@ def text(metrics: dict[str, Any]) -> str:
 
 def summary(metrics: dict[str, Any]) -> str:
     """One line: which step, and what was compared."""
+    num_steps, step_size, temperature = metrics["x_chain"]
     return (
         f"step {metrics['step']:,}: {metrics['num_samples']:,} samples against the {metrics['num_train']:,} training "
-        f"examples, in the feature space {metrics['features']} ({metrics['num_features']} features)"
+        f"examples, in the feature space {metrics['features']} ({metrics['num_features']} features); "
+        f"x-revision of {num_steps} steps of {step_size:.3g} at temperature {temperature:.3g}"
     )
 
 
@@ -116,17 +148,18 @@ def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: s
     """One HTML page that asks for nothing else: the tables, the figures (PNG files by name) and the config, as text."""
     e = html.escape
     parts = [f"<h1>{e(name)}</h1><p>{e(summary(metrics))}.</p>"]
-    parts += [_figure(figures, "samples")]
+    parts += _figures(figures, "samples")
     for table in tables(metrics):
-        header = "".join(f"<th>{e(column.replace('_', ' '))}</th>" for column in ("", *table.columns))
+        header = "".join(f"<th>{e(column)}</th>" for column in ("", *table.columns))
         rows = (
             f"<tr><td>{e(row)}</td>{''.join(f'<td>{e(cell)}</td>' for cell in cells)}</tr>"
             for row, cells in table.rows.items()
         )
-        table_html = f"<table><tr>{header}</tr>{''.join(rows)}</table>"
-        parts.append(f'<h2>{e(table.title)}</h2><div class="scroll">{table_html}</div>')
-    parts.append(f"<p>{NOTE}</p>")
-    parts += [_figure(figures, name) for name in CAPTIONS if name in figures and name != "samples"]
+        parts.append(f"<h2>{e(table.title)}</h2>")
+        parts.append(f'<div class="scroll"><table><tr>{header}</tr>{"".join(rows)}</table></div>')
+        parts.append(f"<p>{e(NOTES[table.section])}</p>")
+        parts += _figures(figures, *FIGURES[table.section])
+    parts += ["<h2>Training</h2>", *_figures(figures, "training")]
     parts.append(f"<h2>Config</h2><pre>{e(config)}</pre>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{e(name)}</title>'
     return (
@@ -134,12 +167,15 @@ def page(name: str, metrics: dict[str, Any], figures: dict[str, Path], config: s
     )
 
 
-def _figure(figures: dict[str, Path], name: str) -> str:
-    data = base64.b64encode(figures[name].read_bytes()).decode()
-    caption = html.escape(CAPTIONS[name])
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _figures(figures: dict[str, Path], *names: str) -> list[str]:
+    """Those of the named figures that there are."""
+    parts = []
+    for name in names:
+        if name in figures:
+            data, caption = base64.b64encode(figures[name].read_bytes()).decode(), html.escape(CAPTIONS[name])
+            image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
+            parts.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+    return parts
 
 
 def _label(name: str) -> str:
@@ -151,7 +187,7 @@ def _label(name: str) -> str:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return ""
+        return "-"
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -20,13 +20,17 @@ def group_size(config) -> int:
     return config.evaluation.group_size or config.train.batch_size
 
 
+def x_chain(config) -> tuple[int, float, float]:
+    """(num_steps, step_size, temperature) of the x-revision when sampling."""
+    trained = config.x_chain.num_steps, config.x_chain.step_size, config.energy.temperature
+    return tuple(config.evaluation.x_chain) or trained
+
+
 def at_test_time(config):
     """The config with the x-chain of evaluation.x_chain in the place of the trained one, if that is given."""
     config = config.copy_and_resolve_references()
-    if config.evaluation.x_chain:
-        num_steps, step_size, temperature = config.evaluation.x_chain
-        config.x_chain.update(num_steps=num_steps, step_size=step_size)
-        config.energy.temperature = temperature
+    num_steps, step_size, config.energy.temperature = x_chain(config)
+    config.x_chain.update(num_steps=num_steps, step_size=step_size)
     return config
 
 

@@ -57,6 +57,10 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
         self._manager.save(int(host_state.step), args=arguments)
 
+    def wait(self) -> None:
+        """Until the last save is complete."""
+        self._manager.wait_until_finished()
+
     def steps(self) -> list[int]:
         """After how many updates there are checkpoints."""
         return sorted(self._manager.all_steps())

@@ -1,5 +1,6 @@
 """Training from the first step, or the newest checkpoint, to the last."""
 
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.training import checkpoints, metrics, optimizers, signals, workdirs
+from dualmcmc_jax.training import checkpoints, health, metrics, optimizers, signals, workdirs
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS, train_step
 
@@ -72,38 +73,58 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
             x[mirrored] = x[mirrored][:, :, ::-1]
         return x
 
-    with (
-        workdirs.claim(workdir, config),
-        signals.Watch() as watch,
-        checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
-    ):
-        state = jax.device_put(store.restore(state) or state, everywhere)
+    def run(state, store, watch):
+        """From a state to the last step, or until it diverges."""
         start, last = int(state.step), config.train.num_steps
-        if start >= last:
-            print(f"nothing to do: {workdir} is at step {start}, train.num_steps is {last}", file=sys.stderr)
-            return state
         with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
+            if attempt := int(state.attempt):
+                writer.scalars(start, {"rollbacks": attempt})
             under_way = deque()
+            at = lambda step, every: every and (step % every == 0 or step == last)
 
             def settle(most: int) -> None:
                 while len(under_way) > most:
-                    writer.finished(*under_way.popleft())
+                    step, scalars = under_way.popleft()
+                    writer.finished(step, scalars)
+                    if at(step, config.log.every):
+                        health.check(step, scalars, config)
 
             for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
                 state, scalars = update(state, x)
                 under_way.append((step, scalars))
                 settle(2)  # the device always has a next step, and no queue of batches grows
-                at = lambda every, step=step: every and (step % every == 0 or step == last)
                 stopping = watch.asked(step) and step < last
-                if stopping or at(config.checkpoint.every):
+                if stopping or at(step, config.checkpoint.every):
                     settle(0)  # no row of metrics is lost that a restored run would not write again
+                    health.check(step, scalars, config)
+                    health.check_params(step, state)
                     store.save(state)
-                if at(config.log.images_every):
+                if at(step, config.log.images_every):
                     writer.images(step, draw(step, state))
-                if at(config.evaluation.every):
+                if at(step, config.evaluation.every):
                     settle(0)
                     writer.scalars(step, measure(state))
                 if stopping:
                     raise signals.Stopped(step)
-            settle(0)
-    return state
+        return state
+
+    with (
+        workdirs.claim(workdir, config),
+        signals.Watch() as watch,
+        checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
+    ):
+        state = store.restore(state) or state
+        if int(state.step) >= config.train.num_steps:
+            found = f"{workdir} is at step {state.step}, train.num_steps is {config.train.num_steps}"
+            print(f"nothing to do: {found}", file=sys.stderr)
+            return state
+        for attempt in itertools.count(int(state.attempt) + 1):
+            try:
+                return run(jax.device_put(state, everywhere), store, watch)
+            except health.Diverged as diverged:
+                store.wait()
+                state = store.restore(train_state.abstract(config)) or train_state.create(config, nets, optimizer)
+                if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
+                    raise ValueError(f"{diverged}; the last good state is that of step {int(state.step)}") from diverged
+                print(f"{diverged}; going back to step {int(state.step)}, attempt {attempt}", file=sys.stderr)
+                state = health.next_attempt(state, attempt)

@@ -20,6 +20,7 @@ class TrainState(NamedTuple):
     average: exponential moving average of the parameters as they are used, that is with spectral norm applied.
     opt_state: the optimisers' states.
     vectors: spectral norm's singular vectors of the energy's weights; empty without spectral norm.
+    attempt: how often training has been rolled back.
     """
 
     step: jax.Array
@@ -28,6 +29,7 @@ class TrainState(NamedTuple):
     average: Params
     opt_state: Params
     vectors: spectral_norm.Vectors
+    attempt: jax.Array
 
 
 def create(config, nets: Nets, optimizers: Params) -> TrainState:
@@ -44,6 +46,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
         average=jax.tree.map(jnp.copy, usable(params, vectors)),  # no buffer is shared: the state is donated
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
+        attempt=jnp.zeros((), jnp.int32),
     )
 
 

@@ -35,6 +35,7 @@ def train_step(
       The next state and the scalar metrics of this step, both the same on every device.
     """
     params, loss = state.params, config.loss
+    caution = jnp.asarray(config.health.learning_rate_factor, param_dtype(config)) ** state.attempt
     vectors = power_iterate(params.energy, state.vectors)
     energy = lambda p: partial(nets.energy.apply, normalize(p, vectors))
     decode = lambda p: partial(nets.generator.apply, p)
@@ -67,7 +68,7 @@ def train_step(
     contrast_gradient = jax.value_and_grad(contrast, has_aux=True)
     if loss.fresh_negatives:
         taught = mean(taught)
-        generator, _ = _update(optimizers.generator, taught[0], state.opt_state.generator, params.generator)
+        generator, _ = _update(caution, optimizers.generator, taught[0], state.opt_state.generator, params.generator)
         revised = sample(chain_keys(fresh_key, index), decode(generator)).revised
         (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, revised)
         gradients = Params(mean(energy_gradient), *taught)
@@ -75,7 +76,7 @@ def train_step(
         (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, model.revised)
         gradients = mean(Params(energy_gradient, *taught))
 
-    updated = [_update(*args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
+    updated = [_update(caution, *args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
     new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
     average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
 
@@ -94,7 +95,8 @@ def train_step(
         }
     )
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
-    return TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors), metrics | norms
+    state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt)
+    return state, metrics | norms
 
 
 def chain_settings(config) -> dict:
@@ -125,6 +127,7 @@ def _unroll(config, chain, net) -> int:
     return config.train.unroll or (max(1, chain.num_steps) if whole else 1)
 
 
-def _update(optimizer, gradient, opt_state, params):
+def _update(caution, optimizer, gradient, opt_state, params):
     updates, opt_state = optimizer.update(gradient, opt_state, params)
+    updates = jax.tree.map(lambda update: caution * update, updates)
     return optax.apply_updates(params, updates), opt_state

@@ -12,7 +12,7 @@ from typing import IO, Any
 import jax
 from ml_collections import ConfigDict
 
-FREE = ("train.num_steps", "train.unroll", "log", "checkpoint", "evaluation")
+FREE = ("train.num_steps", "train.unroll", "health", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
 
 

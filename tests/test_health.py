@@ -1,0 +1,88 @@
+"""A run that diverges is noticed, never saved, and stopped or taken back."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.training import checkpoints, health, loop
+
+
+def train(config, workdir):
+    nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
+    return loop.train(config, workdir, dataset=sources.load(config.data), **nothing)
+
+
+def explosive(**fields):
+    """Learning rates of the energy that send it to infinity within some steps."""
+    config = tiny.config(energy__spectral_norm=False, log__every=2, checkpoint__every=2, **fields)
+    config.optimizer.energy.learning_rate = 1e3
+    return config
+
+
+@pytest.mark.parametrize("name", ["energy_loss", "posterior_mse_end", "encoder_gradient_norm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_named(name, value):
+    scalars = dict.fromkeys(("energy_loss", "energy_data", "energy_model", "posterior_mse_end"), jnp.zeros(()))
+    health.check(3, scalars, tiny.config())
+    with pytest.raises(health.Diverged, match=f"step 3: {name} is {value}; training has diverged"):
+        health.check(3, scalars | {name: jnp.asarray(value)}, tiny.config())
+
+
+def test_energies_far_apart_are_a_divergence():
+    scalars = {"energy_data": jnp.asarray(2e4), "energy_model": jnp.asarray(5e3)}
+    with pytest.raises(health.Diverged, match=r"the energies of data and samples are 1.5e\+04 apart"):
+        health.check(1, scalars, tiny.config())
+    health.check(1, scalars, tiny.config(health__max_energy_gap=0.0))
+
+
+def test_a_bad_parameter_is_seen_before_any_metric(tmp_path):
+    state = train(tiny.config(train__num_steps=2), tmp_path)
+    health.check_params(2, state)
+    spoilt = state._replace(params=jax.tree.map(lambda x: x.at[..., 0].set(jnp.inf), state.params))
+    with pytest.raises(health.Diverged, match="step 2: a parameter is not finite"):
+        health.check_params(2, spoilt)
+
+
+def test_stop_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"step \d+: .*; training has diverged; the last good state is that of step \d+"
+    ):
+        train(explosive(), tmp_path)
+    for folder in (tmp_path / "checkpoints").iterdir():
+        state = checkpoints.restore(explosive(), tmp_path, step=int(folder.name))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.average)))
+
+
+def test_rollback_lowers_the_learning_rates(tmp_path):
+    config = explosive(health__policy="rollback", health__learning_rate_factor=1e-7)
+    state = train(config, tmp_path)
+    assert int(state.attempt) == 1
+    assert int(state.step) == 40
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    (event,) = (row for row in rows if "rollbacks" in row)
+    assert event["rollbacks"] == 1
+    steps = [row["step"] for row in rows if "energy_loss" in row]
+    assert steps == list(range(2, 41, 2))
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+
+
+def test_rollbacks_end(tmp_path, capsys):
+    config = explosive(health__policy="rollback", health__learning_rate_factor=1.0, health__max_rollbacks=2)
+    with pytest.raises(ValueError, match="training has diverged; the last good state"):
+        train(config, tmp_path)
+    err = capsys.readouterr().err
+    assert "attempt 1" in err
+    assert "attempt 2" in err
+    assert "attempt 3" not in err
+
+
+def test_another_attempt_has_other_noise(tmp_path):
+    state = train(tiny.config(train__num_steps=2), tmp_path)
+    again = health.next_attempt(state, 1)
+    assert int(again.attempt) == 1
+    assert not np.array_equal(again.key, state.key)
