@@ -122,14 +122,15 @@ def evaluate(config, workdir: Path) -> None:
     state = checkpoints.restore(config, workdir, step=_STEP.value)
     given = evaluate.inputs(config, sources.load(config.data), _weights())
     step = int(state.step)
-    metrics, draw_figures = evaluate.evaluate(config, given, state.average, workdir, step=step, seed=_SEED.value)
+    found = evaluate.evaluate(config, given, state.average, step=step, seed=_SEED.value)
+    metrics = found.metrics
     print(report.text(metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = Path(_OUT.value or workdir / "evaluation" / f"{step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", report.as_json(metrics))
     paths = {}
-    for name, figure in draw_figures().items():
+    for name, figure in evaluate.draw(config, given, state.average, found, workdir, seed=_SEED.value).items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
     title = f"Evaluation of {workdir}"

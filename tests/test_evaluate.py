@@ -50,14 +50,14 @@ def initial(config):
     return train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)).average
 
 
-def test_nothing_depends_on_devices_or_batch_size(tmp_path, monkeypatch):
+def test_nothing_depends_on_devices_or_batch_size(monkeypatch):
     """1 and 4 devices, energies and features in batches of 100 and of 7, and more samples than one call makes."""
     found = []
     for num_devices, batch_size in ((4, 100), (1, 7)):
         monkeypatch.setattr(devices, "available", lambda n=num_devices: jax.local_devices()[:n])
         config = coupled(evaluation__batch_size=batch_size)
         given = evaluate.inputs(config, sources.load(config.data), None)
-        metrics, _ = evaluate.evaluate(config, given, initial(config), tmp_path, step=0, seed=1)
+        metrics = evaluate.evaluate(config, given, initial(config), step=0, seed=1).metrics
         found.append({name: value for name, value in metrics.items() if "seconds" not in name})
     assert len(found[0]) > 60
     for name, value in found[0].items():
@@ -146,20 +146,21 @@ def test_a_model_that_diverged_is_measured(tmp_path):
     params = initial(config)
     params = params._replace(energy=jax.tree.map(lambda x: x * np.nan, params.energy))
     given = evaluate.inputs(config, sources.load(config.data), None)
-    found, draw_figures = evaluate.evaluate(config, given, params, tmp_path, step=0, seed=0)
-    assert np.isnan(found["auroc/constant"])
-    assert '"auroc/constant": null' in report.as_json(found)
-    assert "nan" in report.text(found)
-    draw_figures()
+    found = evaluate.evaluate(config, given, params, step=0, seed=0)
+    assert np.isnan(found.metrics["auroc/constant"])
+    assert '"auroc/constant": null' in report.as_json(found.metrics)
+    assert "nan" in report.text(found.metrics)
+    assert len(evaluate.draw(config, given, params, found, tmp_path, seed=0)) == 8
 
 
 def test_without_an_x_chain(tmp_path):
     config = coupled(x_chain__num_steps=0)
     given = evaluate.inputs(config, sources.load(config.data), None)
-    found, draw_figures = evaluate.evaluate(config, given, initial(config), tmp_path, step=0, seed=0)
-    assert found["generator/frechet_pixels_pca"] == found["revised/frechet_pixels_pca"]
-    assert not any(name.startswith("long_run") for name in found)
-    assert "long_run" not in draw_figures()
+    params = initial(config)
+    found = evaluate.evaluate(config, given, params, step=0, seed=0)
+    assert found.metrics["generator/frechet_pixels_pca"] == found.metrics["revised/frechet_pixels_pca"]
+    assert not any(name.startswith("long_run") for name in found.metrics)
+    assert "long_run" not in evaluate.draw(config, given, params, found, tmp_path, seed=0)
 
 
 def test_samples_pass_through():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import sources, toy2d
@@ -72,17 +73,34 @@ def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
     return run
 
 
-def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int, seed: int):
-    """All that a report shows.
+class Findings(NamedTuple):
+    """What an evaluation found.
 
-    Returns:
-      The metrics by name, and a function that draws the figures, by name.
+    Attributes:
+      metrics: by name, as for `report`.
+      kept: some samples, [N, ...], of each of quality.MODELS.
+      energies: [N] of training and held-out data and of those samples, by name.
+      others: [N] energies of sets that are no data, by name.
+      distances: [N] to the nearest training example, of samples and held-out data, by name.
+      nearest: [N, 5], places in the training data of the nearest to the revised samples.
+      chains: the long x-chains; None if the x-revision has no steps.
     """
-    settings, train = config.evaluation, given.dataset.train
-    num, held_out, is_image = settings.num_samples, given.held_out, len(config.data.shape) == 3
+
+    metrics: quality.Metrics
+    kept: dict[str, np.ndarray]
+    energies: dict[str, np.ndarray]
+    others: dict[str, np.ndarray]
+    distances: dict[str, np.ndarray]
+    nearest: np.ndarray
+    chains: energies.LongRun | None
+
+
+def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> Findings:
+    """Every number, of the parameters after `step`; seed: of samples and chains."""
+    settings, train, held_out = config.evaluation, given.dataset.train, given.held_out
     others = energies.out_of_distribution(config, held_out)
     known = features.statistics(given.space, train, num_features=settings.num_neighbours)
-    draw = samples.sampler(config)
+    num, draw = settings.num_samples, samples.sampler(config)
     compared, kept = quality.compare(config, given.space, known, draw(params, num_samples=num, seed=seed), num)
     found = {
         "step": step,
@@ -99,60 +117,57 @@ def evaluate(config, given: Inputs, params: Params, workdir: Path, *, step: int,
 
     measure = energies.meter(config)
     sets = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **kept}
-    of_sets = {name: measure(params, x) for name, x in sets.items()}
-    of_others = {name: measure(params, x) for name, x in others.items()}
+    of_sets, of_others = ({name: measure(params, x) for name, x in group.items()} for group in (sets, others))
     for name, values in (of_sets | of_others).items():
         found |= {f"energy/{name}/mean": float(values.mean()), f"energy/{name}/std": float(values.std())}
     for name, values in of_others.items():
         found[f"auroc/{name}"] = energies.auroc(of_sets["held_out"], values)
-
     chains = energies.long_run(config)(params, seed=seed) if config.x_chain.num_steps else None
     if chains:
-        found |= _long_run(chains, is_image)
+        found |= _long_run(chains)
 
     vectors = lambda x: to_float(x, np.float32).reshape(len(x), -1)
-    near = {name: neighbours.nearest(x, train, num=5, to_vector=vectors) for name, x in kept.items()}
-    near["held_out"] = neighbours.nearest(held_out[subset(len(held_out), quality.NUM_KEPT)], train, to_vector=vectors)
+    compared = kept | {"held_out": held_out[subset(len(held_out), quality.NUM_KEPT)]}
+    near = {name: neighbours.nearest(x, train, num=5, to_vector=vectors) for name, x in compared.items()}
     closest = {name: distance[:, 0] for name, (distance, _) in near.items()}
     for name, distance in closest.items():
         found[f"{name}/nearest_train_median"] = float(np.median(distance))
         found[f"{name}/nearest_train_1_percent"] = float(np.percentile(distance, 1))
     if config.data.source == "toy2d:8gaussians":
         found["density/kl_data_ebm"] = _kl(config, params)
-
-    def draw_figures():
-        history = curves.read(workdir)
-        made = {"samples": figures.samples({name: x[:100] for name, x in kept.items()})}
-        if is_image:
-            revised = strips.revisions(config, held_out)(params, seed=seed)
-            made["x_revision"] = figures.x_revision(**revised)
-            made["z_revision"] = figures.z_revision(**revised)
-            made["interpolation"] = figures.interpolation(**strips.interpolations(config, held_out)(params, seed=seed))
-            nearest = train[near["revised"][1][:6]]
-            made["neighbours"] = figures.neighbours(samples=kept["revised"][:6], nearest=nearest, distances=closest)
-        made["reconstruction"] = curves.reconstruction(history, found)
-        made["energies"] = curves.energies(of_sets, of_others)
-        if chains:
-            states = samples.finish(chains.states)[:, :8]
-            typical = of_sets["held_out"].mean()
-            made["long_run"] = figures.long_run(
-                states=states, steps=chains.steps, energy=chains.energy, held_out=typical
-            )
-        if any("/" not in name for name in history):
-            made["training"] = curves.training(history)
-        return made
-
-    return found, draw_figures
+    return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains)
 
 
-def _long_run(chains: energies.LongRun, is_image: bool) -> quality.Metrics:
-    """After 1, 10 and 100 times the trained length: mean energy, how far from the first, and the share of pixels
-    outside [-1, 1]."""
+def draw(config, given: Inputs, params: Params, found: Findings, workdir: Path, *, seed: int) -> dict[str, Figure]:
+    """Every figure, by name; curves are those of the workdir's metrics.jsonl."""
+    history, held_out, kept = curves.read(workdir), given.held_out, found.kept
+    made = {"samples": figures.samples({name: x[:100] for name, x in kept.items()})}
+    if len(config.data.shape) == 3:
+        revised = strips.revisions(config, held_out)(params, seed=seed)
+        between = strips.interpolations(config, held_out)(params, seed=seed)
+        nearest = given.dataset.train[found.nearest[:6]]
+        made["x_revision"], made["z_revision"] = figures.x_revision(**revised), figures.z_revision(**revised)
+        made["interpolation"] = figures.interpolation(**between)
+        made["neighbours"] = figures.neighbours(samples=kept["revised"][:6], nearest=nearest, distances=found.distances)
+    made["reconstruction"] = curves.reconstruction(history, found.metrics)
+    made["energies"] = curves.energies(found.energies, found.others)
+    if found.chains:
+        steps, states, energy = found.chains
+        typical = found.energies["held_out"].mean()
+        states = samples.finish(states)[:, :8]
+        made["long_run"] = figures.long_run(states=states, steps=steps, energy=energy, held_out=typical)
+    if any("/" not in name for name in history):
+        made["training"] = curves.training(history)
+    return made
+
+
+def _long_run(chains: energies.LongRun) -> quality.Metrics:
+    """Mean energy, change since the trained length and, of images, the share of pixels outside [-1, 1]."""
     found = {}
     for step, x in zip(chains.steps, chains.states, strict=True):
         found[f"long_run/{step}/energy"] = float(chains.energy[step].mean())
         found[f"long_run/{step}/rms_change"] = float(np.sqrt(np.mean((x - chains.states[0]) ** 2)))
-        if is_image:
+        if x.ndim == 4:
             found[f"long_run/{step}/share_outside_range"] = float(np.mean(np.abs(x) > 1))
     return found
 
