@@ -66,6 +66,7 @@ def test_rollback_lowers_the_learning_rates(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     (event,) = (row for row in rows if "rollbacks" in row)
     assert event["rollbacks"] == 1
+    assert event["step"] < event["diverged_at"] < 40
     steps = [row["step"] for row in rows if "energy_loss" in row]
     assert steps == list(range(2, 41, 2))
     assert all(np.isfinite(list(row.values())).all() for row in rows)

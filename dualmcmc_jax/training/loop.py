@@ -40,19 +40,10 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
       signals.Stopped: a signal asked for it, and the state is saved.
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
-    num_examples, batch_size = len(dataset.train), config.train.batch_size
-    num_devices = jax.device_count()
-    if batch_size % num_devices or not 0 < batch_size <= num_examples:
-        below = batch_size // num_devices * num_devices
-        fitting = [n for n in (below, below + num_devices) if 0 < n <= num_examples] or [num_examples // num_devices]
-        raise ValueError(
-            f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices "
-            f"up to the {num_examples} training examples, such as {' or '.join(map(str, fitting))}"
-        )
+    _check_batch_size(config.train.batch_size, len(dataset.train))
     nets = models.build(config, axis_name=AXIS)
-    optimizer = optimizers.build(config, steps_per_epoch=num_examples // batch_size)
-    state = train_state.create(config, nets, optimizer)
-
+    optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
+    fresh = partial(train_state.create, config, nets, optimizer)
     update = jax.pmap(
         partial(train_step, nets=nets, optimizers=optimizer, config=config),
         axis_name=AXIS,
@@ -62,69 +53,90 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
     )
     # Where the update leaves the state: put there at first too, or the second step would be compiled again.
     everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
-    share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]
-
-    def batch(step):
-        seed = config.train.seed
-        index = batches.batch_indices(seed, step, num_examples=num_examples, batch_size=batch_size)[share]
-        x = dataset.train[index]  # [local devices, B, ...]
-        if config.data.flip:
-            mirrored = batches.flips(seed, step, batch_size=batch_size)[share]
-            x[mirrored] = x[mirrored][:, :, ::-1]
-        return x
-
-    def run(state, store, watch):
-        """From a state to the last step, or until it diverges."""
-        start, last = int(state.step), config.train.num_steps
-        with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
-            if attempt := int(state.attempt):
-                writer.scalars(start, {"rollbacks": attempt})
-            under_way = deque()
-            at = lambda step, every: every and (step % every == 0 or step == last)
-
-            def settle(most: int) -> None:
-                while len(under_way) > most:
-                    step, scalars = under_way.popleft()
-                    writer.finished(step, scalars)
-                    if at(step, config.log.every):
-                        health.check(step, scalars, config)
-
-            for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
-                state, scalars = update(state, x)
-                under_way.append((step, scalars))
-                settle(2)  # the device always has a next step, and no queue of batches grows
-                stopping = watch.asked(step) and step < last
-                if stopping or at(step, config.checkpoint.every):
-                    settle(0)  # no row of metrics is lost that a restored run would not write again
-                    health.check(step, scalars, config)
-                    health.check_params(step, state)
-                    store.save(state)
-                if at(step, config.log.images_every):
-                    writer.images(step, draw(step, state))
-                if at(step, config.evaluation.every):
-                    settle(0)
-                    writer.scalars(step, measure(state))
-                if stopping:
-                    raise signals.Stopped(step)
-        return state
+    run = partial(_run, config, workdir, update=update, batch=_batch(config, dataset.train), draw=draw, measure=measure)
 
     with (
         workdirs.claim(workdir, config),
         signals.Watch() as watch,
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
-        state = store.restore(state) or state
+        state = store.restore(train_state.abstract(config)) or fresh()
         if int(state.step) >= config.train.num_steps:
             found = f"{workdir} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             print(f"nothing to do: {found}", file=sys.stderr)
             return state
+        event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
-                return run(jax.device_put(state, everywhere), store, watch)
+                return run(jax.device_put(state, everywhere), event, store=store, watch=watch)
             except health.Diverged as diverged:
                 store.wait()
-                state = store.restore(train_state.abstract(config)) or train_state.create(config, nets, optimizer)
+                state = store.restore(train_state.abstract(config)) or fresh()
                 if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
                     raise ValueError(f"{diverged}; the last good state is that of step {int(state.step)}") from diverged
                 print(f"{diverged}; going back to step {int(state.step)}, attempt {attempt}", file=sys.stderr)
                 state = health.next_attempt(state, attempt)
+                event = {"rollbacks": attempt, "diverged_at": diverged.step}
+
+
+def _run(
+    config, workdir: Path, state, event: dict[str, float], *, update, batch, draw: Draw, measure: Measure, store, watch
+):
+    """From a state to the last step, or until training diverges or is asked to stop; event: a row to begin with."""
+    start, last = int(state.step), config.train.num_steps
+    at = lambda step, every: every and (step % every == 0 or step == last)
+    with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
+        writer.scalars(start, event)
+        under_way = deque()
+
+        def settle(most: int) -> None:
+            while len(under_way) > most:
+                step, scalars = under_way.popleft()
+                writer.finished(step, scalars)
+                if at(step, config.log.every):
+                    health.check(step, scalars, config)
+
+        for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
+            state, scalars = update(state, x)
+            under_way.append((step, scalars))
+            settle(2)  # the device always has a next step, and no queue of batches grows
+            stopping = watch.asked(step) and step < last
+            if stopping or at(step, config.checkpoint.every):
+                settle(0)  # no row of metrics is lost that a restored run would not write again
+                health.check(step, scalars, config)
+                health.check_params(step, state)
+                store.save(state)
+            if at(step, config.log.images_every):
+                writer.images(step, draw(step, state))
+            if at(step, config.evaluation.every):
+                settle(0)
+                writer.scalars(step, measure(state))
+            if stopping:
+                raise signals.Stopped(step)
+    return state
+
+
+def _batch(config, train: np.ndarray) -> Callable[[int], np.ndarray]:
+    """batch(step): this process's share of the examples of a step, [local devices, B, ...]."""
+    seed, batch_size = config.train.seed, config.train.batch_size
+    share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]
+
+    def batch(step):
+        x = train[batches.batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[share]]
+        if config.data.flip:
+            mirrored = batches.flips(seed, step, batch_size=batch_size)[share]
+            x[mirrored] = x[mirrored][:, :, ::-1]
+        return x
+
+    return batch
+
+
+def _check_batch_size(batch_size: int, num_examples: int) -> None:
+    num_devices = jax.device_count()
+    if batch_size % num_devices or not 0 < batch_size <= num_examples:
+        below = batch_size // num_devices * num_devices
+        fitting = [n for n in (below, below + num_devices) if 0 < n <= num_examples] or [num_examples // num_devices]
+        raise ValueError(
+            f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices "
+            f"up to the {num_examples} training examples, such as {' or '.join(map(str, fitting))}"
+        )
