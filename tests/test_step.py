@@ -59,7 +59,7 @@ def on_one_device():
     return run(small(resnet_config()), 1, 20)
 
 
-@pytest.mark.parametrize("num_devices", [2, 4, 8])
+@pytest.mark.parametrize("num_devices", [2, pytest.param(4, marks=pytest.mark.more), 8])
 def test_any_number_of_devices_gives_the_same_run(num_devices, on_one_device):
     same_run(on_one_device[1], run(small(resnet_config()), num_devices, 20)[1])
 
