@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
     train.seed = 0  # of everything random
     train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
     train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
+    train.deterministic = False  # on a GPU: only operations that give the same bits every time, some of them slower
     train.compute_dtype = "float32"  # inside the networks: "float32", "bfloat16", or "float64" (all arithmetic)
 
     config.health = health = ConfigDict()

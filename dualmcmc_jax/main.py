@@ -15,11 +15,14 @@ flags:
   --seed=S                      of the samples; default: 0
   --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID and Inception Score
   --out=DIR                     where it goes; default: WORKDIR/samples or WORKDIR/evaluation/STEP
+  --coordinator_address=HOST:PORT --num_processes=N --process_id=I
+                                makes this process number I, from 0, of N that run the same command
   --debug                       show the traceback of an error
 
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -37,6 +40,9 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lowe
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
 _INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "Weights of the Inception network of 2015.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the samples or the evaluation.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Number of this process.", lower_bound=0)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -58,14 +64,20 @@ def cli() -> None:
 
 def main(_argv) -> None:
     """Runs the chosen mode."""
-    logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what is meant
+    logging.set_verbosity(logging.FATAL)  # Orbax and TFDS warn of what is meant, and log what they raise as well
     config = _CONFIG.value
     validation.check(config)
     _check_flags()
+    if config.train.deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if config.train.compute_dtype == "float64":
         import jax
 
         jax.config.update("jax_enable_x64", True)
+    if _NUM_PROCESSES.value > 1:
+        from dualmcmc_jax.training import processes
+
+        processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     run = {"train": train, "sample": sample, "evaluate": evaluate}[_MODE.value]
     run(config, Path(_WORKDIR.value or Path("runs") / name))
@@ -146,10 +158,16 @@ def _check_flags() -> None:
         "step": ("sample", "evaluate"),
         "out": ("sample", "evaluate"),
         "inception_weights": ("train", "evaluate"),
+        "num_processes": ("train",),
     }
     for name, modes in users.items():
         if flags.FLAGS[name].present and _MODE.value not in modes:
             raise ValueError(f"--{name}: found with --mode={_MODE.value}, expected --mode={' or '.join(modes)}")
+    if _PROCESS_ID.value >= _NUM_PROCESSES.value:
+        expected = f"0 to {_NUM_PROCESSES.value - 1}, with --num_processes={_NUM_PROCESSES.value}"
+        raise ValueError(f"--process_id: found {_PROCESS_ID.value}, expected {expected}")
+    if _NUM_PROCESSES.value > 1 and not re.fullmatch(r"[^:]+:\d+", _COORDINATOR.value or ""):
+        raise ValueError(f"--coordinator_address: found {_COORDINATOR.value}, expected HOST:PORT of process 0")
     if _OUT.value and Path(_OUT.value).exists() and not Path(_OUT.value).is_dir():
         raise ValueError(f"--out: found a file {_OUT.value}, expected a folder")
 

@@ -2,13 +2,15 @@
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million, beyond which Pillow warns
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # whatever the file's name; Pillow hands others to other programs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Crop = tuple[int, int, int, int]
@@ -23,15 +25,43 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
       ValueError: there is no such folder or zip file.
     """
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file.read_bytes for file in path.rglob("*") if file.is_file()}
+        files = {file.relative_to(path).as_posix(): partial(_read, file) for file in path.rglob("*") if file.is_file()}
     elif path.is_file() and zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        files = {name: lambda name=name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+            raise ValueError(f"data.source: found {path}, a damaged zip file: {error}; expected a whole one") from error
+        files = {
+            info.filename: partial(_read_zipped, archive, info) for info in archive.infolist() if not info.is_dir()
+        }
     else:
         found = "a file that is no zip" if path.is_file() else "nothing"
         raise ValueError(f"data.source: found {found} at {path}, expected a folder or zip file of images")
     hidden = lambda name: any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
     return {name: files[name] for name in sorted(files) if name.lower().endswith(SUFFIXES) and not hidden(name)}
+
+
+def _read(file: Path) -> bytes:
+    _check_size(file.stat().st_size)
+    return file.read_bytes()
+
+
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """No more than the size that its entry claims is ever inflated."""
+    _check_size(info.file_size)
+    try:
+        return archive.read(info)
+    except Exception as error:  # encrypted, overlapping, unknown methods, wrong sums: each has an error of its own
+        raise ValueError(_first_line(error).replace(repr(info), info.filename)) from error
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > MAX_BYTES:
+        raise ValueError(f"{num_bytes / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def stamp(path: Path, name: str) -> tuple[int, int]:
@@ -54,10 +84,12 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> 
       ValueError: it cannot be decoded whole, or crop does not lie inside it.
     """
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
             image = _to_mode(ImageOps.exif_transpose(file), "L" if shape[2] == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        what = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # Pillow's readers raise a dozen kinds for what is no image
+        what = _first_line(error)
         raise ValueError("no image" if what.startswith("cannot identify") else what) from error
     return fit(image, shape, crop)
 

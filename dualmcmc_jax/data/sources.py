@@ -1,7 +1,7 @@
 """Data sets by name, as arrays."""
 
+import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,10 +107,14 @@ def _npz(path: Path) -> Dataset:
     if not path.is_file():
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
     try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes, memory = sum(info.file_size for info in archive.infolist()), _physical_memory()
+        if num_bytes > memory / 2:
+            raise ValueError(f"{num_bytes / 1e9:.0f} GB, more than half of the {memory / 1e9:.0f} GB of memory")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        what = str(error).splitlines()[0]
+    except Exception as error:  # what is no array, numpy and zipfile refuse with a dozen kinds
+        what = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"data.source: found in {path}: {what}; expected a .npz file of plain arrays") from error
     if len(arrays) == 1:
         (x,) = arrays.values()
@@ -119,6 +123,10 @@ def _npz(path: Path) -> Dataset:
     if set(arrays) != {"train", "test"}:
         raise ValueError(f"data.source: found arrays {sorted(arrays)} in {path}, expected 'train' and 'test', or one")
     return Dataset(*(_examples(arrays[split], path) for split in Dataset._fields))
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _examples(x: np.ndarray, path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Pictures of samples, chains and neighbours, as PNG files."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,8 @@ from PIL import Image
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+
+from dualmcmc_jax.training.workdirs import replace
 
 TITLES = {"generator": "generator", "revised": "after the x-revision"}
 
@@ -107,10 +110,12 @@ def histograms(axis, values: dict[str, np.ndarray], label: str) -> None:
 
 def save(path: Path, figure: Figure) -> np.ndarray:
     """Writes a figure as PNG, closes it, and returns its pixels, uint8 [H, W, 3]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
     plt.close(figure)
-    with Image.open(path) as picture:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, file.getvalue())
+    with Image.open(file) as picture:
         return np.asarray(picture.convert("RGB"))
 
 

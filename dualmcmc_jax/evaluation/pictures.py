@@ -1,9 +1,11 @@
 """Pictures of a model while it trains."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from dualmcmc_jax.evaluation import devices, figures, samples, strips
 from dualmcmc_jax.training.state import TrainState
@@ -22,6 +24,13 @@ def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainSt
         if revise:
             chains = revise(state.average, seed=seed)
             made |= {"x_revision": figures.x_revision(**chains), "z_revision": figures.z_revision(**chains)}
-        return {name: figures.save(folder / f"{name}_{step:08d}.png", figure) for name, figure in made.items()}
+        pictures = {}
+        for name, figure in made.items():
+            path = folder / f"{name}_{step:08d}.png"
+            try:
+                pictures[name] = figures.save(path, figure)
+            except OSError as error:
+                tqdm.write(f"{path} is not written ({error.strerror}); training goes on", file=sys.stderr)
+        return pictures
 
     return draw

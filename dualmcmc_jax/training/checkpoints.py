@@ -1,8 +1,11 @@
 """A workdir's checkpoints."""
 
+import contextlib
 import hashlib
 import itertools
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -51,15 +54,22 @@ class Checkpoints:
         self._read_only = read_only
 
     def save(self, state: TrainState) -> None:
-        """Saves the state under its own step; every process calls it."""
+        """Saves the state under its own step; every process calls it.
+
+        Raises:
+          ValueError: the folder is gone, has no space left, or the save before this one failed.
+        """
         host_state = jax.device_get(state)
+        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(host_state)))
         record = {"checksums": checksums(host_state)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
-        self._manager.save(int(host_state.step), args=arguments)
+        with self._saying_what_failed():
+            self._manager.save(int(host_state.step), args=arguments)
 
     def wait(self) -> None:
-        """Until the last save is complete."""
-        self._manager.wait_until_finished()
+        """Until the last save is complete; raises ValueError if it failed."""
+        with self._saying_what_failed():
+            self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
         """After how many updates there are checkpoints."""
@@ -82,8 +92,9 @@ class Checkpoints:
             except MemoryError:
                 raise
             except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                damaged[candidate] = f"{self._folder / str(candidate)}: found a damaged checkpoint ({reason})"
+                damaged[candidate] = (
+                    f"{self._folder / str(candidate)}: found a damaged checkpoint ({_first_line(error)})"
+                )
                 continue
             for bad, what in damaged.items():
                 print(f"{what}; going on from step {candidate}", file=sys.stderr)
@@ -106,6 +117,31 @@ class Checkpoints:
             raise ValueError(f"it is of step {int(found.state.step)}")
         return found.state
 
+    def _check_space(self, num_bytes: int) -> None:
+        """Orbax would notice later, with several tracebacks, or make the folder anew."""
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise ValueError(f"{self._folder}: found no folder any more, expected that of the checkpoints") from error
+        if free < num_bytes:
+            found = f"{free / 1e6:.0f} MB free, expected {num_bytes / 1e6:.0f} MB for a checkpoint"
+            raise ValueError(f"{self._folder}: found {found}; {self._what_is_left()}")
+
+    @contextlib.contextmanager
+    def _saying_what_failed(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:  # as with damage, any of a dozen kinds
+            raise ValueError(
+                f"{self._folder}: found a save that failed ({_first_line(error)}); {self._what_is_left()}"
+            ) from error
+
+    def _what_is_left(self) -> str:
+        whole = sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
+
     def _set_aside(self, step: int) -> None:
         """Renames a checkpoint to damaged-STEP-1, or the next number that is free."""
         multihost_utils.sync_global_devices(f"damaged {step}")
@@ -119,5 +155,11 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

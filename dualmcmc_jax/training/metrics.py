@@ -1,5 +1,6 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard and a progress bar."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -25,7 +26,7 @@ class MetricsWriter:
         self._every = every
         if self._leads:
             path = workdir / "metrics.jsonl"
-            rows = path.read_text().splitlines(keepends=True) if path.exists() else []
+            rows = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
             replace(path, "".join(row for row in rows if _step(row) <= step))
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
@@ -54,7 +55,10 @@ class MetricsWriter:
     def scalars(self, step: int, row: dict[str, float]) -> None:
         """A row of numbers by name."""
         if self._leads and row:
-            self._file.write(json.dumps({"step": step} | row) + "\n")
+            try:
+                self._file.write(json.dumps({"step": step} | row) + "\n")
+            except OSError as error:
+                raise ValueError(f"{self._file.name}: found {error.strerror}, expected a file to write to") from error
             if self._tensorboard:
                 self._tensorboard.write_scalars(step, row)
 
@@ -69,16 +73,17 @@ class MetricsWriter:
     def __exit__(self, *_):
         self._bar.close()
         if self._leads:
-            self._file.close()
+            with contextlib.suppress(OSError):  # every row is flushed when written, or that write has raised
+                self._file.close()
             if self._tensorboard:
                 self._tensorboard.close()
 
 
 def _step(row: str) -> float:
-    """The step of a row of metrics.jsonl; infinity for one cut off in the middle."""
+    """The step of a row of metrics.jsonl; infinity for one cut off in the middle, or of what no run writes."""
     try:
-        return json.loads(row)["step"]
-    except json.JSONDecodeError:
+        return float(json.loads(row)["step"])
+    except (ValueError, TypeError, LookupError, RecursionError):
         return float("inf")
 
 

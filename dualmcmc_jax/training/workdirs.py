@@ -12,7 +12,7 @@ from typing import IO, Any
 import jax
 from ml_collections import ConfigDict
 
-FREE = ("train.num_steps", "train.unroll", "health", "log", "checkpoint", "evaluation")
+FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
 
 
@@ -51,11 +51,15 @@ def _lock(file: IO[str], workdir: Path) -> None:
     file.flush()
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
@@ -65,7 +69,7 @@ def check(workdir: Path, config: ConfigDict) -> None:
         return
     try:
         stored = _flat(json.loads(path.read_text()))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: found {error}, expected the config of a run; choose another --workdir") from error
     given = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [

@@ -1,0 +1,294 @@
+"""Files from strangers: each works as one would hope, or is refused in one line, in little memory, without effect."""
+
+import contextlib
+import io
+import os
+import pickle
+import resource
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.training import checkpoints, metrics, workdirs
+
+
+class Bomb:
+    """Makes a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def png(image=None, size=(16, 16), **options):
+    file = io.BytesIO()
+    (image or Image.new("RGB", size, (9, 9, 9))).save(file, **{"format": "PNG"} | options)
+    return file.getvalue()
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds next to nothing."""
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def text_bomb():
+    """A PNG whose compressed comment would fill 1 GB."""
+    packer = zlib.compressobj(9)
+    body = b"Comment\0\0" + b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packer.flush()
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    whole = png()
+    return whole[:33] + chunk + whole[33:]
+
+
+def folder(path, files):
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+GOOD = {f"{i}.png": png() for i in range(3)}
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch x) (w) file\n"
+
+FOLDERS = {
+    "a text named png": ({"a.png": b"no image at all"}, "1 of 4 images that cannot be read, the first a.png: no image"),
+    "an empty file": ({"a.png": b""}, "the first a.png: no image"),
+    "20,000 x 20,000 pixels": ({"a.png": png_header(20_000, 20_000)}, "the first a.png: Image size"),
+    "10,000 x 10,000 pixels": (
+        {"a.png": png_header(10_000, 10_000)},
+        "a.png: 10000 x 10000 pixels, expected",
+    ),
+    "2**31 pixels wide": ({"a.png": png_header(2**31 - 1, 2**31 - 1)}, "the first a.png: "),
+    "no pixels": ({"a.png": png_header(0, 0)}, "the first a.png: "),
+    "a bomb of text": ({"a.png": text_bomb()}, "the first a.png: "),
+    "PostScript named png": ({"a.png": POSTSCRIPT}, "the first a.png: no image"),
+    "a PNG cut off": ({"a.png": png()[:-32]}, "the first a.png: "),
+    "a PNG with flipped bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first a.png: "),
+    "a TIFF named png": ({"a.png": png(format="TIFF")}, "the first a.png: no image"),
+    "1 x 1 pixel": ({"a.png": png(size=(1, 1))}, None),
+    "1 x 5,000 pixels": ({"a.png": png(size=(1, 5000))}, None),
+    "a GIF named png": ({"a.png": png(format="GIF")}, None),
+    "a name with odd characters": ({"a\n\x1b[31m %s {x}.png": png()}, None),
+    "a damaged note beside them": ({"notes.txt": b"\xff\xfe\0"}, None),
+}
+
+
+@pytest.fixture(autouse=True)
+def little_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB; the PNG bomb's text is 1 GB
+
+
+def load(source, message, tmp_path, shape=(8, 8, 3)):
+    config = tiny.config(data__source=source, data__shape=shape)
+    if message is None:
+        return sources.load(config.data)
+    with pytest.raises(ValueError, match="found") as error:
+        sources.load(config.data)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    return None
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folder(name, tmp_path):
+    files, message = FOLDERS[name]
+    path = folder(tmp_path / "images", GOOD | files)
+    dataset = load(f"images:{path}", message, tmp_path)
+    if dataset:
+        assert len(dataset.train) + len(dataset.test) == sum(file.endswith("png") for file in GOOD | files)
+
+
+def test_links_that_go_round(tmp_path):
+    path = folder(tmp_path / "images", GOOD)
+    (path / "itself.png").symlink_to("itself.png")
+    (path / "up").symlink_to("..")
+    (path / "nowhere.png").symlink_to("nothing")
+    os.mkfifo(path / "pipe.png")
+    (path / "endless.png").symlink_to("/dev/zero")
+    dataset = load(f"images:{path}", None, tmp_path)
+    assert len(dataset.train) + len(dataset.test) == len(GOOD)
+
+
+def test_a_file_too_large(tmp_path):
+    path = folder(tmp_path / "images", GOOD)
+    with (path / "a.png").open("wb") as file:
+        file.truncate(10**10)
+    load(f"images:{path}", "the first a.png: 10000 MB, expected at most 256", tmp_path)
+
+
+def zipped(path, files, **options):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_zip_names_lead_nowhere(tmp_path):
+    path = zipped(tmp_path / "a.zip", GOOD | {"../../slip.png": png(), "/slip.png": png(), "C:\\slip.png": png()})
+    before = {file for file in tmp_path.rglob("*") if "cache" not in file.parts}
+    dataset = load(f"images:{path}", None, tmp_path)
+    assert len(dataset.train) + len(dataset.test) == 5  # what leads up is passed over, as what is hidden
+    assert {file for file in tmp_path.rglob("*") if "cache" not in file.parts} == before
+
+
+def test_zip_bomb(tmp_path):
+    path = tmp_path / "a.zip"
+    zipped(path, GOOD)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("a.png", "w") as file:
+        for _ in range(300):
+            file.write(bytes(10**6))
+    assert path.stat().st_size < 10**6
+    load(f"images:{path}", "the first a.png: 300 MB, expected at most 256", tmp_path)
+
+
+def test_zip_entry_that_understates_its_size(tmp_path):
+    path = zipped(tmp_path / "a.zip", GOOD | {"a.png": bytes(10**8)})
+    damaged = path.read_bytes().replace(struct.pack("<I", 10**8), struct.pack("<I", 100))
+    path.write_bytes(damaged)
+    load(f"images:{path}", "the first a.png: ", tmp_path)
+
+
+def test_zip_that_needs_a_password(tmp_path):
+    path = zipped(tmp_path / "a.zip", GOOD | {"a.png": png()})
+    content = bytearray(path.read_bytes())
+    local, central = content.rindex(b"PK\x03\x04"), content.rindex(b"PK\x01\x02")
+    content[local + 6] |= 1
+    content[central + 8] |= 1
+    path.write_bytes(content)
+    load(f"images:{path}", "is encrypted, password required for extraction; expected none", tmp_path)
+
+
+def test_zip_cut_off(tmp_path):
+    path = zipped(tmp_path / "a.zip", GOOD)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    load(f"images:{path}", "found a file that is no zip", tmp_path)
+    path.write_bytes(content[60:])
+    load(f"images:{path}", "found ", tmp_path)
+
+
+def npy(header, body=b""):
+    header = header.encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
+
+
+NPY = {
+    "an array larger than any memory": "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000,), }\n",
+    "a negative size": "{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 8, 8, 3), }\n",
+    "objects": "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }\n",
+    "a header that is code": "__import__('os').mkdir('hacked')\n",
+    "a header of brackets": "(" * 9000 + "\n",
+    "a type that is none": "{'descr': 'nonsense', 'fortran_order': False, 'shape': (3,), }\n",
+    "records": "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (3,), }\n",
+}
+
+
+@pytest.mark.parametrize("name", NPY)
+def test_npz(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = zipped(tmp_path / "a.npz", {"images.npy": npy(NPY[name], bytes(576))})
+    load(f"npz:{path}", f"data.source: found in {path}: ", tmp_path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_npz_of_a_pickle(tmp_path):
+    body = pickle.dumps(np.array([Bomb(tmp_path / "hacked")], dtype=object), protocol=2)
+    path = zipped(tmp_path / "a.npz", {"images.npy": npy(NPY["objects"], body)})
+    load(f"npz:{path}", "Object arrays cannot be loaded", tmp_path)
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Bomb(tmp_path / "hacked")))
+    load(f"npz:{tmp_path / 'b.npz'}", "found in ", tmp_path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_npz_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_physical_memory", lambda: 10**9)
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        for _ in range(600):
+            file.write(bytes(10**6))
+    load(f"npz:{path}", "1 GB, more than half of the 1 GB of memory", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["record/metadata", "state/_METADATA", "_CHECKPOINT_METADATA", "state/manifest.ocdbt"])
+def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
+    (checkpointed / "checkpoints" / "1" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "hacked")))
+    with contextlib.suppress(ValueError):  # not all of its files are needed
+        checkpoints.restore(tiny.config(), checkpointed)
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.fixture
+def checkpointed(tmp_path):
+    """A workdir with a single checkpoint."""
+    from dualmcmc_jax import models
+    from dualmcmc_jax.training import optimizers
+    from dualmcmc_jax.training import state as train_state
+
+    config = tiny.config()
+    state = train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1))
+    with checkpoints.Checkpoints(tmp_path / "run", keep=1) as store:
+        store.save(state._replace(step=np.asarray(1, np.int32)))
+    return tmp_path / "run"
+
+
+RECORDS = {
+    "not JSON": b"{",
+    "no object": b"[]",
+    "no checksums": b"{}",
+    "checksums that are none": b'{"checksums": 3}',
+    "a list of checksums": b'{"checksums": ["a"]}',
+    "brackets": b"[" * 100_000,
+    "no text": b"\xff\xfe",
+    "other checksums": b'{"checksums": {"a": "b"}}',
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_checksums_of_another_hand(name, checkpointed):
+    (checkpointed / "checkpoints" / "1" / "record" / "metadata").write_bytes(RECORDS[name])
+    with pytest.raises(ValueError, match="found a damaged checkpoint") as error:
+        checkpoints.restore(tiny.config(), checkpointed)
+    assert len(str(error.value).splitlines()) == 1
+
+
+CONFIGS = {
+    "half-written": b'{"data": {"sou',
+    "empty": b"",
+    "no object": b"[1, 2]",
+    "brackets": b"[" * 100_000,
+    "no text": b"\xff\xfe\0",
+    "another program's": b'{"a": {"b": 1}}',
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_json_of_another_hand(name, tmp_path):
+    (tmp_path / "config.json").write_bytes(CONFIGS[name])
+    with pytest.raises(ValueError, match=r"config\.json: ") as error, workdirs.claim(tmp_path, tiny.config()):
+        pass
+    assert len(str(error.value).splitlines()) == 1
+    assert (tmp_path / "config.json").read_bytes() == CONFIGS[name]
+
+
+def test_rows_that_no_run_writes_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "_tensorboard_writer", lambda workdir: None)  # importing it takes memory
+    good = b'{"step": 1, "energy_loss": 2.0}\n'
+    bad = [b"{}", b"[]", b"3", b'{"step": "x"}', b'{"step": null}', b"\xff\xfe", b"[" * 100_000, bytes(50)]
+    (tmp_path / "metrics.jsonl").write_bytes(good + b"\n".join(bad) + b'\n{"step": 2')
+    with metrics.MetricsWriter(tmp_path, step=1, num_steps=3, every=1):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes() == good
