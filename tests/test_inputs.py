@@ -140,6 +140,19 @@ CASES = [
     ),
     ("--config=digits --step=500", "--step: found with --mode=train, expected --mode=sample or evaluate"),
     ("--config=digits --mode=sample --out=FILES/text.npz", "--out: found a file FILES/text.npz, expected a folder"),
+    ("--config=digits --num_processes=2", "--coordinator_address: found None, expected HOST:PORT of process 0"),
+    (
+        "--config=digits --num_processes=2 --coordinator_address=somewhere",
+        "--coordinator_address: found somewhere, expected HOST:PORT of process 0",
+    ),
+    (
+        "--config=digits --num_processes=2 --process_id=2 --coordinator_address=localhost:9",
+        "--process_id: found 2, expected 0 to 1, with --num_processes=2",
+    ),
+    (
+        "--config=digits --mode=sample --num_processes=2 --coordinator_address=localhost:9",
+        "--num_processes: found with --mode=sample, expected --mode=train",
+    ),
     ("--config=digits --step=-1 --mode=evaluate", "flag --step=-1: -1 is not a non-negative integer"),
     (
         "--config=digits --config.evaluation.x_chain=(70,1e-6)",

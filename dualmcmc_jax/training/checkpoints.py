@@ -60,6 +60,7 @@ class Checkpoints:
           ValueError: the folder is gone, has no space left, or the save before this one failed.
         """
         host_state = jax.device_get(state)
+        self.wait()
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(host_state)))
         record = {"checksums": checksums(host_state)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
@@ -123,8 +124,9 @@ class Checkpoints:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise ValueError(f"{self._folder}: found no folder any more, expected that of the checkpoints") from error
-        if free < num_bytes:
-            found = f"{free / 1e6:.0f} MB free, expected {num_bytes / 1e6:.0f} MB for a checkpoint"
+        needed = 1.1 * num_bytes + 1e6
+        if free < needed:
+            found = f"{free / 1e6:.1f} MB free, expected {needed / 1e6:.1f} MB for a checkpoint"
             raise ValueError(f"{self._folder}: found {found}; {self._what_is_left()}")
 
     @contextlib.contextmanager
@@ -139,7 +141,7 @@ class Checkpoints:
             ) from error
 
     def _what_is_left(self) -> str:
-        whole = sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
         return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
 
     def _set_aside(self, step: int) -> None:

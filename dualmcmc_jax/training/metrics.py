@@ -55,6 +55,8 @@ class MetricsWriter:
     def scalars(self, step: int, row: dict[str, float]) -> None:
         """A row of numbers by name."""
         if self._leads and row:
+            if not os.fstat(self._file.fileno()).st_nlink:
+                raise ValueError(f"{self._file.name}: found no file any more, expected that of this run")
             try:
                 self._file.write(json.dumps({"step": step} | row) + "\n")
             except OSError as error:

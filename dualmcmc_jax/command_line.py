@@ -1,0 +1,79 @@
+"""The flags of the command line, and what is wrong with them."""
+
+import re
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from dualmcmc_jax.configs import validation
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate"], "What to do.")
+STEP = flags.DEFINE_integer("step", None, "The checkpoint; default: the newest.", lower_bound=0)
+NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
+INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "Weights of the Inception network of 2015.")
+OUT = flags.DEFINE_string("out", None, "Folder of the samples or the evaluation.")
+COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Number of this process.", lower_bound=0)
+DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+def check() -> None:
+    """Raises ValueError for a flag that the mode does not use, or an --out that is no folder."""
+    users = {
+        "num_samples": ("sample",),
+        "seed": ("sample", "evaluate"),
+        "step": ("sample", "evaluate"),
+        "out": ("sample", "evaluate"),
+        "inception_weights": ("train", "evaluate"),
+        "num_processes": ("train",),
+    }
+    for name, modes in users.items():
+        if flags.FLAGS[name].present and MODE.value not in modes:
+            raise ValueError(f"--{name}: found with --mode={MODE.value}, expected --mode={' or '.join(modes)}")
+    if PROCESS_ID.value >= NUM_PROCESSES.value:
+        expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
+        raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
+    if NUM_PROCESSES.value > 1 and not re.fullmatch(r"[^:]+:\d+", COORDINATOR.value or ""):
+        raise ValueError(f"--coordinator_address: found {COORDINATOR.value}, expected HOST:PORT of process 0")
+    if OUT.value and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
+        raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
+
+
+def config_name() -> str:
+    """The stem of the config's file."""
+    return Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+
+
+def _named(argument: str) -> str:
+    """--config=NAME as the path of the config of that name."""
+    flag, _, value = argument.partition("=")
+    if flag.lstrip("-") != "config" or Path(value).is_file():
+        return argument
+    folder = Path(validation.__file__).parent
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
+    if value not in names:
+        raise ValueError(f"--config: found {value!r}, expected a Python file or one of {', '.join(names)}")
+    return f"{flag}={folder / value}.py"
+
+
+def parse(argv: list[str]) -> list[str]:
+    """flags.FLAGS(argv), with every way in which it can fail as a ValueError of one line."""
+    try:
+        rest = flags.FLAGS([_named(argument) for argument in argv])
+    except SyntaxError as error:
+        raise ValueError(f"--config: found {error.msg} in {error.filename}, line {error.lineno}") from error
+    except (KeyError, AttributeError) as error:
+        field = re.findall(r"\w+", str(error))[0]
+        raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
+    except (flags.Error, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if CONFIG.value is None:
+        raise ValueError("--config: found nothing, expected a config, as in --config=digits")
+    if rest[1:]:
+        raise ValueError(f"found {rest[1]!r}, expected flags alone, as in --config=digits")
+    return rest

@@ -1,0 +1,176 @@
+"""A full disk, a workdir that goes away, a process that dies: said in one line, and what was saved stays whole."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.evaluation import pictures
+from dualmcmc_jax.training import checkpoints, loop
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--config=configs/digits.py",
+    "--config.train.num_steps=1000",
+    "--config.train.batch_size=40",
+    "--config.energy.widths=(32,)",
+    "--config.generator.widths=(32,)",
+    "--config.encoder.widths=(32,)",
+    "--config.checkpoint.every=20",
+    "--config.evaluation.every=0",
+    "--config.log.images_every=100",
+]
+MAIN = [sys.executable, "-m", "dualmcmc_jax.main"]
+ENV = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+
+
+def train(workdir, draw=lambda step, state: {}, **fields):
+    config = tiny.config(checkpoint__every=10, log__images_every=20, **fields)
+    dataset = sources.load(config.data)
+    return loop.train(config, workdir, dataset=dataset, draw=draw, measure=lambda state: {})
+
+
+def test_a_workdir_that_is_deleted(tmp_path):
+    message = r"run/(metrics.jsonl|checkpoints): found (no file any more|no folder any more|a save that failed)"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", lambda step, state: shutil.rmtree(tmp_path / "run", ignore_errors=True) or {})
+
+
+def test_a_save_that_fails(tmp_path):
+    def draw(step, state):
+        time.sleep(1)
+        (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+        (tmp_path / "checkpoints").write_text("in the way")
+        return {}
+
+    with pytest.raises(
+        ValueError, match=r"checkpoints: found a save that failed \(.*there is no checkpoint yet"
+    ) as error:
+        train(tmp_path, draw)
+    assert len(str(error.value).splitlines()) == 1
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "checkpoints")
+    assert int(checkpoints.restore(tiny.config(), tmp_path).step) == 20
+
+
+def test_a_full_disk(tmp_path):
+    """A file system of 3 MB that the run fills, in a mount namespace of its own."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    command = (
+        f"mount -t tmpfs -o size=3M none {tmp_path} && cd {ROOT} && "
+        f"{' '.join(MAIN + [repr(flag) for flag in SMALL])} --config.checkpoint.keep=99 --workdir={tmp_path}/run; "
+        f'code=$?; cp -r {tmp_path}/run "$OUT"; exit $code'
+    )
+    out = tmp_path.with_name(f"{tmp_path.name}-after")
+    try:
+        done = subprocess.run(
+            [*namespace, "sh", "-c", command], env=ENV | {"OUT": str(out)}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert f"error: {tmp_path}/run/checkpoints: found " in done.stderr.splitlines()[-1]
+        steps = [int(path.name) for path in (out / "checkpoints").iterdir()]
+        assert f"the newest checkpoint is that of step {max(steps)}" in done.stderr
+        assert sorted(steps) == list(range(20, max(steps) + 1, 20))
+        again = subprocess.run(
+            [*MAIN, *SMALL, "--config.train.num_steps=200", "--config.checkpoint.keep=99", f"--workdir={out}"],
+            cwd=ROOT,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert again.returncode == 0, again.stderr
+        assert f"resuming at step {max(steps)}" in again.stderr
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def test_training_goes_on_without_a_picture(tmp_path, capsys):
+    (tmp_path / "samples").write_text("in the way")
+    config = tiny.config()
+    held_out = sources.load(config.data).test
+    state = train(tmp_path, pictures.drawer(config, held_out, tmp_path / "samples"))
+    assert int(state.step) == 40
+    assert (
+        f"{tmp_path}/samples/samples_00000020.png is not written (File exists); training goes on"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_workdir_goes_on_elsewhere(tmp_path):
+    """Copied, by a clock that has gone back a year."""
+    one = train(tmp_path / "one")
+    train(tmp_path / "here", train__num_steps=20)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    past = time.time() - 365 * 86400
+    for path in (tmp_path / "there").rglob("*"):
+        os.utime(path, (past, past))
+    shutil.rmtree(tmp_path / "here")
+    there = train(tmp_path / "there")
+    assert tiny.rows(tmp_path / "there") == tiny.rows(tmp_path / "one")
+    assert checkpoints.checksums(there) == checkpoints.checksums(one)
+
+
+def pair(workdir, heartbeat_timeout=30):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = (
+        "import sys; sys.argv[0] = 'dualmcmc'\nfrom dualmcmc_jax.training import processes\n"
+        f"processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}\nfrom dualmcmc_jax.main import cli\ncli()"
+    )
+    flags = [*SMALL, f"--workdir={workdir}", "--num_processes=2", f"--coordinator_address=127.0.0.1:{port}"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", start, *flags, f"--process_id={i}"],
+            cwd=ROOT,
+            env=ENV,
+            stderr=(workdir.parent / f"log{i}").open("w"),
+            stdout=subprocess.DEVNULL,
+        )
+        for i in range(2)
+    ]
+
+
+def under_way(workdir, processes):
+    while not list(workdir.glob("checkpoints/[0-9]*[0-9]")):
+        assert [process.poll() for process in processes] == [None, None], (workdir.parent / "log0").read_text()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_of_two_processes_both_save_the_same_step(number, tmp_path):
+    processes = pair(tmp_path / "run")
+    try:
+        under_way(tmp_path / "run", processes)
+        processes[1].send_signal(number)
+        assert [process.wait(30) for process in processes] == [75, 75]
+    finally:
+        for process in processes:
+            process.kill()
+    logs = [(tmp_path / f"log{i}").read_text().splitlines()[-1] for i in range(2)]
+    step = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    for log in logs:
+        assert log == f"stopped after step {step}, which is saved; the same command goes on from there"
+
+
+def test_a_process_without_a_sign_of_life_ends_the_other(tmp_path):
+    processes = pair(tmp_path / "run", heartbeat_timeout=5)
+    try:
+        under_way(tmp_path / "run", processes)
+        processes[1].send_signal(signal.SIGSTOP)
+        assert processes[0].wait(30) == -signal.SIGABRT
+    finally:
+        for process in processes:
+            process.kill()
