@@ -44,6 +44,13 @@ def check() -> None:
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
 
 
+def one_line(error: Exception) -> str:
+    """An error as one line of printable characters, cut off where it gets long: files can have any name."""
+    line = "".join(c if c.isprintable() else " " for c in str(error))
+    line = " ".join(line.split())
+    return line if len(line) <= 1000 else f"{line[:990]} [...]"
+
+
 def config_name() -> str:
     """The stem of the config's file."""
     return Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

@@ -47,7 +47,7 @@ def cli() -> None:
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {command_line.one_line(error)}")
 
 
 def main(_argv) -> None:

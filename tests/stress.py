@@ -4,9 +4,9 @@
 
 Of ten events six are SIGKILL, two SIGTERM or SIGINT, and two fill the file system (on Linux with user namespaces, where
 the runs live on a small one of their own) until the run stops; then the same command is started again. At the end of
-each run metrics (rates aside), the checksums of the last state and the names of the workdir's files must be those of the
-run left alone, whose memory and open files must not grow in its second half. It prints what it counted; exit code 1 at
-the first difference.
+each run metrics (rates aside), the checksums of the last state and the names of the workdir's files must be those of
+the run left alone, whose memory and open files must not grow in its second half. It prints what it counted; exit code 1
+at the first difference.
 """
 
 import argparse

@@ -149,7 +149,7 @@ def under_way(workdir, processes):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more)])
 def test_of_two_processes_both_save_the_same_step(number, tmp_path):
     processes = pair(tmp_path / "run")
     try:

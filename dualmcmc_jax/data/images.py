@@ -29,7 +29,7 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
     elif path.is_file() and zipfile.is_zipfile(path):
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        except Exception as error:  # as below
             raise ValueError(f"data.source: found {path}, a damaged zip file: {error}; expected a whole one") from error
         files = {
             info.filename: partial(_read_zipped, archive, info) for info in archive.infolist() if not info.is_dir()

@@ -32,10 +32,10 @@ def load(path: Path) -> Any:
         return (_load_zip if zipfile.is_zipfile(path) else _load_legacy)(path)
     except RecursionError as error:
         raise problem("endless nesting") from error
-    except (zipfile.BadZipFile, EOFError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError) as error:
-        raise problem(f"a damaged file ({type(error).__name__})") from error
     except (pickle.UnpicklingError, struct.error, ValueError, OverflowError) as error:
         raise problem(str(error).splitlines()[0] if str(error) else "a damaged file") from error
+    except Exception as error:  # zipfile's and pickle's own, a dozen kinds
+        raise problem(f"a damaged file ({type(error).__name__})") from error
 
 
 class _Kind(NamedTuple):

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,6 +43,16 @@ def checksums(state: TrainState) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     digest = lambda x: hashlib.sha256(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes()).hexdigest()
     return {jax.tree_util.keystr(path): digest(np.asarray(leaf)) for path, leaf in leaves}
+
+
+def check_record(record: Any, restored: dict[str, str]) -> None:
+    """Raises ValueError unless a checkpoint's record holds the checksums of what was restored, and no others."""
+    saved = record.get("checksums") if isinstance(record, dict) else None
+    if not isinstance(saved, dict):
+        raise ValueError("its record holds no checksums")
+    differing = sorted(name for name in saved.keys() | restored.keys() if saved.get(name) != restored.get(name))
+    if differing:
+        raise ValueError(f"{len(differing)} arrays are not what was saved, the first {differing[0]}")
 
 
 class Checkpoints:
@@ -110,10 +121,7 @@ class Checkpoints:
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         found = self._manager.restore(step, args=arguments)
-        saved, restored = found.record["checksums"], checksums(found.state)
-        differing = sorted(name for name in saved.keys() | restored.keys() if saved.get(name) != restored.get(name))
-        if differing:
-            raise ValueError(f"{len(differing)} arrays are not what was saved, the first {differing[0]}")
+        check_record(found.record, checksums(found.state))
         if int(found.state.step) != step:
             raise ValueError(f"it is of step {int(found.state.step)}")
         return found.state

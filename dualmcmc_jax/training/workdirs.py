@@ -78,7 +78,9 @@ def check(workdir: Path, config: ConfigDict) -> None:
         if stored.get(name) != given.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
     ]
     if differing:
-        raise ValueError(f"{path}: a run of another config: {'; '.join(differing)}; choose another --workdir")
+        more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
+        what = "; ".join(differing[:5]) + more
+        raise ValueError(f"{path}: a run of another config: {what}; choose another --workdir")
 
 
 def listing(config: ConfigDict) -> str:

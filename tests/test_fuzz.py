@@ -1,0 +1,177 @@
+"""Mutated files and values of any kind: what is read or refused, never a crash, a hang or a great deal of memory.
+
+FUZZ_EXAMPLES sets how many inputs each test makes; tests/fuzz.py lets coverage guide them.
+"""
+
+import io
+import json
+import os
+import resource
+import tempfile
+import zipfile
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import tiny
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+from PIL import Image
+
+from dualmcmc_jax import command_line
+from dualmcmc_jax.configs import default, validation
+from dualmcmc_jax.data import images, sources, torch_file
+from dualmcmc_jax.training import checkpoints, metrics, workdirs
+
+hypothesis.settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "500")),
+    deadline=5000,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("fuzz")
+FOLDER = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-fuzz-"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_memory():
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3_000_000  # kB; jax and what the tests import take half
+
+
+def image_files():
+    pixels = np.random.RandomState(0).randint(0, 256, (9, 12, 3)).astype(np.uint8)
+    for kind, mode in (("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("GIF", "P")):
+        file = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(file, kind, **({"exif": b"Exif\0\0II*\0"} if kind == "JPEG" else {}))
+        yield file.getvalue()
+
+
+def npz_file():
+    file = io.BytesIO()
+    np.savez(file, train=np.zeros((9, 4, 4, 1), np.uint8), test=np.zeros((2, 4, 4, 1), np.uint8))
+    return file.getvalue()
+
+
+def zip_file():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i, content in enumerate(image_files()):
+            archive.writestr(f"{i}.png", content)
+    return file.getvalue()
+
+
+def mutated(files):
+    """One of some whole files with a few pieces overwritten, cut out or doubled, or its end cut off; or mere bytes."""
+
+    def apply(arguments):
+        content, edits = bytearray(arguments[0]), arguments[1]
+        for place, kind, piece in edits:
+            i = place % (len(content) + 1)
+            if kind == "overwrite":
+                content[i : i + len(piece)] = piece
+            elif kind == "insert":
+                content[i:i] = piece
+            elif kind == "cut":
+                del content[i : i + len(piece)]
+            elif kind == "double":
+                content[i:i] = content[i : i + 16 * len(piece)]
+            else:
+                del content[i:]
+        return bytes(content)
+
+    kind = st.sampled_from(["overwrite"] * 5 + ["insert", "cut", "double", "end"])
+    edits = st.lists(st.tuples(st.integers(0, 2**16), kind, st.binary(min_size=1, max_size=8)), min_size=1, max_size=4)
+    return st.tuples(st.sampled_from(list(files)), edits).map(apply) | st.binary(max_size=200)
+
+
+def refused_or(read):
+    """What read() gives, or None if it says why not."""
+    try:
+        return read()
+    except ValueError as error:
+        line = command_line.one_line(error)
+    assert line.isprintable()
+    assert 5 < len(line) <= 1000
+    return None
+
+
+@hypothesis.given(mutated(image_files()), st.sampled_from([1, 3]))
+def test_images(content, channels):
+    x = refused_or(lambda: images.decode(content, (8, 8, channels), ()))
+    assert x is None or (x.shape == (8, 8, channels) and x.dtype == np.uint8)
+
+
+@hypothesis.given(mutated([zip_file()]))
+def test_zip_files(content):
+    path = FOLDER / "a.zip"
+    path.write_bytes(content)
+    for read in (refused_or(lambda: images.list_files(path)) or {}).values():
+        refused_or(lambda read=read: images.decode(read(), (8, 8, 3), ()))
+
+
+@hypothesis.given(mutated([npz_file()]))
+def test_npz_files(content):
+    path = FOLDER / "a.npz"
+    path.write_bytes(content)
+    refused_or(lambda: sources.load(tiny.config(data__source=f"npz:{path}", data__shape=(4, 4, 1)).data))
+
+
+@hypothesis.given(mutated(path.read_bytes() for path in (Path(__file__).parent / "reference").glob("*.pth")))
+def test_torch_files(content):
+    path = FOLDER / "a.pth"
+    path.write_bytes(content)
+    refused_or(lambda: torch_file.load(path))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+SAVED = {".step": "a" * 64, ".params['x']": "b" * 64}
+
+
+@hypothesis.given(ANY_JSON | st.fixed_dictionaries({"checksums": ANY_JSON | st.just(SAVED)}))
+def test_records(record):
+    if isinstance(record, dict) and record.get("checksums") == SAVED:
+        checkpoints.check_record(record, SAVED)
+    else:
+        with pytest.raises(ValueError, match=r"record|arrays"):
+            checkpoints.check_record(record, SAVED)
+
+
+@hypothesis.given(
+    mutated([json.dumps(tiny.config().to_dict()).encode()]) | ANY_JSON.map(lambda x: json.dumps(x).encode())
+)
+def test_config_json(content):
+    (FOLDER / "config.json").write_bytes(content)
+    refused_or(lambda: workdirs.check(FOLDER, tiny.config()))
+
+
+@hypothesis.given(st.text(max_size=50) | ANY_JSON.map(json.dumps))
+def test_rows(row):
+    assert isinstance(metrics._step(row), float)
+
+
+FIELDS = [name for name, _ in validation._fields(default.get_config())]
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.binary(max_size=5)
+    | st.lists(st.integers() | st.floats(), max_size=5)
+    | st.lists(st.integers(-3, 99) | st.floats() | st.text(max_size=3) | st.booleans(), max_size=5).map(tuple)
+)
+
+
+@hypothesis.given(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1, max_size=4))
+def test_validator(values):
+    config = ConfigDict(default.get_config().to_dict(), type_safe=False)
+    config.update_from_flattened_dict(values)
+    refused_or(lambda: validation.check(config))
