@@ -29,13 +29,13 @@ class Case:
         self.keys = chain_keys(jax.random.key(0), jnp.arange(len(self.x)))
 
     def energy(self, params):
-        return partial(self.nets.energy.apply, normalize(params, self.vectors))
+        return self.nets.energy.bind(normalize(params, self.vectors))
 
     def decode(self, params):
-        return partial(self.nets.generator.apply, params)
+        return self.nets.generator.bind(params)
 
     def encode(self, params):
-        return partial(self.nets.encoder.apply, params)
+        return self.nets.encoder.bind(params)
 
     def losses(self, params):
         """(Eq. 7, Eq. 10, Eq. 15) on the reference's samples."""

@@ -1,7 +1,6 @@
 """What an evaluation measures: identities a sceptic would try, closed forms, and what it holds in memory."""
 
 import tracemalloc
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -186,9 +185,9 @@ def test_reconstruction():
     params, nets = initial(config), models.build(coupled())
     x = sources.load(config.data).test[:40]
     found = reconstruction.reconstructor(config)(params, x, seed=0)
-    decode, wrapped = jax.jit(partial(nets.generator.apply, params.generator)), np.concatenate([x, x[:8]])
+    decode, wrapped = jax.jit(nets.generator.bind(params.generator)), np.concatenate([x, x[:8]])
     groups = to_float(jnp.asarray(wrapped), jnp.float64).reshape(3, 16, 8, 8, 1)
-    encoded = [nets.encoder.apply(params.encoder, group) for group in groups]
+    encoded = [nets.encoder.bind(params.encoder)(group) for group in groups]
     decoded = np.concatenate([decode(mean) for mean, _ in encoded])[:40]
     assert found["encoder/mse"] == pytest.approx(np.mean((decoded - to_float(x, np.float64)) ** 2), rel=1e-9)
 

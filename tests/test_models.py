@@ -66,7 +66,7 @@ def test_group_norm_leaves_examples_independent(norm, independent):
     net = models.build(resnet_config(norm=norm)).generator
     params = net.init(jax.random.key(0))
     z = random.normal(size=(4, 3))
-    alone, together = net.apply(params, z[:1]), net.apply(params, z)[:1]
+    alone, together = net.bind(params)(z[:1]), net.bind(params)(z)[:1]
     assert np.allclose(alone, together, atol=1e-10) == independent
 
 
@@ -77,11 +77,11 @@ def test_residual_networks_at_every_size(size, channels):
     nets = models.build(config)
     params = [net.init(jax.random.key(i)) for i, net in enumerate(nets)]
     z = jnp.asarray(random.normal(size=(2, 3)))
-    x = nets.generator.apply(params[1], z)
+    x = nets.generator.bind(params[1])(z)
     assert x.shape == (2, size, size, channels)
     assert abs(x).max() < 1
-    energy = nets.energy.apply(params[0], x)
-    mean, log_var = nets.encoder.apply(params[2], x)
+    energy = nets.energy.bind(params[0])(x)
+    mean, log_var = nets.encoder.bind(params[2])(x)
     assert energy.shape == (2,)
     assert mean.shape == log_var.shape == (2, 3)
     for value in (x, energy, mean, log_var):
@@ -95,11 +95,11 @@ def test_perceptrons(shape):
     config.data.shape = shape
     nets = models.build(config)
     params = [net.init(jax.random.key(i)) for i, net in enumerate(nets)]
-    x = nets.generator.apply(params[1], 10 * random.normal(size=(5, 128)))
+    x = nets.generator.bind(params[1])(10 * random.normal(size=(5, 128)))
     assert x.shape == (5, *shape)
     assert (abs(x).max() <= 1) == (len(shape) == 3)
-    assert nets.energy.apply(params[0], x).shape == (5,)
-    assert [out.shape for out in nets.encoder.apply(params[2], x)] == [(5, 128)] * 2
+    assert nets.energy.bind(params[0])(x).shape == (5,)
+    assert [out.shape for out in nets.encoder.bind(params[2])(x)] == [(5, 128)] * 2
 
 
 def test_initial_values():
@@ -134,7 +134,7 @@ def test_bfloat16_stays_inside():
     )
     for net, net16, x in zip(exact, rounded, inputs, strict=True):
         params = jax.tree.map(lambda p: p.astype(jnp.float32), net.init(jax.random.key(0)))
-        expected, actual = (jnp.stack(jax.tree.leaves(n.apply(params, x))) for n in (net, net16))
+        expected, actual = (jnp.stack(jax.tree.leaves(n.bind(params)(x))) for n in (net, net16))
         assert actual.dtype == jnp.float32
         error = jnp.linalg.norm((actual - expected).ravel()) / jnp.linalg.norm(expected.ravel())
         assert 1e-5 < error < 0.05

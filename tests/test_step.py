@@ -156,9 +156,9 @@ def test_one_step_is_the_method(fresh_negatives):
             layer: {"kernel": leaf["kernel"] / jnp.sum(leaf["kernel"] * scaled[layer]), "bias": leaf["bias"]}
             for layer, leaf in params["mlp"].items()
         }
-        return nets.energy.apply({"mlp": normalized}, x)
+        return nets.energy.bind({"mlp": normalized})(x)
 
-    g, q = nets.generator.apply, nets.encoder.apply
+    g, q = (lambda p, x, net=net: net.bind(p)(x) for net in nets[1:])
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 0)
     model_key, data_key, fresh_key = jax.random.split(key, 3)
     fold = jax.random.fold_in

@@ -33,7 +33,7 @@ def test_the_energy_learns_the_density(num_steps, tmp_path):
     config.train.num_steps = num_steps
     params = checkpoints.restore(config, tmp_path).average
     energy = models.build(config).energy
-    log_f = jax.jit(lambda x: -energy.apply(params.energy, x) / config.energy.temperature)
+    log_f = jax.jit(lambda x: -energy.bind(params.energy)(x) / config.energy.temperature)
     kl = density.kl_divergence(toy2d.log_density, lambda x: log_f(x.astype(np.float32)), half_width=toy2d.BOX)
     print(f"KL(data, EBM) = {kl:.4f} nats")
     assert kl < 0.1

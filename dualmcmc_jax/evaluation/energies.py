@@ -1,7 +1,6 @@
 """The energy as a density: of data, of samples, of what is no data, and along chains far longer than trained ones."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,7 +25,7 @@ def meter(config) -> Callable[[Params, np.ndarray], np.ndarray]:
     """measure(params, x): energy [N] of examples x [N, ...], uint8 images or vectors."""
     energy = models.build(config).energy
     run = devices.stream(
-        lambda params, _, x: energy.apply(params.energy, to_float(x, param_dtype(config))),
+        lambda params, _, x: energy.bind(params.energy)(to_float(x, param_dtype(config))),
         config.evaluation.batch_size,
         desc="energies",
     )
@@ -99,15 +98,15 @@ def long_run(config) -> Callable[..., LongRun]:
 
     @jax.jit
     def start(params, key):
-        decode = partial(nets.generator.apply, params.generator)
-        energy = partial(nets.energy.apply, params.energy)
+        decode = nets.generator.bind(params.generator)
+        energy = nets.energy.bind(params.energy)
         settings = model_settings(config) | {"num_steps": 0}
         x = synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings).generated
         return x, energy(x)[None]
 
     @jax.jit
     def further(params, key, x):
-        energy = partial(nets.energy.apply, params.energy)
+        energy = nets.energy.bind(params.energy)
         x, trace = revise_x(chain_keys(key, jnp.arange(size)), energy, x, **chain_settings(config))
         before = -trace.log_density * config.energy.temperature
         return x, jnp.concatenate([before[1:], energy(x)[None]])

@@ -175,5 +175,5 @@ def _long_run(chains: energies.LongRun) -> quality.Metrics:
 def _kl(config, params) -> float:
     """KL(data, EBM) in nats, by quadrature."""
     energy = models.build(config).energy
-    log_f = lambda x: -np.asarray(energy.apply(params.energy, x.astype(np.float32))) / config.energy.temperature
+    log_f = lambda x: -np.asarray(energy.bind(params.energy)(x.astype(np.float32))) / config.energy.temperature
     return density.kl_divergence(toy2d.log_density, log_f, half_width=toy2d.BOX)

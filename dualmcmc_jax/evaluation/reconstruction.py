@@ -1,7 +1,6 @@
 """How well held-out examples are reconstructed (Table 3 and Figure 3 of the paper)."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import numpy as np
@@ -34,7 +33,7 @@ def reconstructor(config) -> Callable[..., dict[str, float]]:
     def group(constants, index, x):
         params, key = constants
         x = to_float(x, param_dtype(config))
-        encode, decode = partial(nets.encoder.apply, params.encoder), partial(nets.generator.apply, params.generator)
+        encode, decode = nets.encoder.bind(params.encoder), nets.generator.bind(params.generator)
         settings = data_settings(config)
         revise = lambda init, i: reconstruct(
             chain_keys(jax.random.fold_in(key, i), index), encode, decode, x, **settings | {"init": init}

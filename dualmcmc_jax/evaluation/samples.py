@@ -1,7 +1,6 @@
 """Draws from a trained model."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import numpy as np
@@ -51,8 +50,8 @@ def sampler(config) -> Callable[..., Iterator[dict[str, np.ndarray]]]:
 
     def group(constants, index):
         params, key = constants
-        decode = partial(nets.generator.apply, params.generator)
-        energy = partial(nets.energy.apply, params.energy)
+        decode = nets.generator.bind(params.generator)
+        energy = nets.energy.bind(params.energy)
         drawn = synthesize(chain_keys(key, index), decode, energy, **model_settings(config))
         return {"generator": drawn.generated, "revised": drawn.revised}
 

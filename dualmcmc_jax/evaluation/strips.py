@@ -1,7 +1,6 @@
 """What the two revisions do step by step, and images between images (Figures 2 and 4 of the paper)."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +36,9 @@ def revisions(config, held_out: np.ndarray, num_chains: int = 6) -> Callable[...
     def run(params, key, x):
         x = to_float(x, param_dtype(config))
         model_keys, data_keys = (chain_keys(k, jnp.arange(size)) for k in jax.random.split(key))
-        decode = partial(nets.generator.apply, params.generator)
-        energy = partial(nets.energy.apply, params.energy)
-        encode = partial(nets.encoder.apply, params.encoder)
+        decode = nets.generator.bind(params.generator)
+        energy = nets.energy.bind(params.energy)
+        encode = nets.encoder.bind(params.encoder)
         model = sampling.synthesize(model_keys, decode, energy, keep_every=x_every, **model_settings(config))
         data = sampling.infer(data_keys, encode, decode, x, keep_every=z_every, **data_settings(config))
         decoded = jax.lax.map(decode, data.trace.states)
@@ -76,9 +75,9 @@ def interpolations(config, held_out: np.ndarray, num_rows: int = 6, num_points: 
     @jax.jit
     def run(params, key, x):
         x = to_float(x, dtype)
-        energy = partial(nets.energy.apply, params.energy)
-        encode = partial(nets.encoder.apply, params.encoder)
-        apply = partial(nets.generator.apply, params.generator)
+        energy = nets.energy.bind(params.energy)
+        encode = nets.encoder.bind(params.encoder)
+        apply = nets.generator.bind(params.generator)
         *keys, revision_key = jax.random.split(key, 4)
         prior_keys, other_keys, data_keys = (chain_keys(k, jnp.arange(size)) for k in keys)
         prior, others = (normal(k, (config.generator.latent_dim,), dtype) for k in (prior_keys, other_keys))

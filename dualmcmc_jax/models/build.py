@@ -13,10 +13,13 @@ SIZES = (8, 16, 32, 64, 128, 256)
 
 
 class Net(NamedTuple):
-    """A network as two pure functions: init(key) -> params and apply(params, input) -> output."""
+    """A network as two pure functions: init(key) -> params and bind(params) -> (input -> output).
+
+    What depends on the parameters alone is computed by bind, so that a loop over the function it returns need not.
+    """
 
     init: Callable[[jax.Array], Any]
-    apply: Callable[..., Any]
+    bind: Callable[[Any], Callable[[jax.Array], Any]]
 
 
 class Nets(NamedTuple):
@@ -85,7 +88,9 @@ def _bind(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
     def init(key):
         return module.init(key, jnp.zeros((1, *input_shape)))["params"]
 
-    def apply(params, x):
-        return module.apply({"params": params}, x)
+    def bind(params):
+        if hasattr(module, "prepare"):
+            params = module.prepare(params)
+        return lambda x: module.apply({"params": params}, x)
 
-    return Net(init, apply)
+    return Net(init, bind)

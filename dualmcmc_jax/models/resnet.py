@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dualmcmc_jax.models.layers import Norm, avg_pool, conv, linear, upsample
+from dualmcmc_jax.models.layers import Norm, avg_pool, conv, fold_avg_pool, linear, upsample
 
 
 class UpBlock(nn.Module):
@@ -52,7 +52,8 @@ class DownBlock(nn.Module):
     """(ReLU,) conv3x3, ReLU, conv3x3, plus a shortcut; then 2 x 2 average pooling if `pool`.
 
     The shortcut is a conv1x1, applied after pooling (the same function at a quarter of the cost), or the identity where
-    neither size nor width changes. The first block of a network leaves out the first ReLU.
+    neither size nor width changes. The first block of a network leaves out the first ReLU. Pooling is part of the second
+    convolution, whose parameter is the kernel [3, 3, I, O] and which is applied with that of `fold_avg_pool`.
     """
 
     width: int
@@ -64,9 +65,12 @@ class DownBlock(nn.Module):
     def __call__(self, x):
         y = x if self.first else nn.relu(x)
         y = nn.relu(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
-        y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
         if self.pool:
-            x, y = avg_pool(x), avg_pool(y)
+            x = avg_pool(x)
+            size = 3 if self.is_initializing() else 4
+            y = conv(y, self.width, size, stride=2, padding=1, dtype=self.dtype, name="conv2")
+        else:
+            y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
         if self.pool or x.shape[-1] != self.width:
             x = conv(x, self.width, 1, dtype=self.dtype, name="shortcut")
         return x + y
@@ -78,6 +82,12 @@ class Energy(nn.Module):
     widths: tuple[int, ...]
     num_pools: int
     dtype: Any
+
+    def prepare(self, params):
+        """The parameters as they are applied: pooling folded into kernels."""
+        fold = lambda block: block | {"conv2": {"kernel": fold_avg_pool(block["conv2"]["kernel"])}}
+        pooling = {f"block{i}" for i in range(self.num_pools)}
+        return {name: fold(part) if name in pooling else part for name, part in params.items()}
 
     @nn.compact
     def __call__(self, x):

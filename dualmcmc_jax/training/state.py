@@ -56,7 +56,7 @@ def abstract(config) -> TrainState:
 
 
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:
-    """The parameters to hand to `Net.apply`: with spectral norm applied."""
+    """The parameters to hand to `Net.bind`: with spectral norm applied."""
     return params._replace(energy=spectral_norm.normalize(params.energy, vectors))
 
 

@@ -37,9 +37,9 @@ def train_step(
     params, loss = state.params, config.loss
     caution = jnp.asarray(config.health.learning_rate_factor, param_dtype(config)) ** state.attempt
     vectors = power_iterate(params.energy, state.vectors)
-    energy = lambda p: partial(nets.energy.apply, normalize(p, vectors))
-    decode = lambda p: partial(nets.generator.apply, p)
-    encode = lambda p: partial(nets.encoder.apply, p)
+    energy = lambda p: nets.energy.bind(normalize(p, vectors))
+    decode = lambda p: nets.generator.bind(p)
+    encode = lambda p: nets.encoder.bind(p)
 
     x = to_float(batch, param_dtype(config))  # [B, ...]
     index = lax.axis_index(AXIS) * x.shape[0] + jnp.arange(x.shape[0])
