@@ -33,14 +33,13 @@ def relative(actual, expected):
 def test_values_and_gradients(name, size, widths, num_pools):
     config = config_of(size, widths=widths, num_pools=num_pools)
     ours, theirs = (getattr(build(config), name) for build in (models.build, textbook.build))
-    params = ours.init(jax.random.key(0))
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), ours.init(jax.random.key(0)))
     shape = (5,) if name == "generator" else (size, size, 3)
     x = jax.random.normal(jax.random.key(1), (4, *shape))
 
     def outcome(net):
-        weighted = lambda params, x: (
-            net.bind(params)(x) * np.arange(1, 1 + net.bind(params)(x).size).reshape(net.bind(params)(x).shape)
-        ).sum()
+        weights = jax.random.normal(jax.random.key(2), jax.eval_shape(net.bind(params), x).shape)
+        weighted = lambda params, x: (net.bind(params)(x) * weights).sum()
         return net.bind(params)(x), jax.grad(weighted, argnums=(0, 1))(params, x)
 
     actual, expected = jax.tree.leaves(jax.jit(outcome, static_argnums=0)(ours)), jax.tree.leaves(outcome(theirs))

@@ -52,8 +52,8 @@ class DownBlock(nn.Module):
     """(ReLU,) conv3x3, ReLU, conv3x3, plus a shortcut; then 2 x 2 average pooling if `pool`.
 
     The shortcut is a conv1x1, applied after pooling (the same function at a quarter of the cost), or the identity where
-    neither size nor width changes. The first block of a network leaves out the first ReLU. Pooling is part of the second
-    convolution, whose parameter is the kernel [3, 3, I, O] and which is applied with that of `fold_avg_pool`.
+    neither size nor width changes. The first block of a network leaves out the first ReLU. Pooling is part of the
+    second convolution, whose parameter is a kernel [3, 3, I, O] and which is applied as `fold_avg_pool` makes it.
     """
 
     width: int

@@ -1,0 +1,1 @@
+"""How fast the compiled programs are, and how much they compute."""

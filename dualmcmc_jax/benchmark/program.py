@@ -1,0 +1,152 @@
+"""What a compiled program does: multiply-adds, bytes and collectives, read off XLA's text with loops counted out."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ITEM_BYTES = {"pred": 1, "bf16": 2, "f16": 2} | {f"{kind}{8 * n}": n for kind in "suf" for n in (1, 2, 4, 8)}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
+
+
+class Shape(NamedTuple):
+    """An array's type, such as f32, and its dimensions."""
+
+    dtype: str
+    dims: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return ITEM_BYTES.get(self.dtype, 0) * math.prod(self.dims)
+
+
+class Instruction(NamedTuple):
+    """One line of a computation; shapes: of its result, more than one for a tuple."""
+
+    shapes: list[Shape]
+    opcode: str
+    operands: list[str]
+    attributes: str
+
+
+class Cost(NamedTuple):
+    """Attributes:
+    multiply_adds: of convolutions and matrix products, positions between dilated pixels left out.
+    num_bytes: read and written by instructions that are not fused with others.
+    collectives: {(kind, bytes of one): how often}.
+    """
+
+    multiply_adds: int
+    num_bytes: int
+    collectives: Counter
+
+
+def cost(text: str) -> Cost:
+    """The cost of one run of a program, from `compiled.as_text()`; a loop counts as often as XLA knows it to turn."""
+    computations = _computations(text)
+    total = Cost(0, 0, Counter())
+    for times, instruction, table, fused in _executed(computations, "ENTRY"):
+        multiply_adds, num_bytes, collectives = total
+        multiply_adds += times * _multiply_adds(instruction, table)
+        size = sum(shape.num_bytes for shape in instruction.shapes)
+        if not fused and instruction.opcode not in FREE:
+            read = sum(shape.num_bytes for name in instruction.operands for shape in table[name].shapes)
+            num_bytes += times * (size + read)
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in COLLECTIVES:
+            collectives[kind, size] += times
+        total = Cost(multiply_adds, num_bytes, collectives)
+    return total
+
+
+def _executed(computations, name: str, times: int = 1, fused: bool = False) -> Iterator[tuple]:
+    """(times, instruction, instructions by name beside it, whether fused) of all that runs, from a computation."""
+    table = computations[name]
+    for instruction in table.values():
+        yield times, instruction, table, fused
+        called = re.findall(r"(?:calls|body|to_apply)=%?([\w.\-]+)", instruction.attributes)
+        if instruction.opcode == "while":
+            turns = re.search(r'known_trip_count":\{"n":"(\d+)"', instruction.attributes)
+            yield from _executed(computations, called[0], times * (int(turns[1]) if turns else 1), fused)
+        elif instruction.opcode in ("call", "fusion", "async-start"):
+            yield from _executed(computations, called[0], times, fused or instruction.opcode == "fusion")
+
+
+def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> int:
+    opcode, attributes = instruction.opcode, instruction.attributes
+    target = re.search(r'custom_call_target="([^"]*)"', attributes)
+    operands = [table[name].shapes[0].dims for name in instruction.operands]
+    result = instruction.shapes[0].dims
+    if opcode == "dot":
+        contracted = map(int, re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)[1].split(","))
+        return math.prod(result) * math.prod(operands[0][i] for i in contracted)
+    if opcode == "convolution":
+        return _convolution(result, operands[1], attributes)
+    if target and "cudnn$conv" in target[1]:
+        labels = re.search(r"dim_labels=\w+_(\w+)->\w+", attributes)[1]
+        if "BackwardFilter" in target[1]:
+            output, kernel = operands[1], result
+        else:
+            output, kernel = (operands[0] if "BackwardInput" in target[1] else result), operands[1]
+        return math.prod(output) * math.prod(kernel) // kernel[labels.index("o")]
+    if target and "cublas" in target[1]:
+        config = json.loads(re.search(r"backend_config=(\{.*\})", attributes)[1])
+        numbers = config.get("gemm_backend_config", config)["dot_dimension_numbers"]
+        return math.prod(result) * math.prod(operands[0][int(i)] for i in numbers["lhs_contracting_dimensions"])
+    return 0
+
+
+def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: str) -> int:
+    labels, _, out_labels = re.search(r"dim_labels=\w+?_(\w+)(->)(\w+)", attributes).groups()
+    window = dict(re.findall(r"(\w+)=(\S+)", re.search(r"window=\{([^}]*)\}", attributes)[1]))
+    num_dims = len(result) - 2
+    numbers = lambda name, default: window.get(name, "x".join([default] * num_dims)).split("x")
+    products = math.prod(result) * kernel[labels.index("i")]
+    spatial = zip(*(numbers(*item) for item in DEFAULTS.items()), strict=True)
+    for i, (size, stride, pad, lhs_dilate, rhs_dilate) in enumerate(spatial):
+        length, first = result[out_labels.index(str(i))], int(pad.split("_")[0])
+        reached = (
+            out * int(stride) + tap * int(rhs_dilate) - first for out in range(length) for tap in range(int(size))
+        )
+        products = products * sum(at % int(lhs_dilate) == 0 for at in reached) // length
+    return products
+
+
+DEFAULTS = {"size": "1", "stride": "1", "pad": "0_0", "lhs_dilate": "1", "rhs_dilate": "1"}
+
+
+def _computations(text: str) -> dict[str, dict[str, Instruction]]:
+    """{computation, "ENTRY" for the first to run: {instruction's name: instruction}}."""
+    computations, current = {}, None
+    for line in text.splitlines():
+        if header := re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line):
+            current = computations["ENTRY" if header[1] else header[2]] = {}
+        elif current is not None and (found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line)):
+            current[found[1]] = _instruction(line[found.end() :])
+    return computations
+
+
+def _instruction(text: str) -> Instruction:
+    end = _closing(text) if text.startswith("(") else text.index(" ")
+    opcode, _, rest = text[end:].strip().partition("(")
+    close = _closing(f"({rest}") - 1
+    shapes = re.findall(r"(\w+)\[([\d,]*)\]", text[:end])
+    return Instruction(
+        [Shape(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in shapes],
+        opcode,
+        re.findall(r"%([\w.\-]+)", rest[: close - 1]),
+        rest[close:],
+    )
+
+
+def _closing(text: str) -> int:
+    """Just behind the parenthesis that closes the first character's."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return i + 1
+    raise ValueError(f"found no end of {text[:40]!r}")
