@@ -1,9 +1,11 @@
 """The flags of the command line, and what is wrong with them."""
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
 
 from dualmcmc_jax.configs import validation
@@ -44,11 +46,47 @@ def check() -> None:
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
 
 
+def run(main: Callable[[list[str]], None], *, help: str) -> None:
+    """A program: what is wrong with its flags or input is said in one line, exit code 1."""
+    if {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(help.strip())
+        return
+    if "--debug" not in sys.argv:
+        sys.unraisablehook = lambda _: None  # what callbacks of a failed save would print after its error
+    try:
+        app.run(main, flags_parser=parse)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"error: {one_line(error)}")
+
+
 def one_line(error: Exception) -> str:
     """An error as one line of printable characters, cut off where it gets long: files can have any name."""
     line = "".join(c if c.isprintable() else " " for c in str(error))
     line = " ".join(line.split())
     return line if len(line) <= 1000 else f"{line[:990]} [...]"
+
+
+def refuse_others(*names: str) -> None:
+    """Raises ValueError for a flag of training that is given and not among names."""
+    for flag in (
+        WORKDIR,
+        MODE,
+        STEP,
+        NUM_SAMPLES,
+        SEED,
+        INCEPTION_WEIGHTS,
+        OUT,
+        COORDINATOR,
+        NUM_PROCESSES,
+        PROCESS_ID,
+    ):
+        if flag.present and flag.name not in names:
+            raise ValueError(f"--{flag.name}: found, expected only --{', --'.join(names)}")
 
 
 def config_name() -> str:
@@ -57,14 +95,14 @@ def config_name() -> str:
 
 
 def _named(argument: str) -> str:
-    """--config=NAME as the path of the config of that name."""
+    """--config=NAME as the path of the config of that name; --versus likewise."""
     flag, _, value = argument.partition("=")
-    if flag.lstrip("-") != "config" or Path(value).is_file():
+    if flag.lstrip("-") not in ("config", "versus") or Path(value).is_file():
         return argument
     folder = Path(validation.__file__).parent
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
     if value not in names:
-        raise ValueError(f"--config: found {value!r}, expected a Python file or one of {', '.join(names)}")
+        raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
     return f"{flag}={folder / value}.py"
 
 

@@ -22,32 +22,18 @@ flags:
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 
-import os
 import sys
 from pathlib import Path
 
-from absl import app, logging
+from absl import logging
 
 from dualmcmc_jax import command_line
 from dualmcmc_jax.configs import validation
 
 
 def cli() -> None:
-    """The console command: what is wrong with flags or input is said in one line, exit code 1."""
-    if {"--help", "-help", "-h"} & set(sys.argv[1:]):
-        print(__doc__.strip())
-        return
-    if "--debug" not in sys.argv:
-        sys.unraisablehook = lambda _: None  # what callbacks of a failed save would print after its error
-    try:
-        app.run(main, flags_parser=command_line.parse)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(f"error: {command_line.one_line(error)}")
+    """The console command."""
+    command_line.run(main, help=__doc__)
 
 
 def main(_argv) -> None:
@@ -56,23 +42,15 @@ def main(_argv) -> None:
     config = command_line.CONFIG.value
     validation.check(config)
     command_line.check()
-    _start_jax(config)
-    run = {"train": train, "sample": sample, "evaluate": evaluate}[command_line.MODE.value]
-    run(config, Path(command_line.WORKDIR.value or Path("runs") / command_line.config_name()))
+    from dualmcmc_jax import startup
 
-
-def _start_jax(config) -> None:
-    """What must be set before JAX looks for devices."""
-    if config.train.deterministic:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
-    if config.train.compute_dtype == "float64":
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
+    startup.start(config)
     if command_line.NUM_PROCESSES.value > 1:
         from dualmcmc_jax.training import processes
 
         processes.join(command_line.COORDINATOR.value, command_line.NUM_PROCESSES.value, command_line.PROCESS_ID.value)
+    run = {"train": train, "sample": sample, "evaluate": evaluate}[command_line.MODE.value]
+    run(config, Path(command_line.WORKDIR.value or Path("runs") / command_line.config_name()))
 
 
 def train(config, workdir: Path) -> None:

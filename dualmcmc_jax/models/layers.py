@@ -84,10 +84,12 @@ class Norm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.kind == "batch":
-            shared = self.axis_name and not self.is_initializing()
-            everywhere = lambda moment: jax.lax.pmean(moment, self.axis_name) if shared else moment
-            y = y - everywhere(y.mean((0, 1, 2)))
-            y = y * jax.lax.rsqrt(everywhere((y**2).mean((0, 1, 2))) + 1e-5)
+            mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
+            if self.axis_name and not self.is_initializing():  # one collective, and no difference of large squares
+                means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
+                mean = means.mean(0)
+                variance = variances.mean(0) + ((means - mean) ** 2).mean(0)
+            y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
         else:
             grouped = y.reshape(*y.shape[:-1], np.gcd(32, channels), -1)
             mean = grouped.mean((1, 2, 4), keepdims=True)

@@ -15,6 +15,7 @@ from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.training import checkpoints, health, metrics, optimizers, signals, workdirs
 from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import AXIS, train_step
 
 Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
@@ -44,16 +45,12 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
     fresh = partial(train_state.create, config, nets, optimizer)
-    update = jax.pmap(
-        partial(train_step, nets=nets, optimizers=optimizer, config=config),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=0,
-    )
+    update = compiled_step(config, nets, optimizer)
     # Where the update leaves the state: put there at first too, or the second step would be compiled again.
     everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
-    run = partial(_run, config, workdir, update=update, batch=_batch(config, dataset.train), draw=draw, measure=measure)
+    run = partial(
+        _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
+    )
 
     with (
         workdirs.claim(workdir, config),
@@ -77,6 +74,17 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
                 print(f"{diverged}; going back to step {int(state.step)}, attempt {attempt}", file=sys.stderr)
                 state = health.next_attempt(state, attempt)
                 event = {"rollbacks": attempt, "diverged_at": diverged.step}
+
+
+def compiled_step(config, nets: models.Nets, optimizers: Params):
+    """`train_step` on all devices: update(state, batch [local devices, B, ...]), which reuses the state's memory."""
+    return jax.pmap(
+        partial(train_step, nets=nets, optimizers=optimizers, config=config),
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        donate_argnums=0,
+    )
 
 
 def _run(
@@ -116,7 +124,7 @@ def _run(
     return state
 
 
-def _batch(config, train: np.ndarray) -> Callable[[int], np.ndarray]:
+def share_of_batch(config, train: np.ndarray) -> Callable[[int], np.ndarray]:
     """batch(step): this process's share of the examples of a step, [local devices, B, ...]."""
     seed, batch_size = config.train.seed, config.train.batch_size
     share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]

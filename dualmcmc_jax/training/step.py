@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from dualmcmc_jax.core import densities, losses
 from dualmcmc_jax.core.langevin import chain_keys
@@ -64,36 +65,34 @@ def train_step(
 
     taught, aux = jax.grad(teach, argnums=(0, 1), has_aux=True)(params.generator, params.encoder)
     generator_loss, encoder_loss, (error_data, error_model) = aux
-    mean = partial(lax.pmean, axis_name=AXIS)
-    contrast_gradient = jax.value_and_grad(contrast, has_aux=True)
+    update, revised = partial(apply_gradient, factor=caution), model.revised
     if loss.fresh_negatives:
-        taught = mean(taught)
-        generator, _ = _update(caution, optimizers.generator, taught[0], state.opt_state.generator, params.generator)
+        taught = _mean(taught)
+        generator, _ = update(optimizers.generator, taught[0], state.opt_state.generator, params.generator)
         revised = sample(chain_keys(fresh_key, index), decode(generator)).revised
-        (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, revised)
-        gradients = Params(mean(energy_gradient), *taught)
-    else:
-        (energy_loss, energies), energy_gradient = contrast_gradient(params.energy, model.revised)
-        gradients = mean(Params(energy_gradient, *taught))
-
-    updated = [_update(caution, *args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
-    new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
-    average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
+    (energy_loss, energies), energy_gradient = jax.value_and_grad(contrast, has_aux=True)(params.energy, revised)
 
     size = x[0].size
     z_start = densities.mean_squared_error(data.trace.log_density[0], x, data.start, variance=config.generator.variance)
-    metrics = mean(
-        {
-            "energy_loss": energy_loss,
-            "generator_loss": generator_loss,
-            "encoder_loss": encoder_loss,
-            "energy_data": energies[0],
-            "energy_model": energies[1],
-            "revision_mse": error_model / size,
-            "posterior_mse_start": z_start.mean(),
-            "posterior_mse_end": error_data / size,
-        }
-    )
+    metrics = {
+        "energy_loss": energy_loss,
+        "generator_loss": generator_loss,
+        "encoder_loss": encoder_loss,
+        "energy_data": energies[0],
+        "energy_model": energies[1],
+        "revision_mse": error_model / size,
+        "posterior_mse_start": z_start.mean(),
+        "posterior_mse_end": error_data / size,
+    }
+    if loss.fresh_negatives:
+        energy_gradient, metrics = _mean((energy_gradient, metrics))
+    else:
+        energy_gradient, taught, metrics = _mean((energy_gradient, taught, metrics))
+    gradients = Params(energy_gradient, *taught)
+
+    updated = [update(*args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
+    new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
+    average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt)
     return state, metrics | norms
@@ -127,7 +126,14 @@ def _unroll(config, chain, net) -> int:
     return config.train.unroll or (max(1, chain.num_steps) if whole else 1)
 
 
-def _update(caution, optimizer, gradient, opt_state, params):
+def apply_gradient(optimizer, gradient, opt_state, params, *, factor=1.0):
+    """One update of an optimiser, times a factor: the new parameters and the optimiser's new state."""
     updates, opt_state = optimizer.update(gradient, opt_state, params)
-    updates = jax.tree.map(lambda update: caution * update, updates)
+    updates = jax.tree.map(lambda update: factor * update, updates)
     return optax.apply_updates(params, updates), opt_state
+
+
+def _mean(tree):
+    """The mean over all devices by a single all-reduce, however many arrays there are."""
+    flat, unravel = ravel_pytree(tree)
+    return unravel(lax.pmean(flat, AXIS))

@@ -1,0 +1,145 @@
+"""Times a config: the update, its parts, and sampling; counts what the compiled program computes.
+
+  python -m dualmcmc_jax.benchmark --config=cifar10 --config.train.batch_size=16
+  python -m dualmcmc_jax.benchmark --config=digits --versus=digits --versus.x_chain.num_steps=60
+
+flags:
+  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   as for training
+  --versus=NAME or FILE, --versus.SECTION.FIELD=VALUE   a second config, timed by turns with the first
+  --repeats=N   updates timed; default: 20
+  --json=FILE   also writes every number there
+  --debug       show the traceback of an error
+
+Data are noise of the config's shape. Multiply-adds are those of convolutions and matrix products in the compiled
+program, loops counted out; beside them what a textbook's form of the same update would take.
+"""
+
+import json
+import platform
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from dualmcmc_jax import command_line
+from dualmcmc_jax.configs import validation
+
+_VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
+_REPEATS = flags.DEFINE_integer("repeats", 20, "Updates timed.", lower_bound=3)
+_JSON = flags.DEFINE_string("json", None, "Where every number goes.")
+
+
+def main(_argv) -> None:
+    """Measures, prints and saves."""
+    logging.set_verbosity(logging.ERROR)
+    command_line.refuse_others("config", "versus", "repeats", "json", "debug")
+    configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
+    for config in configs:
+        validation.check(config)
+    if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
+        raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
+    if len({config.train.compute_dtype == "float64" for config in configs}) > 1:
+        raise ValueError("--versus.train.compute_dtype: found float64 in one config alone, expected it in both")
+    from dualmcmc_jax import startup
+
+    startup.start(configs[0])
+    found = measure(*configs)
+    print(text(found))
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(found, indent=2) + "\n")
+        print(f"\nwrote {_JSON.value}")
+
+
+def measure(config, versus=None) -> dict:
+    """Every number, by name; of the second config only its update, and the ratio of the two."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from dualmcmc_jax.benchmark import program, textbook, timing
+
+    work = timing.workload(config)
+    batch = work.train[: config.train.batch_size].reshape(jax.local_device_count(), -1, *config.data.shape)
+    compiled, found = timing.compile_seconds(lambda: timing.train_step(work), work.state, batch)
+    cost, memory = program.cost(compiled.as_text()), compiled.memory_analysis()
+    rivals = [timing.runs(work)] + ([timing.runs(timing.workload(versus))] if versus else [])
+    for rival in rivals:
+        next(rival)  # compiles
+    times = np.array([[next(rival) for rival in rivals] for _ in range(_REPEATS.value)])  # [repeats, rivals, 2]
+    seconds, waits = times[:, 0].T
+    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else jnp.dtype(config.train.compute_dtype)
+    peaks, second = timing.peaks(dtype), float(np.median(seconds))
+    found |= {
+        "device": jax.devices()[0].device_kind,
+        "num_devices": jax.device_count(),
+        "machine": platform.platform(),
+        "jax": jax.__version__,
+        "compute_dtype": config.train.compute_dtype,
+        "batch_size": config.train.batch_size,
+        "step_seconds": second,
+        "step_seconds_quartiles": np.quantile(seconds, [0.25, 0.75]).tolist(),
+        "images_per_second": config.train.batch_size / second,
+        "multiply_adds": cost.multiply_adds * jax.device_count(),
+        "textbook_multiply_adds": textbook.step(config) * config.train.batch_size,
+        "bytes_moved": cost.num_bytes,
+        "collectives": sum(cost.collectives.values()) if jax.device_count() > 1 else 0,
+        "peak_memory_bytes": memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes,
+        **peaks,
+        "achieved_flops": 2 * cost.multiply_adds / second,
+        "peak_fraction": 2 * cost.multiply_adds / second / peaks["peak_flops"],
+        "bandwidth_fraction": cost.num_bytes / second / peaks["peak_bandwidth"],
+    }
+    breakdown = {}
+    for name, (function, arguments) in timing.parts(work).items():
+        part = program.cost(function.lower(*arguments).compile().as_text())
+        found[f"{name}_multiply_adds"] = part.multiply_adds * jax.device_count()
+        breakdown[name] = float(np.median(timing.seconds_of(lambda f=function, a=arguments: f(*a), 5)))
+    if config.loss.fresh_negatives:
+        breakdown["x_chain"] *= 2
+    found["textbook_x_chain_multiply_adds"] = textbook.x_chain(config) * config.train.batch_size
+    found["textbook_z_chain_multiply_adds"] = textbook.z_chain(config) * config.train.batch_size
+    breakdown["losses_and_gradients"] = max(0.0, second - sum(breakdown.values()))
+    breakdown |= {"data_wait": float(np.median(waits)), "logging": timing.logging_seconds(work)}
+    found["seconds"] = breakdown
+    found |= timing.sampling(work, 4 * config.train.batch_size)
+    if versus:
+        ratios = times[:, 1, 0] / times[:, 0, 0]
+        found["versus_step_seconds"] = float(np.median(times[:, 1, 0]))
+        found["ratio"], found["ratio_quartiles"] = float(np.median(ratios)), np.quantile(ratios, [0.25, 0.75]).tolist()
+    return found
+
+
+def text(found: dict) -> str:
+    """The numbers as a person reads them."""
+    giga = lambda name: f"{found[name] / 1e9:,.2f}"
+    among = lambda name: "{:.4g} to {:.4g}".format(*found[f"{name}_quartiles"])
+    share = lambda name: f"{found[name] / found[f'textbook_{name}']:.2f} of the textbook's {giga(f'textbook_{name}')} G"
+    traced, cold, cached = (found[f"{name}_seconds"] for name in ("trace", "compile", "cached_compile"))
+    drawn = (f"{name} {found[f'{name}_images_per_second']:,.0f} images/s" for name in ("generator", "revised"))
+    rows = {
+        "on": f"{found['num_devices']} x {found['device']}, jax {found['jax']}, {found['compute_dtype']}",
+        "an update": f"{found['step_seconds']:.4g} s (quartiles {among('step_seconds')})",
+        "images": f"{found['images_per_second']:.4g} a second, batch {found['batch_size']}",
+        "multiply-adds": f"{giga('multiply_adds')} G, {share('multiply_adds')}",
+        "  x-chain": f"{giga('x_chain_multiply_adds')} G, {share('x_chain_multiply_adds')}",
+        "  z-chain": f"{giga('z_chain_multiply_adds')} G, {share('z_chain_multiply_adds')}",
+        "arithmetic": f"{giga('achieved_flops')} GFLOP/s, {found['peak_fraction']:.0%} of a large matrix product's",
+        "memory traffic": f"at most {found['bandwidth_fraction']:.0%} of a copy's {giga('peak_bandwidth')} GB/s",
+        "peak memory": f"{found['peak_memory_bytes'] / 1e6:,.0f} MB a device",
+        "start": f"{traced:.1f} s to trace, {cold:.1f} s to compile, {cached:.1f} s from the cache",
+        **{
+            f"  {name.replace('_', ' ')}": f"{value:.3g} s, {value / found['step_seconds']:.1%}"
+            for name, value in found["seconds"].items()
+        },
+        "sampling": ", ".join(drawn),
+    }
+    if "ratio" in found:
+        rows["versus"] = f"{found['versus_step_seconds']:.4g} s: {found['ratio']:.2f} times ({among('ratio')})"
+    return "\n".join(f"{name:<24}{value}" for name, value in rows.items())
+
+
+if __name__ == "__main__":
+    command_line.run(main, help=__doc__)

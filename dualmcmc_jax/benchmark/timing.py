@@ -1,0 +1,165 @@
+"""The programs of a config, how long each takes, and what this machine could do."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dualmcmc_jax import models
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.sampling import revise_x, revise_z
+from dualmcmc_jax.evaluation import samples
+from dualmcmc_jax.training import loop, metrics, optimizers
+from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training.step import AXIS, apply_gradient, chain_settings, data_settings
+
+NUM_EXAMPLES = 2000
+"""Examples of noise that stand for the data."""
+
+
+class Workload(NamedTuple):
+    """What one config needs to run: networks, optimisers, the state on every device, and noise in the place of data."""
+
+    config: Any
+    nets: models.Nets
+    optimizers: Any
+    state: train_state.TrainState
+    train: np.ndarray
+
+
+def workload(config) -> Workload:
+    """A config at its first step, fed with noise of the data's shape."""
+    nets = models.build(config, axis_name=AXIS)
+    optimizer = optimizers.build(config, steps_per_epoch=100)
+    everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
+    state = jax.device_put(train_state.create(config, nets, optimizer), everywhere)
+    shape, random = (max(NUM_EXAMPLES, config.train.batch_size), *config.data.shape), np.random.RandomState(0)
+    noise = random.randint(0, 256, shape).astype(np.uint8) if len(shape) == 4 else random.randn(*shape)
+    return Workload(config, nets, optimizer, state, noise.astype(np.uint8 if len(shape) == 4 else np.float32))
+
+
+def train_step(work: Workload):
+    """The update as training compiles it: pmapped, the state donated."""
+    return loop.compiled_step(work.config, work.nets, work.optimizers)
+
+
+def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
+    """{name: (pmapped function, arguments)} of the chains and the optimiser, as programs of their own."""
+    config, nets, state = work.config, work.nets, work.state
+    num_devices = jax.local_device_count()
+    batch = config.train.batch_size // num_devices
+    dtype = train_state.param_dtype(config)
+    index = np.arange(num_devices * batch).reshape(num_devices, batch)
+    x = jnp.zeros((num_devices, batch, *config.data.shape), dtype)
+    z = jnp.zeros((num_devices, batch, config.generator.latent_dim), dtype)
+    pmap = partial(jax.pmap, axis_name=AXIS)
+
+    def x_chain(params, index, x):
+        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **chain_settings(config))[0]
+
+    def z_chain(params, index, x, z):
+        settings = {name: value for name, value in data_settings(config).items() if name != "init"}
+        return revise_z(chain_keys(jax.random.key(0), index), nets.generator.bind(params), x, z, **settings)[0]
+
+    def optimizer(params, opt_state, _):
+        return [apply_gradient(*args) for args in zip(work.optimizers, params, opt_state, params, strict=True)]
+
+    return {
+        "x_chain": (pmap(x_chain, in_axes=(None, 0, 0)), (state.average.energy, index, x)),
+        "z_chain": (pmap(z_chain, in_axes=(None, 0, 0, 0)), (state.params.generator, index, x, z)),
+        "optimizer": (pmap(optimizer, in_axes=(None, None, 0)), (state.params, state.opt_state, index)),
+    }
+
+
+def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str, float]]:
+    """make().lower(*arguments).compile(), and how long tracing and compiling take, cold and from a persistent cache."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    seconds, compiled = {}, None
+    before = jax.config.jax_compilation_cache_dir
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        for name in ("compile_seconds", "cached_compile_seconds"):
+            compilation_cache.reset_cache()
+            jax.clear_caches()
+            start = time.perf_counter()
+            lowered = make().lower(*arguments)
+            traced = time.perf_counter()
+            compiled = lowered.compile()
+            seconds |= {"trace_seconds": traced - start, name: time.perf_counter() - traced}
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+    return compiled, seconds
+
+
+def runs(work: Workload) -> Iterator[tuple[float, float]]:
+    """Updates without end: (seconds of one, seconds it waited for its batch)."""
+    from dualmcmc_jax.data import batches
+
+    step, state = train_step(work), jax.tree.map(jnp.copy, work.state)
+    feed = batches.prefetch(loop.share_of_batch(work.config, work.train), range(10**9))
+    while True:
+        start = time.perf_counter()
+        batch = next(feed)
+        waited = time.perf_counter() - start
+        state, scalars = step(state, batch)
+        jax.block_until_ready((state, scalars))
+        yield time.perf_counter() - start - waited, waited
+
+
+def seconds_of(function: Callable[[], Any], repeats: int) -> np.ndarray:
+    """How long each of some calls takes, after a first one."""
+    found = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        found.append(time.perf_counter() - start)
+    return np.array(found[1:])
+
+
+def logging_seconds(work: Workload) -> float:
+    """Of a row of metrics, divided by the updates between two rows."""
+    names = ("energy_loss", "generator_loss", "encoder_loss", "energy_data", "energy_model", "revision_mse")
+    scalars = dict.fromkeys((*names, "posterior_mse_start", "posterior_mse_end"), jnp.zeros(()))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(contextlib.redirect_stderr(stack.enter_context((folder / "bar").open("w"))))
+        writer = stack.enter_context(metrics.MetricsWriter(folder, step=0, num_steps=10**6, every=1))
+        row = iter(range(1, 10**6))
+        seconds = seconds_of(lambda: writer.finished(next(row), scalars), 20)
+    return float(np.median(seconds)) / work.config.log.every
+
+
+def sampling(work: Workload, num_samples: int) -> dict[str, float]:
+    """Images a second of the generator alone, and after the x-revision, as --mode=sample draws them."""
+    found = {}
+    for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
+        config = work.config.copy_and_resolve_references()
+        config.evaluation.x_chain = ()
+        config.x_chain.num_steps = num_steps
+        draw = samples.sampler(config)
+        everything = lambda draw=draw: list(draw(work.state.average, num_samples=num_samples, seed=0))
+        found[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(everything, 3)))
+    return found
+
+
+def peaks(dtype) -> dict[str, float]:
+    """One device's best matrix product, in FLOP/s (two for each multiply-add), and copy, in bytes/s."""
+    on_cpu = jax.default_backend() == "cpu"
+    size = 2048 if on_cpu else 8192
+    x = jnp.ones((size, size), dtype)
+    product = jax.jit(partial(jnp.matmul, precision="default" if dtype == jnp.bfloat16 else "highest"))
+    long = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    return {
+        "peak_flops": 2 * size**3 / seconds_of(lambda: product(x, x), 8).min(),
+        "peak_bandwidth": 2 * long.nbytes / seconds_of(lambda: copy(long), 8).min(),
+    }

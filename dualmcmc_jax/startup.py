@@ -1,0 +1,24 @@
+"""What must be set before JAX looks for devices."""
+
+import contextlib
+import os
+
+import jax
+
+from dualmcmc_jax.data import cache
+
+
+def start(config) -> None:
+    """Arithmetic as the config asks for it, and a folder that keeps compiled programs from one start to the next.
+
+    That is `cache.root()`/programs, or what JAX_COMPILATION_CACHE_DIR names.
+    """
+    if config.train.deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+    if config.train.compute_dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    if not jax.config.jax_compilation_cache_dir:
+        folder = cache.root() / "programs"
+        with contextlib.suppress(OSError):  # without a folder to write to, programs are compiled every time
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,0 +1,174 @@
+"""What compiled programs compute, move and share, against counts by hand."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from dualmcmc_jax import models
+from dualmcmc_jax.benchmark import program, textbook, timing
+from dualmcmc_jax.configs import cifar10
+from dualmcmc_jax.core import densities, langevin
+
+ROOT = Path(__file__).parents[1]
+
+
+def cost(function, *arguments):
+    return program.cost(jax.jit(function).lower(*arguments).compile().as_text())
+
+
+def convolve(x, kernel, stride=1, padding=1):
+    pad = (padding, padding)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def test_products_in_loops():
+    a, b = jnp.ones((50, 60)), jnp.ones((60, 60))
+    loop = lambda a: jax.lax.scan(lambda a, _: (jnp.tanh(a @ b), None), a, None, length=7)[0]
+    assert cost(loop, a).multiply_adds == 7 * 50 * 60 * 60
+    twice = lambda a: jax.lax.scan(lambda a, _: (loop(a), None), a, None, length=3)[0]
+    assert cost(twice, a).multiply_adds == 3 * 7 * 50 * 60 * 60
+    assert cost(lambda a: a + 1, a).multiply_adds == 0
+    assert cost(lambda a: a + 1, a).num_bytes == 2 * a.nbytes
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2)])
+def test_convolutions_and_both_gradients(size, stride):
+    x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((size, size, 3, 5))
+    forward = 2 * (8 // stride) ** 2 * size**2 * 3 * 5
+    loss = lambda x, kernel: (convolve(x, kernel, stride) ** 2).sum()
+    assert cost(partial(convolve, stride=stride), x, kernel).multiply_adds == forward
+    assert cost(jax.grad(loss), x, kernel).multiply_adds == 2 * forward
+    assert cost(jax.grad(loss, argnums=1), x, kernel).multiply_adds == 2 * forward
+
+
+def residual(width=8, num_devices=1):
+    """The CIFAR-10 recipe, narrow."""
+    config = cifar10.get_config()
+    config.energy.widths = config.generator.widths = (width,) * 4
+    config.encoder.widths = (width,) * len(config.encoder.widths)
+    config.train.batch_size = 2 * num_devices
+    return config
+
+
+def chain(config, num_steps, unroll, batch=2):
+    nets = models.build(config)
+    params = nets.energy.init(jax.random.key(0))
+
+    def run(params, x):
+        energy = nets.energy.bind(params)
+        log_density = lambda x: densities.log_ebm(x, energy, temperature=1.0)
+        keys = langevin.chain_keys(jax.random.key(0), jnp.arange(batch))
+        return langevin.langevin(keys, x, log_density, num_steps=num_steps, step_size=1e-6, unroll=unroll)
+
+    return jax.jit(run).lower(params, jnp.zeros((batch, *config.data.shape))).compile()
+
+
+@pytest.mark.parametrize("unroll", [1, 5])
+def test_chains_compute_no_gradient_of_parameters(unroll):
+    """Exactly a forward pass and an input gradient a step: of the textbook's count 0.6 at these widths."""
+    config = residual()
+    by_hand, size, channels = 0, 32, 3
+    for i in range(4):
+        pool = i < config.energy.num_pools
+        by_hand += size**2 * 9 * channels * 8
+        size //= 2 if pool else 1
+        by_hand += size**2 * ((16 if pool else 9) * 8 * 8 + (channels * 8 if pool else 0))
+        channels = 8
+    found = program.cost(chain(config, 5, unroll).as_text()).multiply_adds
+    assert found == pytest.approx(2 * 5 * 2 * (by_hand + 8), rel=0.01)
+    assert found <= 0.65 * 2 * textbook.x_chain(config) * 5 / config.x_chain.num_steps
+
+
+def test_textbook_counts():
+    config = cifar10.get_config()
+    assert textbook.energy(config) == pytest.approx(4.31e9, rel=1e-3)
+    assert textbook.generator(config) == pytest.approx(6.71e9, rel=2e-3)
+
+
+def test_memory_does_not_grow_with_the_chain():
+    memory = [chain(residual(), num_steps, 1).memory_analysis().temp_size_in_bytes for num_steps in (30, 300)]
+    assert memory[1] < 1.02 * memory[0]
+
+
+def compiled_step(config):
+    work = timing.workload(config)
+    batch = work.train[: config.train.batch_size].reshape(jax.device_count(), -1, *config.data.shape)
+    return work, timing.train_step(work).lower(work.state, batch).compile()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_one_all_reduce_of_gradients(fresh):
+    """Perceptrons have no batch normalisation: what is left are the gradients, metrics with them."""
+    config = tiny.config(loss__fresh_negatives=fresh)
+    work, compiled = compiled_step(config)
+    found = program.cost(compiled.as_text()).collectives
+    assert sum(found.values()) == (2 if fresh else 1)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(work.state.params))
+    assert size <= sum(num_bytes for _, num_bytes in found) <= size + 100
+
+
+def test_batch_normalisation_shares_once_a_layer():
+    config = residual(4, num_devices=jax.device_count())
+    config.x_chain.num_steps, config.z_chain.num_steps, config.train.unroll = 2, 3, 1
+    config.loss.fresh_negatives = False
+    _, compiled = compiled_step(config)
+    found = program.cost(compiled.as_text()).collectives
+    calls_with_gradient, calls, layers = 3 + 2, 1, 7
+    assert sum(found.values()) <= 1 + layers * (2 * calls_with_gradient + calls)
+
+
+def test_state_is_donated_and_nothing_calls_the_host():
+    work, compiled = compiled_step(tiny.config())
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(work.state))
+    assert compiled.memory_analysis().alias_size_in_bytes >= 0.95 * state_bytes
+    text = compiled.as_text()
+    assert not any(word in text for word in ("callback", "infeed", "outfeed", " send(", " recv("))
+
+
+def test_benchmark(tmp_path):
+    flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    done = subprocess.run(
+        [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags, "--repeats=5", f"--json={tmp_path / 'found.json'}"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["multiply_adds"] == pytest.approx(found["textbook_multiply_adds"], rel=0.05)
+    assert found["x_chain_multiply_adds"] == found["textbook_x_chain_multiply_adds"]
+    assert 0 < found["peak_fraction"] < 1
+    assert found["ratio"] > 1
+    assert found["cached_compile_seconds"] < 0.25 * found["compile_seconds"]
+    assert np.isclose(found["images_per_second"] * found["step_seconds"], 20)
+    for line in ("an update", "x-chain", "sampling", "versus"):
+        assert line in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=digits", "--mode=sample"], "--mode: found, expected only --config"),
+        (["--config=digits", "--versus=nosuch"], "--versus: found 'nosuch', expected a Python file or one of"),
+        (["--config=digits", "--json=/nowhere/x.json"], "--json: found /nowhere/x.json, expected a file in a folder"),
+    ],
+)
+def test_benchmark_refuses(flags, message):
+    command = [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
