@@ -108,8 +108,9 @@ def live(process, seconds):
             return process.wait(max(0, min(1, until - time.perf_counter()))), sizes
         except subprocess.TimeoutExpired:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-            sizes.append((memory // 1000, len(os.listdir(f"/proc/{process.pid}/fd"))))
+            memory = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+            if memory:  # it has not just ended
+                sizes.append((memory[0] // 1000, len(os.listdir(f"/proc/{process.pid}/fd"))))
     return None, sizes
 
 
