@@ -47,7 +47,10 @@ def cli() -> None:
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"error: {command_line.one_line(error)}")
+        print(f"error: {command_line.one_line(error)}", file=sys.stderr)
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1)  # threads of a save that failed would wait for twenty minutes
 
 
 def main(_argv) -> None:

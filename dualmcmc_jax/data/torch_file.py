@@ -123,12 +123,31 @@ class _Unpickler(pickle._Unpickler):
         arguments, function = self.stack.pop(), self.stack[-1]
         if not any(function is known for known in _CALLED) or type(arguments) is not tuple:
             raise ValueError("a call of what is no function")
+        if function is collections.OrderedDict and arguments:
+            raise ValueError("a dictionary made of something")
         self.stack[-1] = function(*arguments)
 
     def load_build(self):
         self.stack.pop()  # attributes, which nothing here needs and everything could be altered by
 
-    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
+    def load_setitem(self):
+        self._check_keys(self.stack[-2:-1])
+        pickle._Unpickler.load_setitem(self)
+
+    def load_setitems(self):
+        self._check_keys(self.stack[::2])
+        pickle._Unpickler.load_setitems(self)
+
+    def _check_keys(self, keys):
+        if not all(type(key) in (str, int, float) for key in keys):  # hashing others may end the process
+            raise ValueError("a key that is no name")
+
+    dispatch |= {
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }
 
     def persistent_load(self, saved):
         marker, kind, key, _, size, *view = saved
