@@ -91,6 +91,8 @@ def parse(argv: list[str]) -> list[str]:
         if inside:
             found = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
             raise ValueError(f"--config: found {found}, expected a get_config() that returns a config") from error
+        if "get_config" in str(error):
+            raise ValueError("--config: found no get_config(), expected a file with one") from error
         if isinstance(error, (KeyError, AttributeError)):
             field = re.findall(r"\w+", str(error))[0]
             raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
