@@ -1,7 +1,9 @@
 """The flags of the command line, and what is wrong with them."""
 
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +42,7 @@ def check() -> None:
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
-    if NUM_PROCESSES.value > 1 and not re.fullmatch(r"[^:]+:\d+", COORDINATOR.value or ""):
+    if NUM_PROCESSES.value > 1 and not _is_address(COORDINATOR.value):
         raise ValueError(f"--coordinator_address: found {COORDINATOR.value}, expected HOST:PORT of process 0")
     if OUT.value and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
@@ -61,7 +63,15 @@ def run(main: Callable[[list[str]], None], *, help: str) -> None:
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"error: {one_line(error)}")
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1)  # threads of a save that failed would wait for twenty minutes
+
+
+def _is_address(text: str | None) -> bool:
+    found = re.fullmatch(r"(.+):(\d{1,5})", text or "")
+    return bool(found) and int(found[2]) < 2**16
 
 
 def one_line(error: Exception) -> str:
@@ -96,9 +106,11 @@ def config_name() -> str:
 
 def _named(argument: str) -> str:
     """--config=NAME as the path of the config of that name; --versus likewise."""
-    flag, _, value = argument.partition("=")
+    flag, given, value = argument.partition("=")
     if flag.lstrip("-") not in ("config", "versus") or Path(value).is_file():
         return argument
+    if not given:
+        raise ValueError(f"found {argument!r} alone, expected {argument}=NAME or FILE")
     folder = Path(validation.__file__).parent
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
     if value not in names:
@@ -108,15 +120,25 @@ def _named(argument: str) -> str:
 
 def parse(argv: list[str]) -> list[str]:
     """flags.FLAGS(argv), with every way in which it can fail as a ValueError of one line."""
+    argv = [_named(argument) for argument in argv]
     try:
-        rest = flags.FLAGS([_named(argument) for argument in argv])
+        rest = flags.FLAGS(argv)
     except SyntaxError as error:
         raise ValueError(f"--config: found {error.msg} in {error.filename}, line {error.lineno}") from error
-    except (KeyError, AttributeError) as error:
-        field = re.findall(r"\w+", str(error))[0]
-        raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
-    except (flags.Error, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if any(argument.endswith(f"={frame.filename}") for argument in argv)]
+        if inside:
+            found = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
+            raise ValueError(f"--config: found {found}, expected a get_config() that returns a config") from error
+        if "get_config" in str(error):
+            raise ValueError("--config: found no get_config(), expected a file with one") from error
+        if isinstance(error, (KeyError, AttributeError)):
+            field = re.findall(r"\w+", str(error))[0]
+            raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
+        raise ValueError(str(error)) from error
     if CONFIG.value is None:
         raise ValueError("--config: found nothing, expected a config, as in --config=digits")
     if rest[1:]:

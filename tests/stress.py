@@ -59,6 +59,7 @@ def main():
         one_run(workdir, given.num_steps, chance, events, seconds, counts)
         if (found := outcome(workdir, given.num_steps)) != expected:
             differing = [name for name in expected if found[name] != expected[name]]
+            print(found["files"], expected["files"])
             sys.exit(f"DIFFERS from the run left alone in {', '.join(differing)}: {workdir}")
         counts["runs"] += 1
         print(dict(counts), flush=True)
@@ -108,8 +109,9 @@ def live(process, seconds):
             return process.wait(max(0, min(1, until - time.perf_counter()))), sizes
         except subprocess.TimeoutExpired:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-            sizes.append((memory // 1000, len(os.listdir(f"/proc/{process.pid}/fd"))))
+            memory = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+            if memory:  # it has not just ended
+                sizes.append((memory[0] // 1000, len(os.listdir(f"/proc/{process.pid}/fd"))))
     return None, sizes
 
 
@@ -150,12 +152,15 @@ def disturb(process, event, workdir):
 
 
 def outcome(workdir, num_steps):
-    """Rows of metrics without their rates, the checksums of the last state, and the names of files."""
+    """Rows of metrics without their rates, the checksums of the last state, and the names of what is no checkpoint.
+
+    An old checkpoint more is no fault: it is deleted with the next save, and after the last there is none.
+    """
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("steps_per_second", None)
     record = workdir / "checkpoints" / str(num_steps) / "record" / "metadata"
-    names = {path.name for path in [*workdir.iterdir(), *workdir.glob("checkpoints/*")]}
+    names = {path.name for path in [*workdir.iterdir(), *workdir.glob("checkpoints/*")] if not path.name.isdigit()}
     return {"metrics": rows, "checksums": json.loads(record.read_text())["checksums"], "files": sorted(names)}
 
 

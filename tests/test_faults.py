@@ -61,6 +61,14 @@ def test_a_save_that_fails(tmp_path):
     assert int(checkpoints.restore(tiny.config(), tmp_path).step) == 20
 
 
+def test_a_failed_save_ends_the_process(tmp_path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    flags = [*SMALL, "--config.train.num_steps=2", f"--workdir={tmp_path}"]
+    done = subprocess.run([*MAIN, *flags], cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
 def test_a_full_disk(tmp_path):
     """A file system of 3 MB that the run fills, in a mount namespace of its own."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]

@@ -14,8 +14,10 @@ import pytest
 import tiny
 from PIL import Image
 
+from dualmcmc_jax import models
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.training import checkpoints, metrics, workdirs
+from dualmcmc_jax.training import checkpoints, metrics, optimizers, workdirs
+from dualmcmc_jax.training import state as train_state
 
 
 class Bomb:
@@ -162,6 +164,54 @@ def test_zip_entry_that_understates_its_size(tmp_path):
     load(f"images:{path}", "the first a.png: ", tmp_path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("kind", ["images", "npz"])
+def test_bombs_that_understate_their_size(method, kind, tmp_path):
+    """600 MB in little, said to be 100 bytes."""
+    path, name = tmp_path / f"a.{kind}", {"images": "a.png", "npz": "a.npy"}[kind]
+    with zipfile.ZipFile(path, "w") as archive:
+        for good, content in GOOD.items():
+            archive.writestr(good if kind == "images" else f"{good}.npy", content)
+        with archive.open(zipfile.ZipInfo(name), "w") as file:
+            file._compressor, file._zinfo.compress_type = zipfile._get_compressor(method), method
+            for _ in range(600):
+                file.write(bytes(10**6))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 6 * 10**8), struct.pack("<I", 100)))
+    load(f"{'images' if kind == 'images' else 'npz'}:{path}", "found ", tmp_path)
+
+
+def test_a_full_disk_while_images_are_decoded(tmp_path, monkeypatch):
+    """The map is reserved before it is written to, which on a full disk would end the process."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    path = folder(tmp_path / "images", GOOD)
+    with pytest.raises(OSError, match="No space left"):
+        sources.load(tiny.config(data__source=f"images:{path}", data__shape=(8, 8, 3)).data)
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+
+def test_links_in_a_workdir_lead_nowhere(tmp_path):
+    for name in (".lock", ".config.json.new"):
+        run = tmp_path / name.strip(".")
+        run.mkdir()
+        (tmp_path / "mine").write_text("mine")
+        (run / name).symlink_to(tmp_path / "mine")
+        with contextlib.suppress(ValueError), workdirs.claim(run, tiny.config()):
+            pass
+        assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_checkpoint_that_claims_too_much(checkpointed, capsys):
+    with checkpoints.Checkpoints(checkpointed, keep=2) as store:
+        state = store.restore(train_state.abstract(tiny.config()))
+        store.save(state._replace(step=np.asarray(2, np.int32), key=np.zeros(10**8, np.uint8)))
+    assert int(checkpoints.restore(tiny.config(), checkpointed).step) == 1
+    assert "2: found a damaged checkpoint (100 MB of arrays, expected 0 MB)" in capsys.readouterr().err
+
+
 def test_zip_that_needs_a_password(tmp_path):
     path = zipped(tmp_path / "a.zip", GOOD | {"a.png": png()})
     content = bytearray(path.read_bytes())
@@ -234,10 +284,6 @@ def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
 @pytest.fixture
 def checkpointed(tmp_path):
     """A workdir with a single checkpoint."""
-    from dualmcmc_jax import models
-    from dualmcmc_jax.training import optimizers
-    from dualmcmc_jax.training import state as train_state
-
     config = tiny.config()
     state = train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1))
     with checkpoints.Checkpoints(tmp_path / "run", keep=1) as store:
@@ -287,7 +333,17 @@ def test_config_json_of_another_hand(name, tmp_path):
 def test_rows_that_no_run_writes_are_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "_tensorboard_writer", lambda workdir: None)  # importing it takes memory
     good = b'{"step": 1, "energy_loss": 2.0}\n'
-    bad = [b"{}", b"[]", b"3", b'{"step": "x"}', b'{"step": null}', b"\xff\xfe", b"[" * 100_000, bytes(50)]
+    bad = [
+        b"{}",
+        b"[]",
+        b"3",
+        b'{"step": "x"}',
+        b'{"step": null}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        bytes(50),
+        b'{"step": 1' + b"0" * 400 + b"}",
+    ]
     (tmp_path / "metrics.jsonl").write_bytes(good + b"\n".join(bad) + b'\n{"step": 2')
     with metrics.MetricsWriter(tmp_path, step=1, num_steps=3, every=1):
         pass

@@ -34,6 +34,8 @@ def files(tmp_path_factory):
     np.savez(folder / "five.npz", np.zeros((6, 8, 8, 1), np.uint8))
     (folder / "text.npz").write_text("no archive")
     (folder / "text.zip").write_text("no archive")
+    (folder / "empty.py").write_text("")
+    (folder / "divides.py").write_text("def get_config():\n    return 1 / 0\n")
     (folder / "broken.py").write_text("def get_config(:\n")
     return folder
 
@@ -45,6 +47,10 @@ CASES = [
     ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, cifar10"),
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
     ("--config=digits train", "found 'train', expected flags alone"),
+    ("--config=FILES/divides.py", "--config: found ZeroDivisionError (division by zero) in FILES/divides.py, line 2"),
+    ("--config=FILES/empty.py", "--config: found no get_config(), expected a file with one"),
+    ("--config digits", "found '--config' alone, expected --config=NAME or FILE"),
+    ("--config=images --config.data.source=images:~nosuchuser/x", "data.source: found ~nosuchuser/x, expected a path"),
     ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
     ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate>"),
     ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),

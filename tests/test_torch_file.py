@@ -14,7 +14,7 @@ import numpy as np
 import pth
 import pytest
 
-from dualmcmc_jax.data import torch_file
+from dualmcmc_jax.data import torch_file, torch_pickle
 
 FILES = [Path(__file__).parent / "reference" / f"tensors{kind}.pth" for kind in ("", "_legacy")]
 
@@ -176,6 +176,16 @@ def with_storage(path, content):
         archive.writestr("x/data/0", np.arange(4, dtype=np.float32).tobytes())
 
 
+def test_keys_that_would_end_the_process_when_hashed(tmp_path):
+    deep = b")" + b"\x85" * 300_000
+    for content in (b"\x80\x02}" + deep + b"K\x01s.", b"\x80\x02}(" + deep + b"K\x01u."):
+        path = tmp_path / "deep.pth"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+        with pytest.raises(ValueError, match="a key that is no name"):
+            torch_file.load(path)
+
+
 def test_state_cannot_alter_what_was_checked(tmp_path):
     """BUILD would set attributes: here shape and strides that reach beyond the storage, into other memory."""
     path = tmp_path / "x.pth"
@@ -186,7 +196,7 @@ def test_state_cannot_alter_what_was_checked(tmp_path):
     with_storage(path, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(X\x05\0\0\0arrayK\x01ub.")
     with pytest.raises(ValueError, match="an object of type type"):
         torch_file.load(path)
-    assert callable(torch_file._Tensor.array)
+    assert callable(torch_pickle.Tensor.array)
 
 
 @pytest.mark.parametrize(

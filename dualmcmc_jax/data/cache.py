@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def decoded(
     folder = _folder(key)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(".*"):
+            if time.time() - left.stat().st_mtime > 86400:  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             bad = _write(work / "train.npy", train, shape) + _write(work / "test.npy", test, shape)
@@ -86,6 +90,8 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
     items, bad, good = list(readers.items()), [], 0
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
+    with path.open("r+b") as file:  # on a full disk, writing to the map would end the process
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         chunks = (items[i : i + 256] for i in range(0, len(items), 256))
         results = (result for chunk in chunks for result in pool.map(attempt, chunk))

@@ -47,10 +47,12 @@ def _read(file: Path) -> bytes:
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """No more than the size that its entry claims is ever inflated."""
+    """Never inflates more than one byte beyond the size that the entry claims."""
     _check_size(info.file_size)
     try:
-        return archive.read(info)
+        check_compression(info)
+        with archive.open(info) as file:
+            return file.read(info.file_size + 1)
     except Exception as error:  # encrypted, overlapping, unknown methods, wrong sums: each has an error of its own
         raise ValueError(_first_line(error).replace(repr(info), info.filename)) from error
 
@@ -58,6 +60,12 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _check_size(num_bytes: int) -> None:
     if num_bytes > MAX_BYTES:
         raise ValueError(f"{num_bytes / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}")
+
+
+def check_compression(info: zipfile.ZipInfo) -> None:
+    """Raises ValueError for a zip file's entry of a kind that Python would inflate whole, whatever its size."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"an entry compressed by method {info.compress_type}, expected none or deflate")
 
 
 def _first_line(error: Exception) -> str:

@@ -31,9 +31,9 @@ def load(data) -> Dataset:
     elif data.source == "toy2d:8gaussians":
         dataset = _eight_gaussians()
     elif kind == "images" and rest:
-        dataset = _images(Path(rest).expanduser().resolve(), data)
+        dataset = _images(_path(rest), data)
     elif kind == "npz" and rest:
-        dataset = _npz(Path(rest).expanduser())
+        dataset = _npz(_path(rest))
     elif kind == "tfds" and rest:
         dataset = _tfds(rest, data)
     else:
@@ -42,6 +42,13 @@ def load(data) -> Dataset:
         shape = dataset.train.shape[1:]
         raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, that of {data.source!r}")
     return dataset
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # no such user, links that go round
+        raise ValueError(f"data.source: found {name}, expected a path: {error}") from error
 
 
 def _digits() -> Dataset:
@@ -108,6 +115,10 @@ def _npz(path: Path) -> Dataset:
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                images.check_compression(info)
+                if not info.filename.endswith(".npy"):
+                    raise ValueError(f"an entry {info.filename}")
             num_bytes, memory = sum(info.file_size for info in archive.infolist()), _physical_memory()
         if num_bytes > memory / 2:
             raise ValueError(f"{num_bytes / 1e9:.0f} GB, more than half of the {memory / 1e9:.0f} GB of memory")

@@ -1,16 +1,13 @@
 """PyTorch's .pth files as NumPy arrays, without torch and without running what is pickled in them."""
 
-import collections
 import io
-import math
 import pickle
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ml_dtypes  # noqa: F401  (so that NumPy knows bfloat16)
-import numpy as np
+from dualmcmc_jax.data.torch_pickle import Tensor, Unpickler
 
 _LEGACY = (0x1950A86A20F9469CFC6C, 1001)
 """Magic number and version of the format before PyTorch 1.6."""
@@ -38,109 +35,6 @@ def load(path: Path) -> Any:
         raise problem(f"a damaged file ({type(error).__name__})") from error
 
 
-class _Kind(NamedTuple):
-    """Stands for one of torch's storage classes."""
-
-    dtype: np.dtype
-
-
-class _Storage:
-    """A flat array that tensors are views of; filled after the tensors are known."""
-
-    def __init__(self, dtype: np.dtype, size: int):
-        self.dtype, self.size, self.array = dtype, size, None
-
-    def fill(self, data: bytes) -> None:
-        if len(data) != self.size * self.dtype.itemsize:
-            raise ValueError(f"{len(data)} bytes of a storage of {self.size * self.dtype.itemsize}")
-        self.array = np.frombuffer(data, self.dtype)
-
-
-class _Tensor:
-    """A view of a storage, made into an array when the storage has been read."""
-
-    def __init__(self, storage, offset, shape, strides, _requires_grad=False, _hooks=None, metadata=None):
-        shape, strides = tuple(shape), tuple(strides)
-        numbers = (offset, *shape, *strides)
-        sound = len(shape) == len(strides) <= 32 and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
-        if not isinstance(storage, _Storage) or not sound or metadata:
-            raise ValueError("a tensor that is no view of a storage")
-        if math.prod(shape) > storage.size:
-            raise ValueError(f"a tensor of shape {shape} outside its storage of {storage.size}")
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
-
-    def array(self) -> np.ndarray:
-        dtype = self.storage.dtype
-        if not math.prod(self.shape):
-            return np.zeros(self.shape, dtype)
-        strides = [stride * dtype.itemsize for stride in self.strides]
-        try:  # NumPy checks that every element lies inside the storage
-            return np.ndarray(self.shape, dtype, self.storage.array, self.offset * dtype.itemsize, strides)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"a tensor of shape {self.shape} outside its storage of {self.storage.size}") from error
-
-
-def _parameter(data, *_):
-    return data
-
-
-_KINDS = ["Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"]
-_DTYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
-_ADMITTED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): tuple,
-} | {("torch", f"{kind}Storage"): _Kind(np.dtype(dtype)) for kind, dtype in zip(_KINDS, _DTYPES, strict=True)}
-_CALLED = (collections.OrderedDict, _Tensor, _parameter, tuple)
-_NAMES = (
-    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINSTRING BINSTRING "
-    "EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS "
-    "BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE BUILD BINPERSID"
-)
-_OPCODES = [getattr(pickle, name) for name in _NAMES.split()]
-
-
-class _Unpickler(pickle._Unpickler):
-    """Knows the names in _ADMITTED and the opcodes that torch.save writes, and nothing else.
-
-    It is Python's own unpickler in Python: the one in C has no such table, and reserves memory for any memo index.
-    """
-
-    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
-
-    def __init__(self, data: io.BytesIO, storages: dict[str, _Storage]):
-        super().__init__(data, encoding="latin-1")
-        self.storages = storages
-
-    def find_class(self, module, name):
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise ValueError(f"the object {module}.{name}") from None
-
-    def load_reduce(self):
-        arguments, function = self.stack.pop(), self.stack[-1]
-        if not any(function is known for known in _CALLED) or type(arguments) is not tuple:
-            raise ValueError("a call of what is no function")
-        self.stack[-1] = function(*arguments)
-
-    def load_build(self):
-        self.stack.pop()  # attributes, which nothing here needs and everything could be altered by
-
-    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
-
-    def persistent_load(self, saved):
-        marker, kind, key, _, size, *view = saved
-        sound = marker == "storage" and isinstance(kind, _Kind) and type(key) is str and type(size) is int
-        if not sound or not 0 <= size < 2**48 or any(part is not None for part in view):
-            raise ValueError("a storage that is none")
-        storage = self.storages.setdefault(key, _Storage(kind.dtype, size))
-        if (storage.dtype, storage.size) != (kind.dtype, size):
-            raise ValueError("two storages of one name")
-        return storage
-
-
 def _load_zip(path: Path) -> Any:
     storages = {}
     with zipfile.ZipFile(path) as archive:
@@ -155,7 +49,7 @@ def _load_zip(path: Path) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         if folder + "byteorder" in entries and archive.read(folder + "byteorder") != b"little":
             raise ValueError("big-endian numbers")
-        content = _Unpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
+        content = Unpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
         for key, storage in storages.items():
             name = f"{folder}data/{key}"
             if name not in entries:
@@ -166,12 +60,12 @@ def _load_zip(path: Path) -> Any:
 
 def _load_legacy(path: Path) -> Any:
     storages, data = {}, io.BytesIO(path.read_bytes())
-    if tuple(_Unpickler(data, storages).load() for _ in _LEGACY) != _LEGACY:
+    if tuple(Unpickler(data, storages).load() for _ in _LEGACY) != _LEGACY:
         raise ValueError("no file of PyTorch's")
-    if not _Unpickler(data, storages).load()["little_endian"]:
+    if not Unpickler(data, storages).load()["little_endian"]:
         raise ValueError("big-endian numbers")
-    content = _Unpickler(data, storages).load()
-    for key in _Unpickler(data, {}).load():
+    content = Unpickler(data, storages).load()
+    for key in Unpickler(data, {}).load():
         storage = storages[key]
         (size,) = struct.unpack("<q", data.read(8))
         if size != storage.size:
@@ -185,11 +79,9 @@ def _arrays(content: Any, made: dict[int, Any]) -> Any:
     if content is None or isinstance(content, bool | int | float | str):
         return content
     if id(content) not in made:
-        if isinstance(content, _Tensor):
+        if isinstance(content, Tensor):
             made[id(content)] = content.array()
         elif isinstance(content, dict):
-            if not all(isinstance(key, str | int | float) for key in content):
-                raise ValueError("a dict with keys that are no names or numbers")
             made[id(content)] = {key: _arrays(value, made) for key, value in content.items()}
         elif type(content) in (list, tuple):
             made[id(content)] = type(content)(_arrays(value, made) for value in content)

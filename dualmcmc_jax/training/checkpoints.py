@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import itertools
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -61,7 +62,8 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only)
         self._folder = (workdir / "checkpoints").absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._read_only = read_only
 
     def save(self, state: TrainState) -> None:
@@ -119,6 +121,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: TrainState) -> TrainState:
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        self._check_size(step, sum(leaf.nbytes for leaf in jax.tree.leaves(target)))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         found = self._manager.restore(step, args=arguments)
         check_record(found.record, checksums(found.state))
@@ -151,6 +154,14 @@ class Checkpoints:
     def _what_is_left(self) -> str:
         whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
         return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
+
+    def _check_size(self, step: int, expected: int) -> None:
+        """Orbax reads arrays, and pieces of them, of any size that a few bytes claim, before it compares shapes."""
+        arrays = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
+        shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
+        found = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
+        if found > 1.5 * expected + 1e6:
+            raise ValueError(f"{found / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
 
     def _set_aside(self, step: int) -> None:
         """Renames a checkpoint to damaged-STEP-1, or the next number that is free."""

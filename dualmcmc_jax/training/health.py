@@ -28,9 +28,14 @@ def check(step: int, scalars: dict[str, jax.Array], config) -> None:
 
 
 def check_params(step: int, state: TrainState) -> None:
-    """Raises Diverged if a parameter is not finite: what the update of this step did, no metric has seen yet."""
+    """Raises Diverged if a parameter, or what an optimiser remembers, is not finite: no metric has seen that yet.
+
+    A gradient can be finite and its square not; the parameters then never move again.
+    """
     if not _finite((state.params, state.average)):
         raise Diverged(step, "a parameter is not finite")
+    if not _finite((state.opt_state, state.vectors)):
+        raise Diverged(step, "the state of an optimiser is not finite")
 
 
 @jax.jit

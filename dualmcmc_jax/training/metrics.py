@@ -85,7 +85,7 @@ def _step(row: str) -> float:
     """The step of a row of metrics.jsonl; infinity for one cut off in the middle, or of what no run writes."""
     try:
         return float(json.loads(row)["step"])
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
         return float("inf")
 
 
@@ -99,4 +99,8 @@ def _tensorboard_writer(workdir: Path):
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
-    return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+    try:
+        return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+    except (tf.errors.OpError, OSError) as error:
+        tqdm.write(f"TensorBoard events are not written: {str(error).splitlines()[0]}", file=sys.stderr)
+        return None

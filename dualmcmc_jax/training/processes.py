@@ -13,7 +13,14 @@ def join(coordinator_address: str, num_processes: int, process_id: int) -> None:
       coordinator_address: HOST:PORT where process 0 listens.
       num_processes: how many there are.
       process_id: of this one, from 0.
+
+    Raises:
+      ValueError: they do not find each other.
     """
-    jax.distributed.initialize(
-        coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
-    )
+    try:
+        jax.distributed.initialize(
+            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
+        )
+    except RuntimeError as error:
+        found = f"{coordinator_address} ({str(error).splitlines()[0]})"
+        raise ValueError(f"--coordinator_address: found {found}, expected a free port of process 0's host") from error

@@ -28,7 +28,7 @@ def claim(workdir: Path, config: ConfigDict) -> Iterator[None]:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
-                _lock(stack.enter_context((workdir / ".lock").open("a+")), workdir)
+                _lock(stack.enter_context(open(workdir / ".lock", "a+", opener=_no_link)), workdir)
                 replace(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"
@@ -51,11 +51,17 @@ def _lock(file: IO[str], workdir: Path) -> None:
     file.flush()
 
 
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def replace(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb", opener=_no_link) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -67,6 +73,8 @@ def check(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
+    if not path.is_file():
+        raise ValueError(f"{path}: found no file, expected the config of a run; choose another --workdir")
     try:
         stored = _flat(json.loads(path.read_text()))
     except (ValueError, AttributeError, RecursionError) as error:
