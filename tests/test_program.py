@@ -76,17 +76,18 @@ def chain(config, num_steps, unroll, batch=2):
 
 @pytest.mark.parametrize("unroll", [1, 5])
 def test_chains_compute_no_gradient_of_parameters(unroll):
-    """Exactly a forward pass and an input gradient a step: of the textbook's count 0.6 at these widths."""
-    config = residual()
+    """Exactly a forward pass and an input gradient a step."""
+    width = 64
+    config = residual(width)
     by_hand, size, channels = 0, 32, 3
     for i in range(4):
         pool = i < config.energy.num_pools
-        by_hand += size**2 * 9 * channels * 8
+        by_hand += size**2 * 9 * channels * width
         size //= 2 if pool else 1
-        by_hand += size**2 * ((16 if pool else 9) * 8 * 8 + (channels * 8 if pool else 0))
-        channels = 8
+        by_hand += size**2 * ((16 if pool else 9) * width**2 + (channels * width if pool else 0))
+        channels = width
     found = program.cost(chain(config, 5, unroll).as_text()).multiply_adds
-    assert found == pytest.approx(2 * 5 * 2 * (by_hand + 8), rel=0.01)
+    assert found == pytest.approx(2 * 5 * 2 * (by_hand + width), rel=0.001)
     assert found <= 0.65 * 2 * textbook.x_chain(config) * 5 / config.x_chain.num_steps
 
 
@@ -150,7 +151,7 @@ def test_benchmark(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["multiply_adds"] == pytest.approx(found["textbook_multiply_adds"], rel=0.05)
-    assert found["x_chain_multiply_adds"] == found["textbook_x_chain_multiply_adds"]
+    assert found["x_chain_multiply_adds"] == pytest.approx(found["textbook_x_chain_multiply_adds"], rel=0.01)
     assert 0 < found["peak_fraction"] < 1
     assert found["ratio"] > 1
     assert found["cached_compile_seconds"] < 0.25 * found["compile_seconds"]

@@ -1,25 +1,34 @@
 """Networks from a config: the one place that looks at their kind."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dualmcmc_jax.models import mlp, resnet
 
+_ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
+"""Names of the layers that compute in compute_dtype; others, the last ones and norms, do not."""
 SIZES = (8, 16, 32, 64, 128, 256)
 
 
 class Net(NamedTuple):
     """A network as two pure functions: init(key) -> params and bind(params) -> (input -> output).
 
-    What depends on the parameters alone is computed by bind, so that a loop over the function it returns need not.
+    What depends on the parameters alone, folded kernels and lower precision, is computed by bind, so that a chain need
+    not do it in every step. Gradients of several calls add up in that precision too: losses call `apply` instead.
     """
 
     init: Callable[[jax.Array], Any]
     bind: Callable[[Any], Callable[[jax.Array], Any]]
+
+    def apply(self, params: Any, x: jax.Array) -> Any:
+        """bind(params)(x)."""
+        return self.bind(params)(x)
 
 
 class Nets(NamedTuple):
@@ -91,6 +100,9 @@ def _bind(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
     def bind(params):
         if hasattr(module, "prepare"):
             params = module.prepare(params)
+        if module.dtype:
+            rounded = lambda path, p: p.astype(module.dtype) if _ROUNDED(path[-2]) else p
+            params = unflatten_dict({path: rounded(path, p) for path, p in flatten_dict(params).items()})
         return lambda x: module.apply({"params": params}, x)
 
     return Net(init, bind)

@@ -38,9 +38,9 @@ def train_step(
     params, loss = state.params, config.loss
     caution = jnp.asarray(config.health.learning_rate_factor, param_dtype(config)) ** state.attempt
     vectors = power_iterate(params.energy, state.vectors)
-    energy = lambda p: nets.energy.bind(normalize(p, vectors))
-    decode = lambda p: nets.generator.bind(p)
-    encode = lambda p: nets.encoder.bind(p)
+    energy = lambda p: partial(nets.energy.apply, normalize(p, vectors))
+    decode = lambda p: partial(nets.generator.apply, p)
+    encode = lambda p: partial(nets.encoder.apply, p)
 
     x = to_float(batch, param_dtype(config))  # [B, ...]
     index = lax.axis_index(AXIS) * x.shape[0] + jnp.arange(x.shape[0])
@@ -48,11 +48,10 @@ def train_step(
     model_key, data_key, fresh_key = jax.random.split(step_key, 3)
 
     # P~: z ~ p(z), x~ = K_x steps on pi_alpha from g(z).   Q~: x ~ data, z~ = K_z steps on p_theta(z | x).
-    sample = partial(synthesize, energy=energy(params.energy), **model_settings(config))
-    model = sample(chain_keys(model_key, index), decode(params.generator))
-    data = infer(
-        chain_keys(data_key, index), encode(params.encoder), decode(params.generator), x, **data_settings(config)
-    )
+    decode_bound = nets.generator.bind(params.generator)
+    sample = partial(synthesize, energy=nets.energy.bind(normalize(params.energy, vectors)), **model_settings(config))
+    model = sample(chain_keys(model_key, index), decode_bound)
+    data = infer(chain_keys(data_key, index), encode(params.encoder), decode_bound, x, **data_settings(config))
 
     def teach(generator, encoder):
         pairs = (x, data.z), (model.revised, model.z)
@@ -69,7 +68,7 @@ def train_step(
     if loss.fresh_negatives:
         taught = _mean(taught)
         generator, _ = update(optimizers.generator, taught[0], state.opt_state.generator, params.generator)
-        revised = sample(chain_keys(fresh_key, index), decode(generator)).revised
+        revised = sample(chain_keys(fresh_key, index), nets.generator.bind(generator)).revised
     (energy_loss, energies), energy_gradient = jax.value_and_grad(contrast, has_aux=True)(params.energy, revised)
 
     size = x[0].size
