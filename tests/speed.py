@@ -1,4 +1,4 @@
-"""How much faster the update is than in textbook form with rolled loops: `PYTHONPATH=. python tests/speed.py [repeats]`.
+"""How much faster the update is than in textbook form with rolled loops: `PYTHONPATH=. python tests/speed.py`.
 
 CIFAR-10's recipe at widths 64, 64 and 32, batch 16, float32, one x-chain, K 30 and 10, timed by turns in one process.
 """
@@ -47,10 +47,8 @@ def main():
             jax.block_until_ready(scalars)
             seconds[name].append(time.perf_counter() - start)
     for name, (_, _, multiply_adds) in contenders.items():
-        found = np.quantile(seconds[name][1:], [0.25, 0.5, 0.75])
-        print(
-            f"{name:<18}{found[1]:.2f} s ({found[0]:.2f} to {found[2]:.2f}), {multiply_adds / 1e9:.1f} G multiply-adds"
-        )
+        low, median, high = np.quantile(seconds[name][1:], [0.25, 0.5, 0.75])
+        print(f"{name:<18}{median:.2f} s ({low:.2f} to {high:.2f}), {multiply_adds / 1e9:.1f} G multiply-adds")
     ratios = np.array(seconds["textbook, rolled"][1:]) / np.array(seconds["ours"][1:])
     print("ratio of pairs    {1:.2f} ({0:.2f} to {2:.2f})".format(*np.quantile(ratios, [0.25, 0.5, 0.75])))
 

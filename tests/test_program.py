@@ -140,6 +140,7 @@ def test_state_is_donated_and_nothing_calls_the_host():
 def test_benchmark(tmp_path):
     flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     done = subprocess.run(
         [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags, "--repeats=5", f"--json={tmp_path / 'found.json'}"],
         cwd=ROOT,
@@ -156,6 +157,7 @@ def test_benchmark(tmp_path):
     assert found["ratio"] > 1
     assert found["cached_compile_seconds"] < 0.25 * found["compile_seconds"]
     assert np.isclose(found["images_per_second"] * found["step_seconds"], 20)
+    assert (tmp_path / "cache" / "dualmcmc_jax" / "programs").stat().st_mode & 0o777 == 0o700
     for line in ("an update", "x-chain", "sampling", "versus"):
         assert line in done.stdout
 
