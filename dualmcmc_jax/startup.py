@@ -21,4 +21,4 @@ def start(config) -> None:
         folder = cache.root() / "programs"
         with contextlib.suppress(OSError):  # without a folder to write to, programs are compiled every time
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_compilation_cache_dir", str(folder))

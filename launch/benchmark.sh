@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Times the authors' recipes on this machine, every row of the paper's tables of chain lengths, into one folder of JSON
-# files: ./launch/benchmark.sh [folder, by default runs/benchmark]
+# Times the authors' networks on this machine, one x-chain an update and as released (two), with every chain length of the
+# paper's tables, into one folder of JSON files: ./launch/benchmark.sh [folder, by default runs/benchmark]
 set -euo pipefail
 # shellcheck source=launch/venv.sh
 . "$(dirname "$0")/venv.sh" requirements.txt
@@ -10,15 +10,21 @@ measure() { # name, then flags
   local name=$1
   shift
   echo "== $name"
-  python -m dualmcmc_jax.benchmark --json="$out/$name.json" "$@" || echo "$name failed" >&2
+  python -m dualmcmc_jax.benchmark --json="$out/$name.json" "$@" || failed="$failed $name"
 }
+failed=
 for recipe in cifar10 celeba64; do
   for dtype in bfloat16 float32; do
     flags=(--config="$recipe" --config.train.compute_dtype="$dtype" --config.loss.fresh_negatives=False)
     measure "$recipe-$dtype" "${flags[@]}"
+    measure "$recipe-$dtype-released" --config="$recipe" --config.train.compute_dtype="$dtype"
     measure "$recipe-$dtype-batch512" "${flags[@]}" --config.train.batch_size=512
     for steps in 10 20 50; do measure "$recipe-$dtype-x$steps" "${flags[@]}" --config.x_chain.num_steps="$steps"; done
     measure "$recipe-$dtype-z30" "${flags[@]}" --config.z_chain.num_steps=30
     measure "$recipe-$dtype-x70" "${flags[@]}" --config.x_chain.num_steps=70 # the authors' sampler
   done
 done
+if [ -n "$failed" ]; then
+  echo "error: failed:$failed" >&2
+  exit 1
+fi

@@ -37,29 +37,30 @@ class Cost(NamedTuple):
     multiply_adds: of convolutions and matrix products, positions between dilated pixels left out.
     num_bytes: read and written by instructions that are not fused with others.
     collectives: {(kind, bytes of one): how often}.
+    unknown_loops: how many loops count once because XLA does not know how often they turn.
     """
 
     multiply_adds: int
     num_bytes: int
     collectives: Counter
+    unknown_loops: int
 
 
 def cost(text: str) -> Cost:
     """The cost of one run of a program, from `compiled.as_text()`; a loop counts as often as XLA knows it to turn."""
     computations = _computations(text)
-    total = Cost(0, 0, Counter())
+    multiply_adds, num_bytes, collectives, unknown_loops = 0, 0, Counter(), 0
     for times, instruction, table, fused in _executed(computations, "ENTRY"):
-        multiply_adds, num_bytes, collectives = total
+        opcode, size = instruction.opcode, sum(shape.num_bytes for shape in instruction.shapes)
         multiply_adds += times * _multiply_adds(instruction, table)
-        size = sum(shape.num_bytes for shape in instruction.shapes)
-        if not fused and instruction.opcode not in FREE:
+        if not fused and opcode not in FREE and not opcode.endswith("-done"):
             read = sum(shape.num_bytes for name in instruction.operands for shape in table[name].shapes)
             num_bytes += times * (size + read)
-        kind = instruction.opcode.removesuffix("-start")
-        if kind in COLLECTIVES:
-            collectives[kind, size] += times
-        total = Cost(multiply_adds, num_bytes, collectives)
-    return total
+        if opcode.removesuffix("-start") in COLLECTIVES:
+            kind, last = opcode.removesuffix("-start"), instruction.shapes[-1].num_bytes
+            collectives[kind, size if opcode == kind else last] += times
+        unknown_loops += opcode == "while" and not _turns(instruction)
+    return Cost(multiply_adds, num_bytes, collectives, unknown_loops)
 
 
 def _executed(computations, name: str, times: int = 1, fused: bool = False) -> Iterator[tuple]:
@@ -68,42 +69,52 @@ def _executed(computations, name: str, times: int = 1, fused: bool = False) -> I
     for instruction in table.values():
         yield times, instruction, table, fused
         called = re.findall(r"(?:calls|body|to_apply)=%?([\w.\-]+)", instruction.attributes)
-        if instruction.opcode == "while":
-            turns = re.search(r'known_trip_count":\{"n":"(\d+)"', instruction.attributes)
-            yield from _executed(computations, called[0], times * (int(turns[1]) if turns else 1), fused)
-        elif instruction.opcode in ("call", "fusion", "async-start"):
-            yield from _executed(computations, called[0], times, fused or instruction.opcode == "fusion")
+        opcode = instruction.opcode.removesuffix("-start")
+        if opcode == "while":
+            yield from _executed(computations, called[0], times * (_turns(instruction) or 1), fused)
+        elif opcode in ("call", "fusion", "async"):
+            yield from _executed(computations, called[0], times, fused or opcode == "fusion")
+
+
+def _turns(loop: Instruction) -> int | None:
+    found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    return int(found[1]) if found else None
 
 
 def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> int:
     opcode, attributes = instruction.opcode, instruction.attributes
     target = re.search(r'custom_call_target="([^"]*)"', attributes)
+    if opcode not in ("dot", "convolution") and not (
+        target and re.search("cudnn.conv|cublas.*(gemm|matmul)", target[1])
+    ):
+        return 0
     operands = [table[name].shapes[0].dims for name in instruction.operands]
     result = instruction.shapes[0].dims
     if opcode == "dot":
-        contracted = map(int, re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)[1].split(","))
-        return math.prod(result) * math.prod(operands[0][i] for i in contracted)
+        contracted = re.findall(r"\d+", re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)[1])
+        return math.prod(result) * math.prod(operands[0][int(i)] for i in contracted)
     if opcode == "convolution":
         return _convolution(result, operands[1], attributes)
-    if target and "cudnn$conv" in target[1]:
+    if "cudnn" in target[1]:
         labels = re.search(r"dim_labels=\w+_(\w+)->\w+", attributes)[1]
         if "BackwardFilter" in target[1]:
             output, kernel = operands[1], result
         else:
             output, kernel = (operands[0] if "BackwardInput" in target[1] else result), operands[1]
         return math.prod(output) * math.prod(kernel) // kernel[labels.index("o")]
-    if target and "cublas" in target[1]:
-        config = json.loads(re.search(r"backend_config=(\{.*\})", attributes)[1])
-        numbers = config.get("gemm_backend_config", config)["dot_dimension_numbers"]
-        return math.prod(result) * math.prod(operands[0][int(i)] for i in numbers["lhs_contracting_dimensions"])
-    return 0
+    config, _ = json.JSONDecoder().raw_decode(attributes, attributes.index("backend_config=") + len("backend_config="))
+    numbers = config.get("gemm_backend_config", config)["dot_dimension_numbers"]
+    return math.prod(result) * math.prod(operands[0][int(i)] for i in numbers["lhs_contracting_dimensions"])
 
 
 def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: str) -> int:
     labels, _, out_labels = re.search(r"dim_labels=\w+?_(\w+)(->)(\w+)", attributes).groups()
-    window = dict(re.findall(r"(\w+)=(\S+)", re.search(r"window=\{([^}]*)\}", attributes)[1]))
+    given = re.search(r"window=\{([^}]*)\}", attributes)
+    window = dict(re.findall(r"(\w+)=(\S+)", given[1])) if given else {}
     num_dims = len(result) - 2
     numbers = lambda name, default: window.get(name, "x".join([default] * num_dims)).split("x")
+    if not num_dims:
+        return math.prod(result) * kernel[labels.index("i")]
     products = math.prod(result) * kernel[labels.index("i")]
     spatial = zip(*(numbers(*item) for item in DEFAULTS.items()), strict=True)
     for i, (size, stride, pad, lhs_dilate, rhs_dilate) in enumerate(spatial):

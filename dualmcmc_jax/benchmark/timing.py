@@ -36,12 +36,18 @@ class Workload(NamedTuple):
 
 
 def workload(config) -> Workload:
-    """A config at its first step, fed with noise of the data's shape."""
+    """A config at its first step, fed with noise of the data's shape.
+
+    Raises:
+      ValueError: the devices do not divide its batch.
+    """
+    num_examples = max(NUM_EXAMPLES, config.train.batch_size)
+    loop.check_batch_size(config.train.batch_size, num_examples)
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=100)
     everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
     state = jax.device_put(train_state.create(config, nets, optimizer), everywhere)
-    shape, random = (max(NUM_EXAMPLES, config.train.batch_size), *config.data.shape), np.random.RandomState(0)
+    shape, random = (num_examples, *config.data.shape), np.random.RandomState(0)
     noise = random.randint(0, 256, shape).astype(np.uint8) if len(shape) == 4 else random.randn(*shape)
     return Workload(config, nets, optimizer, state, noise.astype(np.uint8 if len(shape) == 4 else np.float32))
 
@@ -58,8 +64,11 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
     batch = config.train.batch_size // num_devices
     dtype = train_state.param_dtype(config)
     index = np.arange(num_devices * batch).reshape(num_devices, batch)
-    x = jnp.zeros((num_devices, batch, *config.data.shape), dtype)
-    z = jnp.zeros((num_devices, batch, config.generator.latent_dim), dtype)
+    x, z = (
+        jnp.zeros((num_devices, batch, *shape), dtype) for shape in (config.data.shape, (config.generator.latent_dim,))
+    )
+    split = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec(AXIS))
+    index, x, z = jax.device_put((index, x, z), split)
     pmap = partial(jax.pmap, axis_name=AXIS)
 
     def x_chain(params, index, x):
@@ -87,6 +96,7 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
     before = jax.config.jax_compilation_cache_dir
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         for name in ("compile_seconds", "cached_compile_seconds"):
             compilation_cache.reset_cache()
             jax.clear_caches()
@@ -94,8 +104,9 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
             lowered = make().lower(*arguments)
             traced = time.perf_counter()
             compiled = lowered.compile()
-            seconds |= {"trace_seconds": traced - start, name: time.perf_counter() - traced}
+            seconds = {"trace_seconds": traced - start} | seconds | {name: time.perf_counter() - traced}
     jax.config.update("jax_compilation_cache_dir", before)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
     compilation_cache.reset_cache()
     return compiled, seconds
 
@@ -138,9 +149,9 @@ def logging_seconds(work: Workload) -> float:
     return float(np.median(seconds)) / work.config.log.every
 
 
-def sampling(work: Workload, num_samples: int) -> dict[str, float]:
-    """Images a second of the generator alone, and after the x-revision, as --mode=sample draws them."""
-    found = {}
+def sampling(work: Workload) -> dict[str, float]:
+    """Images a second of the generator alone, and after the x-revision of training, in full calls on all devices."""
+    found, num_samples = {}, 4 * samples.group_size(work.config) * jax.local_device_count()
     for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
         config = work.config.copy_and_resolve_references()
         config.evaluation.x_chain = ()
@@ -155,7 +166,7 @@ def peaks(dtype) -> dict[str, float]:
     """One device's best matrix product, in FLOP/s (two for each multiply-add), and copy, in bytes/s."""
     on_cpu = jax.default_backend() == "cpu"
     size = 2048 if on_cpu else 8192
-    x = jnp.ones((size, size), dtype)
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(partial(jnp.matmul, precision="default" if dtype == jnp.bfloat16 else "highest"))
     long = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
     copy = jax.jit(lambda x: x + 1)

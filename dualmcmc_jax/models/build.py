@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from dualmcmc_jax.models import mlp, resnet
 
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
-"""Names of the layers that compute in compute_dtype; others, the last ones and norms, do not."""
+"""Names of the layers whose parameters bind rounds; a generator's first, small one rounds its own, others do not."""
 SIZES = (8, 16, 32, 64, 128, 256)
 
 

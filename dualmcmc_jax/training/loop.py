@@ -41,7 +41,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
       signals.Stopped: a signal asked for it, and the state is saved.
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
-    _check_batch_size(config.train.batch_size, len(dataset.train))
+    check_batch_size(config.train.batch_size, len(dataset.train))
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
     fresh = partial(train_state.create, config, nets, optimizer)
@@ -139,7 +139,8 @@ def share_of_batch(config, train: np.ndarray) -> Callable[[int], np.ndarray]:
     return batch
 
 
-def _check_batch_size(batch_size: int, num_examples: int) -> None:
+def check_batch_size(batch_size: int, num_examples: int) -> None:
+    """Raises ValueError unless the devices can share a batch, and there are examples for one."""
     num_devices = jax.device_count()
     if batch_size % num_devices or not 0 < batch_size <= num_examples:
         below = batch_size // num_devices * num_devices
