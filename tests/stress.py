@@ -152,15 +152,17 @@ def disturb(process, event, workdir):
 
 
 def outcome(workdir, num_steps):
-    """Rows of metrics without their rates, the checksums of the last state, and the names of what is no checkpoint.
+    """Rows of metrics without their rates, the checksums of the last state, and the names of other files.
 
-    An old checkpoint more is no fault: it is deleted with the next save, and after the last there is none.
+    An old checkpoint more is no fault: it is deleted with the next save, and after the last there is none. Neither is a
+    picture less, for which the disk had no space.
     """
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("steps_per_second", None)
     record = workdir / "checkpoints" / str(num_steps) / "record" / "metadata"
     names = {path.name for path in [*workdir.iterdir(), *workdir.glob("checkpoints/*")] if not path.name.isdigit()}
+    names.discard("samples")
     return {"metrics": rows, "checksums": json.loads(record.read_text())["checksums"], "files": sorted(names)}
 
 

@@ -74,7 +74,9 @@ def rename(folder, _):
     shutil.copytree(folder.with_name("1"), folder)
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, empty, text, rename])
+@pytest.mark.parametrize(
+    "damage", [flip, rename, *(pytest.param(kind, marks=pytest.mark.more) for kind in (truncate, empty, text))]
+)
 def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, capsys):
     for trial in range(2 if damage is flip else 1):
         copy = shutil.copytree(workdir, tmp_path / str(trial))

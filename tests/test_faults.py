@@ -14,7 +14,7 @@ import tiny
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import pictures
-from dualmcmc_jax.training import checkpoints, loop
+from dualmcmc_jax.training import checkpoints, loop, workdirs
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -114,6 +114,15 @@ def test_training_goes_on_without_a_picture(tmp_path, capsys):
         f"{tmp_path}/samples/samples_00000020.png is not written (File exists); training goes on"
         in capsys.readouterr().err
     )
+
+
+def test_a_workdir_belongs_to_one_process(tmp_path):
+    with workdirs.claim(tmp_path, tiny.config()):
+        found = f"found {tmp_path} in use by process {os.getpid()} on "
+        with pytest.raises(ValueError, match=found), workdirs.claim(tmp_path, tiny.config()):
+            pass
+    with workdirs.claim(tmp_path, tiny.config()):
+        pass
 
 
 def test_a_workdir_goes_on_elsewhere(tmp_path):

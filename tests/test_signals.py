@@ -49,7 +49,8 @@ def expected(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.more)])
+@pytest.mark.more  # tests/stress.py does the same, and more, on every run of CI
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_and_goes_on(number, expected, tmp_path):
     process = start(tmp_path)
     under_way(tmp_path, process)
