@@ -1,6 +1,7 @@
 """Images of every kind a user has, from folders, zips, npz files and TensorFlow Datasets."""
 
 import io
+import os
 import shutil
 import zipfile
 
@@ -208,3 +209,14 @@ def test_tfds_prepared_for_real(tmp_path, monkeypatch):
     tfds.builder("reds", data_dir=str(folder)).download_and_prepare()
     with pytest.raises(ValueError, match=r"is not in array_record format, expected that: convert it"):
         sources.load(data("tfds:reds", shape=(16, 16, 3)))
+
+
+def test_what_is_left_of_killed_processes_is_removed(tmp_path, cache):
+    """And what another process removes meanwhile, here a link to nothing, does no harm."""
+    data_folder = cache / "dualmcmc_jax" / "data"
+    (data_folder / ".old").mkdir(parents=True)
+    (data_folder / ".new").mkdir()
+    (data_folder / ".gone").symlink_to("nothing")
+    os.utime(data_folder / ".old", (0, 0))
+    sources.load(data(f"images:{folder_of(tmp_path / 'images', ['0.png', '1.png'])}"))
+    assert {path.name for path in data_folder.glob(".*")} == {".new", ".gone"}

@@ -113,9 +113,9 @@ def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: s
     window = dict(re.findall(r"(\w+)=(\S+)", given[1])) if given else {}
     num_dims = len(result) - 2
     numbers = lambda name, default: window.get(name, "x".join([default] * num_dims)).split("x")
-    if not num_dims:
-        return math.prod(result) * kernel[labels.index("i")]
     products = math.prod(result) * kernel[labels.index("i")]
+    if not num_dims:
+        return products
     spatial = zip(*(numbers(*item) for item in DEFAULTS.items()), strict=True)
     for i, (size, stride, pad, lhs_dilate, rhs_dilate) in enumerate(spatial):
         length, first = result[out_labels.index(str(i))], int(pad.split("_")[0])

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, revise_z
+from dualmcmc_jax.data import batches
 from dualmcmc_jax.evaluation import samples
 from dualmcmc_jax.training import loop, metrics, optimizers
 from dualmcmc_jax.training import state as train_state
@@ -48,8 +49,8 @@ def workload(config) -> Workload:
     everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
     state = jax.device_put(train_state.create(config, nets, optimizer), everywhere)
     shape, random = (num_examples, *config.data.shape), np.random.RandomState(0)
-    noise = random.randint(0, 256, shape).astype(np.uint8) if len(shape) == 4 else random.randn(*shape)
-    return Workload(config, nets, optimizer, state, noise.astype(np.uint8 if len(shape) == 4 else np.float32))
+    noise = random.randint(0, 256, shape, np.uint8) if len(shape) == 4 else random.randn(*shape).astype(np.float32)
+    return Workload(config, nets, optimizer, state, noise)
 
 
 def train_step(work: Workload):
@@ -93,7 +94,8 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
     from jax.experimental.compilation_cache import compilation_cache
 
     seconds, compiled = {}, None
-    before = jax.config.jax_compilation_cache_dir
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -105,16 +107,14 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
             traced = time.perf_counter()
             compiled = lowered.compile()
             seconds = {"trace_seconds": traced - start} | seconds | {name: time.perf_counter() - traced}
-    jax.config.update("jax_compilation_cache_dir", before)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
+    for name, value in before.items():
+        jax.config.update(name, value)
     compilation_cache.reset_cache()
     return compiled, seconds
 
 
 def runs(work: Workload) -> Iterator[tuple[float, float]]:
     """Updates without end: (seconds of one, seconds it waited for its batch)."""
-    from dualmcmc_jax.data import batches
-
     step, state = train_step(work), jax.tree.map(jnp.copy, work.state)
     feed = batches.prefetch(loop.share_of_batch(work.config, work.train), range(10**9))
     while True:

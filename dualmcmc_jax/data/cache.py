@@ -1,6 +1,7 @@
 """What is made once and kept in the user's cache folder: decoded images, as memory-mapped arrays, and small arrays."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -57,8 +58,9 @@ def decoded(
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(".*"):
-            if time.time() - left.stat().st_mtime > 86400:  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # by a process beside this one, which has finished
+                if time.time() - left.stat().st_mtime > 86400:  # by one that was killed
+                    shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             bad = _write(work / "train.npy", train, shape) + _write(work / "test.npy", test, shape)
@@ -90,8 +92,9 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
     items, bad, good = list(readers.items()), [], 0
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
-    with path.open("r+b") as file:  # on a full disk, writing to the map would end the process
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # on a full disk, writing to the map would end the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         chunks = (items[i : i + 256] for i in range(0, len(items), 256))
         results = (result for chunk in chunks for result in pool.map(attempt, chunk))

@@ -54,7 +54,7 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         with archive.open(info) as file:
             return file.read(info.file_size + 1)
     except Exception as error:  # encrypted, overlapping, unknown methods, wrong sums: each has an error of its own
-        raise ValueError(_first_line(error).replace(repr(info), info.filename)) from error
+        raise ValueError(first_line(error).replace(repr(info), info.filename)) from error
 
 
 def _check_size(num_bytes: int) -> None:
@@ -68,7 +68,8 @@ def check_compression(info: zipfile.ZipInfo) -> None:
         raise ValueError(f"an entry compressed by method {info.compress_type}, expected none or deflate")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what an error says, or its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -97,7 +98,7 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> 
                 raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
             image = _to_mode(ImageOps.exif_transpose(file), "L" if shape[2] == 1 else "RGB")
     except Exception as error:  # Pillow's readers raise a dozen kinds for what is no image
-        what = _first_line(error)
+        what = first_line(error)
         raise ValueError("no image" if what.startswith("cannot identify") else what) from error
     return fit(image, shape, crop)
 

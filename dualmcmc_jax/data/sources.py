@@ -125,7 +125,7 @@ def _npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # what is no array, numpy and zipfile refuse with a dozen kinds
-        what = (str(error).splitlines() or [type(error).__name__])[0]
+        what = images.first_line(error)
         raise ValueError(f"data.source: found in {path}: {what}; expected a .npz file of plain arrays") from error
     if len(arrays) == 1:
         (x,) = arrays.values()
