@@ -6,12 +6,12 @@ FUZZ_EXAMPLES sets how many inputs each test makes; tests/fuzz.py lets coverage 
 import io
 import json
 import os
-import resource
 import tempfile
 import zipfile
 from pathlib import Path
 
 import hypothesis
+import memory
 import numpy as np
 import pytest
 import tiny
@@ -38,8 +38,8 @@ FOLDER = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-fuzz-"))
 
 @pytest.fixture(autouse=True, scope="module")
 def little_memory():
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3_000_000  # kB; jax and what the tests import take half
+    with memory.bounded(1000):
+        yield
 
 
 def image_files():
