@@ -5,24 +5,30 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from dualmcmc_jax import terminal
 from dualmcmc_jax.configs import validation
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate", "export", "import"], "What to do.")
 STEP = flags.DEFINE_integer("step", None, "The checkpoint; default: the newest.", lower_bound=0)
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
 INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "Weights of the Inception network of 2015.")
-OUT = flags.DEFINE_string("out", None, "Folder of the samples or the evaluation.")
+OUT = flags.DEFINE_string("out", None, "Folder of the samples, the evaluation or the export.")
+WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors to import.")
+LICENSE = flags.DEFINE_string("license", "apache-2.0", "Licence of the exported weights.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.", lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Number of this process.", lower_bound=0)
+QUIET = flags.DEFINE_bool("quiet", False, "No progress, no notes.")
+VERBOSE = flags.DEFINE_bool("verbose", False, "More notes.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -31,14 +37,18 @@ def check() -> None:
     users = {
         "num_samples": ("sample",),
         "seed": ("sample", "evaluate"),
-        "step": ("sample", "evaluate"),
-        "out": ("sample", "evaluate"),
+        "step": ("sample", "evaluate", "export"),
+        "out": ("sample", "evaluate", "export"),
         "inception_weights": ("train", "evaluate"),
         "num_processes": ("train",),
+        "weights": ("import",),
+        "license": ("export",),
     }
     for name, modes in users.items():
         if flags.FLAGS[name].present and MODE.value not in modes:
             raise ValueError(f"--{name}: found with --mode={MODE.value}, expected --mode={' or '.join(modes)}")
+    if MODE.value == "import" and not WEIGHTS.value:
+        raise ValueError("--weights: found nothing, expected the model.safetensors to import")
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
@@ -48,22 +58,28 @@ def check() -> None:
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
 
 
-def run(main: Callable[[list[str]], None], *, help: str) -> None:
-    """A program: what is wrong with its flags or input is said in one line, exit code 1."""
+def run(main: Callable[[list[str]], None], *, help: str, argument: str = "") -> None:
+    """A program: what is wrong with its flags or input is said in one line, exit code 1.
+
+    Args:
+      main: gets sys.argv without the flags.
+      help: what --help prints.
+      argument: what the one argument beside the flags is; empty if there is none.
+    """
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print(help.strip())
         return
     if "--debug" not in sys.argv:
         sys.unraisablehook = lambda _: None  # what callbacks of a failed save would print after its error
     try:
-        app.run(main, flags_parser=parse)
+        app.run(main, flags_parser=partial(parse, argument=argument))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"{terminal.colored('error:', terminal.RED)} {one_line(error)}", file=sys.stderr)
         sys.stderr.flush()
         sys.stdout.flush()
         os._exit(1)  # threads of a save that failed would wait for twenty minutes
@@ -83,20 +99,9 @@ def one_line(error: Exception) -> str:
 
 def refuse_others(*names: str) -> None:
     """Raises ValueError for a flag of training that is given and not among names."""
-    for flag in (
-        WORKDIR,
-        MODE,
-        STEP,
-        NUM_SAMPLES,
-        SEED,
-        INCEPTION_WEIGHTS,
-        OUT,
-        COORDINATOR,
-        NUM_PROCESSES,
-        PROCESS_ID,
-    ):
-        if flag.present and flag.name not in names:
-            raise ValueError(f"--{flag.name}: found, expected only --{', --'.join(names)}")
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
+        if flag.present and flag.name.split(".")[0] not in (*names, "config", "quiet", "verbose", "debug"):
+            raise ValueError(f"--{flag.name}: found, expected only --config, --{', --'.join(names)}")
 
 
 def config_name() -> str:
@@ -118,9 +123,9 @@ def _named(argument: str) -> str:
     return f"{flag}={folder / value}.py"
 
 
-def parse(argv: list[str]) -> list[str]:
-    """flags.FLAGS(argv), with every way in which it can fail as a ValueError of one line."""
-    argv = [_named(argument) for argument in argv]
+def parse(argv: list[str], *, argument: str = "") -> list[str]:
+    """flags.FLAGS(argv), with every way in which it can fail as a ValueError of one line; argument as of `run`."""
+    argv = [_named(part) for part in argv]
     try:
         rest = flags.FLAGS(argv)
     except SyntaxError as error:
@@ -129,7 +134,7 @@ def parse(argv: list[str]) -> list[str]:
         raise ValueError(str(error)) from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if any(argument.endswith(f"={frame.filename}") for argument in argv)]
+        inside = [frame for frame in frames if any(part.endswith(f"={frame.filename}") for part in argv)]
         if inside:
             found = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
             raise ValueError(f"--config: found {found}, expected a get_config() that returns a config") from error
@@ -141,6 +146,10 @@ def parse(argv: list[str]) -> list[str]:
         raise ValueError(str(error)) from error
     if CONFIG.value is None:
         raise ValueError("--config: found nothing, expected a config, as in --config=digits")
-    if rest[1:]:
-        raise ValueError(f"found {rest[1]!r}, expected flags alone, as in --config=digits")
+    if rest[2:] or (rest[1:] and not argument):
+        expected = f"one {argument} and flags" if argument else "flags alone"
+        raise ValueError(f"found {rest[-1]!r}, expected {expected}, as in --config=digits")
+    if argument and not rest[1:]:
+        raise ValueError(f"found no {argument}, expected one")
+    terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
     return rest

@@ -4,19 +4,25 @@
   dualmcmc --config=images --config.data.source=images:FOLDER   train on a folder or zip file of images
   dualmcmc --config=digits --mode=sample --num_samples=400      write samples.png and samples.npz
   dualmcmc --config=digits --mode=evaluate                      print every number, write report.html
+  dualmcmc --config=digits --mode=export                        write model.safetensors and a model card
+  dualmcmc --config=digits --mode=import --weights=FILE --workdir=DIR   go on from an exported model
 
 flags:
   --config=NAME or FILE         digits, toy2d, cifar10, celeba64, images; or a Python file like configs/digits.py
   --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
   --workdir=DIR                 folder of the run; default: runs/NAME
-  --mode=train, sample, evaluate  default: train
-  --step=N                      the checkpoint to sample or evaluate; default: the newest
+  --mode=train, sample, evaluate, export, import    default: train
+  --step=N                      the checkpoint to sample, evaluate or export; default: the newest
   --num_samples=N               samples to draw; default: 100 (--config.evaluation.num_samples: to evaluate)
   --seed=S                      of the samples; default: 0
   --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID and Inception Score
-  --out=DIR                     where it goes; default: WORKDIR/samples or WORKDIR/evaluation/STEP
+  --out=DIR                     where it goes; default: WORKDIR/samples, WORKDIR/evaluation/STEP, WORKDIR/export/STEP
+  --weights=FILE                the model.safetensors to import
+  --license=NAME                of the exported weights; default: apache-2.0
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
-                                makes this process number I, from 0, of N that run the same command
+                                makes this process number I, from 0, of N that run the same command; on Cloud TPU,
+                                under Slurm and Open MPI they find each other by themselves
+  --quiet, --verbose            no progress and no notes; more notes
   --debug                       show the traceback of an error
 
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
@@ -27,8 +33,9 @@ from pathlib import Path
 
 from absl import logging
 
-from dualmcmc_jax import command_line
+from dualmcmc_jax import command_line, terminal
 from dualmcmc_jax.configs import validation
+from dualmcmc_jax.training import buckets
 
 
 def cli() -> None:
@@ -42,15 +49,28 @@ def main(_argv) -> None:
     config = command_line.CONFIG.value
     validation.check(config)
     command_line.check()
+    import jax
+
     from dualmcmc_jax import startup
+    from dualmcmc_jax.training import processes
 
     startup.start(config)
-    if command_line.NUM_PROCESSES.value > 1:
-        from dualmcmc_jax.training import processes
 
+    if command_line.NUM_PROCESSES.value > 1:
         processes.join(command_line.COORDINATOR.value, command_line.NUM_PROCESSES.value, command_line.PROCESS_ID.value)
-    run = {"train": train, "sample": sample, "evaluate": evaluate}[command_line.MODE.value]
-    run(config, Path(command_line.WORKDIR.value or Path("runs") / command_line.config_name()))
+    elif not command_line.NUM_PROCESSES.present:
+        processes.join_cluster(command_line.COORDINATOR.value)
+    if jax.process_index():
+        terminal.start(quiet=True, verbose=False)
+    if command_line.MODE.value != "train":
+        processes.check_alone(command_line.MODE.value)
+    run = {"train": train, "sample": sample, "evaluate": evaluate, "export": export, "import": import_}
+    workdir = buckets.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
+    try:
+        run[command_line.MODE.value](config, workdir)
+    finally:
+        if jax.process_index() == 0:
+            buckets.push(workdir)
 
 
 def train(config, workdir: Path) -> None:
@@ -75,7 +95,8 @@ def train(config, workdir: Path) -> None:
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
-    print(f"done: {workdir}")
+    if jax.process_index() == 0:
+        print(f"done: {buckets.shown(workdir)}")
 
 
 def sample(config, workdir: Path) -> None:
@@ -94,7 +115,7 @@ def sample(config, workdir: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
     figures.save(out / "samples.png", figures.samples(drawn))
-    print(f"step {int(state.step)}: wrote {out / 'samples.npz'} and {out / 'samples.png'}")
+    print(f"step {int(state.step)}: wrote samples.npz and samples.png to {buckets.shown(out)}")
 
 
 def evaluate(config, workdir: Path) -> None:
@@ -119,9 +140,53 @@ def evaluate(config, workdir: Path) -> None:
     ).items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
-    title = f"Evaluation of {workdir}"
+    title = f"Evaluation of {buckets.shown(workdir)}"
     workdirs.replace(out / "report.html", report.page(title, metrics, paths, workdirs.listing(config)))
-    print(f"wrote {out / 'report.html'} and {out / 'metrics.json'}")
+    print(f"wrote report.html and metrics.json to {buckets.shown(out)}")
+
+
+def export(config, workdir: Path) -> None:
+    """Writes a checkpoint as model.safetensors, with config.json and a model card."""
+    import json
+    import shutil
+
+    from dualmcmc_jax.evaluation import card
+    from dualmcmc_jax.training import checkpoints, weights_file, workdirs
+
+    state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
+    step = int(state.step)
+    out = Path(command_line.OUT.value or workdir / "export" / str(step))
+    out.mkdir(parents=True, exist_ok=True)
+    weights_file.write(out / "model.safetensors", config, state)
+    workdirs.replace(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    evaluation = workdir / "evaluation" / str(step)
+    measured = evaluation / "metrics.json"
+    metrics = json.loads(measured.read_text()) if measured.exists() else None
+    pictures = [name for name in ("samples.png", "x_revision.png") if (evaluation / name).exists()]
+    for name in pictures:
+        shutil.copyfile(evaluation / name, out / name)
+    text = card.card(
+        command_line.config_name(),
+        config=workdirs.listing(config),
+        step=step,
+        license=command_line.LICENSE.value,
+        metrics=metrics,
+        pictures=pictures,
+    )
+    workdirs.replace(out / "README.md", text)
+    missing = "" if metrics else "; --mode=evaluate first, and it has numbers and pictures"
+    print(f"wrote model.safetensors and README.md, its card, to {buckets.shown(out)}{missing}")
+
+
+def import_(config, workdir: Path) -> None:
+    """Makes a workdir that goes on from a model.safetensors."""
+    from dualmcmc_jax.training import checkpoints, weights_file, workdirs
+
+    path = Path(command_line.WEIGHTS.value).expanduser()
+    stored, state = weights_file.read(path)
+    workdirs.compare(path, stored.to_dict(), config)
+    checkpoints.begin(config, workdir, state)
+    print(f"wrote {buckets.shown(workdir)}, at step {int(state.step)}")
 
 
 def _weights() -> Path | None:

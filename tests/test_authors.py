@@ -22,8 +22,8 @@ class Case:
         self.config = authors.config(name, self.reference)
         self.nets = models.build(self.config)
         cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, dtype))
-        self.params = cast(authors.params(self.reference))
-        self.vectors = cast(authors.vectors(self.reference))
+        self.params = cast(authors.params(self.reference, self.config))
+        self.vectors = cast(authors.vectors(self.reference, self.config))
         self.x, self.x_model = (cast(authors.nhwc(self.reference[key])) for key in ("x", "x_model"))
         self.z, self.z_post = (cast(authors.latent(self.reference[key])) for key in ("z", "z_post"))
         self.keys = chain_keys(jax.random.key(0), jnp.arange(len(self.x)))
@@ -94,7 +94,7 @@ def test_gradients(case):
     total = lambda params: sum(case.losses(params))
     gradients = jax.jit(jax.grad(total))(case.params)
     for net, actual, expected in zip(
-        gradients._fields, gradients, authors.params(case.reference, "grad/"), strict=True
+        gradients._fields, gradients, authors.params(case.reference, case.config, "grad/"), strict=True
     ):
         actual, expected = flatten_dict(actual, sep="/"), flatten_dict(expected, sep="/")
         assert actual.keys() == expected.keys()

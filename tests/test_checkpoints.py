@@ -77,14 +77,14 @@ def rename(folder, _):
 @pytest.mark.parametrize(
     "damage", [flip, rename, *(pytest.param(kind, marks=pytest.mark.more) for kind in (truncate, empty, text))]
 )
-def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, capsys):
+def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, caplog):
     for trial in range(2 if damage is flip else 1):
         copy = shutil.copytree(workdir, tmp_path / str(trial))
         damage(copy / "checkpoints" / "3", np.random.RandomState(trial))
         same(restore(copy, read_only=True), 2)
         assert (copy / "checkpoints" / "3").exists()
         same(restore(copy), 2)
-        line = capsys.readouterr().err.splitlines()[-1]
+        line = caplog.messages[-1]
         assert line.startswith(f"{copy / 'checkpoints' / '3'}: found a damaged checkpoint (")
         assert line.endswith("going on from step 2")
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}

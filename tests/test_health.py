@@ -75,11 +75,11 @@ def test_rollback_lowers_the_learning_rates(tmp_path):
     assert all(np.isfinite(list(row.values())).all() for row in rows)
 
 
-def test_rollbacks_end(tmp_path, capsys):
+def test_rollbacks_end(tmp_path, caplog):
     config = explosive(health__policy="rollback", health__learning_rate_factor=1.0, health__max_rollbacks=2)
     with pytest.raises(ValueError, match="training has diverged; the last good state"):
         train(config, tmp_path)
-    err = capsys.readouterr().err
+    err = caplog.text
     assert "attempt 1" in err
     assert "attempt 2" in err
     assert "attempt 3" not in err

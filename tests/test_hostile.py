@@ -203,12 +203,12 @@ def test_links_in_a_workdir_lead_nowhere(tmp_path):
         assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_checkpoint_that_claims_too_much(checkpointed, capsys):
+def test_a_checkpoint_that_claims_too_much(checkpointed, caplog):
     with checkpoints.Checkpoints(checkpointed, keep=2) as store:
         state = store.restore(train_state.abstract(tiny.config()))
         store.save(state._replace(step=np.asarray(2, np.int32), key=np.zeros(10**8, np.uint8)))
     assert int(checkpoints.restore(tiny.config(), checkpointed).step) == 1
-    assert "2: found a damaged checkpoint (100 MB of arrays, expected 0 MB)" in capsys.readouterr().err
+    assert "2: found a damaged checkpoint (100 MB of arrays, expected 0 MB)" in caplog.text
 
 
 def test_zip_that_needs_a_password(tmp_path):

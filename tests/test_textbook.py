@@ -65,8 +65,8 @@ def test_bfloat16_energy_gradients_of_the_authors_weights(name, bound):
     """Of the relative error rounding the weights alone makes 3 and 4 %."""
     reference = authors.load(name)
     config = authors.config(name, reference)
-    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), authors.params(reference).energy)
-    params = spectral_norm.normalize(params, jax.tree.map(jnp.float32, authors.vectors(reference)))
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), authors.params(reference, config).energy)
+    params = spectral_norm.normalize(params, jax.tree.map(jnp.float32, authors.vectors(reference, config)))
     x = jnp.asarray(authors.nhwc(reference["x"]), jnp.float32)
     gradients = {}
     for dtype in ("float32", "bfloat16"):

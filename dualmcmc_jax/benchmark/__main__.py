@@ -32,7 +32,7 @@ _JSON = flags.DEFINE_string("json", None, "Where every number goes.")
 def main(_argv) -> None:
     """Measures, prints and saves."""
     logging.set_verbosity(logging.ERROR)
-    command_line.refuse_others("config", "versus", "repeats", "json", "debug")
+    command_line.refuse_others("versus", "repeats", "json")
     configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
     for config in configs:
         validation.check(config)

@@ -4,9 +4,9 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+_log = logging.getLogger(__name__)
 Readers = dict[str, Callable[[], np.ndarray]]
 """{name of an image: function that reads and decodes it}."""
 
@@ -69,7 +70,7 @@ def decoded(
             if bad and (len(bad) == total or not skip_bad):
                 raise ValueError(f"data.source: found {what}; expected none, or data.skip_bad=True to leave them out")
             if bad:
-                tqdm.write(f"left out: {what}", file=sys.stderr)
+                _log.warning("left out: %s", what)
             try:
                 work.rename(folder)
             except OSError:

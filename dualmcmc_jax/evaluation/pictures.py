@@ -1,14 +1,15 @@
 """Pictures of a model while it trains."""
 
-import sys
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dualmcmc_jax.evaluation import devices, figures, samples, strips
 from dualmcmc_jax.training.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 
 def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainState], dict[str, np.ndarray]]:
@@ -30,7 +31,7 @@ def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainSt
             try:
                 pictures[name] = figures.save(path, figure)
             except OSError as error:
-                tqdm.write(f"{path} is not written ({error.strerror}); training goes on", file=sys.stderr)
+                _log.warning("%s is not written (%s); training goes on", path, error.strerror)
         return pictures
 
     return draw

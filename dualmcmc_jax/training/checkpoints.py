@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 import itertools
+import logging
 import math
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from dualmcmc_jax.data.images import first_line
+from dualmcmc_jax.training import buckets, workdirs
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training import workdirs
 from dualmcmc_jax.training.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 
 def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> TrainState:
@@ -29,7 +32,7 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
     """
     workdirs.check(workdir, config)
     found = None
-    if (workdir / "checkpoints").is_dir():
+    if (buckets.home(workdir) / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as store:
             if step is not None and step not in store.steps():
                 raise ValueError(f"--step: found {step}, expected one of {', '.join(map(str, store.steps()))}")
@@ -37,6 +40,15 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
     if found is None:
         raise ValueError(f"--workdir: found no checkpoint in {workdir / 'checkpoints'}, expected one: train first")
     return found
+
+
+def begin(config: ConfigDict, workdir: Path, state: TrainState) -> None:
+    """Makes a workdir of a run that goes on from a state; raises ValueError if there is a run in it already."""
+    if list((buckets.home(workdir) / "checkpoints").glob("[0-9]*")):
+        raise ValueError(f"--workdir: found {workdir} with checkpoints, expected a new folder")
+    with workdirs.claim(workdir, config), Checkpoints(workdir, config.checkpoint.keep) as store:
+        buckets.push(workdir)
+        store.save(state)
 
 
 def checksums(state: TrainState) -> dict[str, str]:
@@ -60,8 +72,9 @@ class Checkpoints:
     """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only)
-        self._folder = (workdir / "checkpoints").absolute()
+        reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, **reading)
+        self._folder = buckets.home(workdir) / "checkpoints"
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._read_only = read_only
@@ -107,11 +120,11 @@ class Checkpoints:
                 raise
             except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
                 damaged[candidate] = (
-                    f"{self._folder / str(candidate)}: found a damaged checkpoint ({_first_line(error)})"
+                    f"{self._folder / str(candidate)}: found a damaged checkpoint ({first_line(error)})"
                 )
                 continue
             for bad, what in damaged.items():
-                print(f"{what}; going on from step {candidate}", file=sys.stderr)
+                _log.warning("%s; going on from step %d", what, candidate)
                 if not self._read_only:
                     self._set_aside(bad)
             return found
@@ -131,6 +144,8 @@ class Checkpoints:
 
     def _check_space(self, num_bytes: int) -> None:
         """Orbax would notice later, with several tracebacks, or make the folder anew."""
+        if buckets.is_remote(self._folder):
+            return
         try:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
@@ -148,11 +163,12 @@ class Checkpoints:
             raise
         except Exception as error:  # as with damage, any of a dozen kinds
             raise ValueError(
-                f"{self._folder}: found a save that failed ({_first_line(error)}); {self._what_is_left()}"
+                f"{self._folder}: found a save that failed ({first_line(error)}); {self._what_is_left()}"
             ) from error
 
     def _what_is_left(self) -> str:
-        whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
+        is_whole = lambda path: not buckets.is_remote(path) or (path / "commit_success.txt").exists()  # Orbax's mark
+        whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_whole(path))
         return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
 
     def _check_size(self, step: int, expected: int) -> None:
@@ -180,7 +196,3 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,7 +1,7 @@
 """Training from the first step, or the newest checkpoint, to the last."""
 
 import itertools
-import sys
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.training import checkpoints, health, metrics, optimizers, signals, workdirs
+from dualmcmc_jax.training import buckets, checkpoints, health, metrics, optimizers, signals, workdirs
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import AXIS, train_step
 
 Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
 Measure = Callable[[train_state.TrainState], dict[str, float]]
+_log = logging.getLogger(__name__)
 
 
 def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measure: Measure) -> train_state.TrainState:
@@ -60,7 +61,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
         state = store.restore(train_state.abstract(config)) or fresh()
         if int(state.step) >= config.train.num_steps:
             found = f"{workdir} is at step {state.step}, train.num_steps is {config.train.num_steps}"
-            print(f"nothing to do: {found}", file=sys.stderr)
+            _log.info("nothing to do: %s", found)
             return state
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
@@ -71,7 +72,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
                 state = store.restore(train_state.abstract(config)) or fresh()
                 if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
                     raise ValueError(f"{diverged}; the last good state is that of step {int(state.step)}") from diverged
-                print(f"{diverged}; going back to step {int(state.step)}, attempt {attempt}", file=sys.stderr)
+                _log.warning("%s; going back to step %d, attempt %d", diverged, int(state.step), attempt)
                 state = health.next_attempt(state, attempt)
                 event = {"rollbacks": attempt, "diverged_at": diverged.step}
 
@@ -113,6 +114,8 @@ def _run(
                 settle(0)  # no row of metrics is lost that a restored run would not write again
                 health.check(step, scalars, config)
                 health.check_params(step, state)
+                if jax.process_index() == 0:
+                    buckets.push(workdir)  # first, so that no checkpoint is without its rows
                 store.save(state)
             if at(step, config.log.images_every):
                 writer.images(step, draw(step, state))

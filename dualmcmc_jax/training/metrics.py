@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 import time
@@ -13,6 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from dualmcmc_jax.training.workdirs import replace
+
+_log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
@@ -31,9 +34,10 @@ class MetricsWriter:
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
         if self._leads and step:
-            tqdm.write(f"resuming at step {step}", file=sys.stderr)
+            _log.info("resuming at step %d", step)
         seconds = 0.1 if sys.stderr.isatty() else 10  # between two looks of the bar
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, disable=not self._leads)
+        hidden = {} if self._leads else {"disable": True}  # not False, which would overrule TQDM_DISABLE
+        self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, **hidden)
         self._clock = time.perf_counter(), step
 
     def finished(self, step: int, scalars: dict[str, jax.Array]) -> None:
@@ -91,7 +95,7 @@ def _step(row: str) -> float:
 
 def _tensorboard_writer(workdir: Path):
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
-        tqdm.write("TensorBoard events are not written: that takes tensorflow, tensorboard and clu", file=sys.stderr)
+        _log.info("TensorBoard events are not written: that takes tensorflow, tensorboard and clu")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which announces itself
@@ -99,8 +103,9 @@ def _tensorboard_writer(workdir: Path):
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
+    _log.info("to watch: tensorboard --logdir=%s", workdir)
     try:
         return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
     except (tf.errors.OpError, OSError) as error:
-        tqdm.write(f"TensorBoard events are not written: {str(error).splitlines()[0]}", file=sys.stderr)
+        _log.warning("TensorBoard events are not written: %s", str(error).splitlines()[0])
         return None

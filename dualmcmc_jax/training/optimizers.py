@@ -1,5 +1,9 @@
 """Adam for each of the three networks, as in the authors' recipe."""
 
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import optax
 
 from dualmcmc_jax.training.params import Params
@@ -23,3 +27,32 @@ def build(config, steps_per_epoch: int) -> Params:
         )
 
     return Params(*(adam(**settings[name]) for name in Params._fields))
+
+
+class Moments(NamedTuple):
+    """What Adam remembers of one network: trees like its parameters, and after how many updates."""
+
+    mean: Any
+    squared: Any
+    count: int
+
+
+def resumed(opt_state: Any, step: int, moments: Moments | None) -> Any:
+    """A fresh state of one network's optimiser as it is after `step` updates; with moments None, Adam starts anew."""
+    if moments:
+        adam = lambda state: state._replace(
+            mu=jax.tree.map(_like, state.mu, moments.mean),
+            nu=jax.tree.map(_like, state.nu, moments.squared),
+            count=_like(state.count, moments.count),
+        )
+    else:
+        adam = lambda state: state
+    change = {
+        optax.ScaleByAdamState: adam,
+        optax.ScaleByScheduleState: lambda state: state._replace(count=_like(state.count, step)),
+    }
+    return tuple(change.get(type(part), lambda state: state)(part) for part in opt_state)
+
+
+def _like(array: jax.Array, value: Any) -> jax.Array:
+    return jnp.asarray(value, array.dtype)

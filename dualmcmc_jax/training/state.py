@@ -50,6 +50,33 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
     )
 
 
+def resumed(
+    config, params: Params, vectors: spectral_norm.Vectors, *, step: int, moments: Params | None = None
+) -> TrainState:
+    """The state of a run whose first `step` updates were made elsewhere.
+
+    Args:
+      config: the whole config; its train.seed is where randomness derives from.
+      params: arrays of the parameters' shapes.
+      vectors: spectral norm's.
+      step: updates made so far.
+      moments: `optimizers.Moments` of each network; None: Adam starts anew.
+    """
+    transformations = optimizers.build(config, steps_per_epoch=1)
+    fresh = create(config, models.build(config), transformations)
+    like = lambda new, old: jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), new, old)
+    params, vectors = like(params, fresh.params), like(vectors, fresh.vectors)
+    return fresh._replace(
+        step=jnp.asarray(step, jnp.int32),
+        params=params,
+        average=usable(params, vectors),
+        vectors=vectors,
+        opt_state=Params(
+            *map(optimizers.resumed, fresh.opt_state, [step] * len(params), moments or [None] * len(params))
+        ),
+    )
+
+
 def abstract(config) -> TrainState:
     """Shapes and dtypes of the state, to restore into."""
     return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))

@@ -12,6 +12,8 @@ from typing import IO, Any
 import jax
 from ml_collections import ConfigDict
 
+from dualmcmc_jax.configs import default, validation
+
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
 
@@ -76,9 +78,16 @@ def check(workdir: Path, config: ConfigDict) -> None:
     if not path.is_file():
         raise ValueError(f"{path}: found no file, expected the config of a run; choose another --workdir")
     try:
-        stored = _flat(json.loads(path.read_text()))
+        stored = json.loads(path.read_text())
+        _flat(stored)
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: found {error}, expected the config of a run; choose another --workdir") from error
+    compare(path, stored, config)
+
+
+def compare(path: Path, stored: dict, config: ConfigDict) -> None:
+    """Raises ValueError if a config differs from the one stored in a file in more than the free fields."""
+    stored = _flat(json.loads(json.dumps(stored)))
     given = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
@@ -88,7 +97,30 @@ def check(workdir: Path, config: ConfigDict) -> None:
     if differing:
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
         what = "; ".join(differing[:5]) + more
-        raise ValueError(f"{path}: a run of another config: {what}; choose another --workdir")
+        raise ValueError(f"{path}: a run of another config: {what}")
+
+
+def stored_config(workdir: Path) -> ConfigDict:
+    """The config of the run in a workdir; raises ValueError if there is none."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: found no such file, expected the config of a run")
+    try:
+        return as_config(json.loads(path.read_text()))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}; expected the config of a run") from error
+
+
+def as_config(stored: Any) -> ConfigDict:
+    """A config from what JSON has kept of it; raises ValueError for fields there are none of, or impossible values."""
+    config = default.get_config()
+    try:
+        flat = {k: tuple(v) if isinstance(v, list) else v for k, v in _flat(stored).items()}
+        config.update_from_flattened_dict(flat)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"found {error}") from error
+    validation.check(config)
+    return config
 
 
 def listing(config: ConfigDict) -> str:

@@ -1,0 +1,55 @@
+"""The model card that goes with exported weights."""
+
+from typing import Any
+
+from dualmcmc_jax.evaluation import report
+
+
+def card(
+    name: str, *, config: str, step: int, license: str, metrics: dict[str, Any] | None, pictures: list[str]
+) -> str:
+    """A README.md as model hubs read it.
+
+    Args:
+      name: of the model.
+      config: as text.
+      step: updates made.
+      license: of the weights, by its SPDX name.
+      metrics: from metrics.json of an evaluation of this step; None: there is none.
+      pictures: files beside the card to show.
+    """
+    found = "Not evaluated." if metrics is None else f"```\n{report.text(metrics).strip()}\n```"
+    shown = "".join(f"![{report.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
+    return f"""---
+license: {license}
+library_name: dualmcmc_jax
+pipeline_tag: unconditional-image-generation
+tags: [energy-based-model, langevin-dynamics, jax]
+---
+
+# {name}
+
+An energy-based model with its generator and inference model, trained for {step:,} updates by
+[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023) with dualmcmc_jax.
+
+{shown}```python
+import dualmcmc_jax, jax
+model = dualmcmc_jax.load("model.safetensors")
+samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], images in [-1, 1]
+energies = model.energy(samples)
+```
+
+## Evaluation
+
+{found}
+
+## Config
+
+```
+{config}
+```
+
+## Licence
+
+{license}, of the weights. Training data have licences of their own.
+"""

@@ -1,0 +1,106 @@
+"""The authors' PyTorch networks in our layouts: what each parameter is called there, and how it lies in memory.
+
+Theirs are convolutions [O, I, kh, kw], linear maps [O, I] and images [C, H, W]; ours [kh, kw, I, O], [I, O], [H, W, C].
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+Tensors = dict[str, np.ndarray]
+NAMES = {"energy": "netE", "generator": "netG", "encoder": "netI"}
+"""Ours: theirs."""
+
+_LAYERS = {"norm1": "bn_1", "norm2": "bn_2", "shortcut": "sc", "mean": "conv51", "log_var": "conv52"}
+_WITHOUT_EFFECT = re.compile(
+    r"block\d+\.(conv1|conv2|sc)\.bias"  # of the generator: each feeds a normalisation
+    r"|.*\.(running_mean|running_var|num_batches_tracked)"  # never used: the generator takes its batch's statistics
+)
+
+
+def parameters(net: str, like: Any, tensors: Tensors) -> Any:
+    """One network's parameters, or what there is one of for each (gradients, moments), from tensors by their name.
+
+    Args:
+      net: "energy", "generator" or "encoder".
+      like: our tree, for the shapes.
+      tensors: by the authors' names, as in a state_dict; `problems` says whether they fit.
+    """
+    flat = flatten_dict(like)
+    return unflatten_dict({path: ours(tensors[name]) for path, (name, ours) in _names(net, flat).items()})
+
+
+def vectors(like: Any, tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Spectral norm's vectors of the energy: `like` its parameters, tensors with their weight_u and weight_v."""
+    found, flat = {}, flatten_dict(like)
+    for path, (name, _) in _names("energy", flat).items():
+        stem = name.removesuffix("_orig")
+        *size, num_in, _ = flat[path].shape
+        v = tensors[f"{stem}_v"].reshape(num_in, *(size or (1, 1))).transpose(1, 2, 0).ravel()
+        found["/".join(path)] = (tensors[f"{stem}_u"], v)
+    return found
+
+
+def problems(net: str, like: Any, tensors: Tensors) -> list[str]:
+    """One line for every tensor that is missing, too many, or of another shape than our parameters ask for."""
+    flat = flatten_dict(like)
+    expected = {}
+    for path, (name, _) in _names(net, flat).items():
+        shape = flat[path].shape
+        expected[name] = (*shape[:-3:-1], *shape[:-2]) if len(shape) == 4 else shape[::-1]
+        if name.endswith("_orig"):
+            stem = name.removesuffix("_orig")
+            expected |= {f"{stem}_u": shape[-1:], f"{stem}_v": (int(np.prod(shape[:-1])),)}
+    lines = []
+    for name in sorted(expected.keys() | tensors.keys()):
+        label = f"{NAMES[net]}.{name}"
+        if name not in tensors:
+            lines.append(f"{label}: found none, expected {expected[name]}")
+        elif name not in expected:
+            if not (net == "generator" and _WITHOUT_EFFECT.fullmatch(name)):
+                lines.append(f"{label}: found {np.shape(tensors[name])}, expected no such tensor")
+        elif np.shape(tensors[name]) != expected[name]:
+            lines.append(f"{label}: found {np.shape(tensors[name])}, expected {expected[name]}")
+        elif not np.isfinite(tensors[name]).all():
+            lines.append(f"{label}: found NaN or infinity, expected finite numbers")
+    return lines
+
+
+def is_parameter(name: str) -> bool:
+    """Whether an optimiser keeps moments for a tensor of a state_dict, rather than it being a buffer."""
+    return not name.endswith(("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked"))
+
+
+def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], tuple[str, Callable]]:
+    """{our path: (their name, their array -> ours)}."""
+    return dict(_each(net, flat))
+
+
+def _each(net: str, flat: dict[tuple[str, ...], Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, Callable]]]:
+    num_blocks = len({path[0] for path in flat if path[0].startswith("block")})
+    last = num_blocks + (2 if net == "generator" else 1)
+    for path in flat:
+        *layers, kind = path
+        if net == "encoder" and layers[0].startswith("conv"):
+            layers = ["main", str(2 * int(layers[0].removeprefix("conv")))]
+        elif layers == ["linear"]:
+            layers = ["lin_1" if net == "generator" else f"lin_{last}"]
+        elif layers in (["norm"], ["conv"]):
+            layers = [f"bn_{last}" if layers == ["norm"] else f"conv{last}"]
+        elif layers[0].startswith("block"):
+            block = int(layers[0].removeprefix("block")) + 1
+            layers = [f"block{block}" if block > 1 else "conv_1", *layers[1:]]
+        name = ".".join(_LAYERS.get(layer, layer) for layer in layers)
+        suffix = "bias" if kind == "bias" else "weight_orig" if net == "energy" else "weight"
+        yield path, (f"{name}.{suffix}", _layout(net, path, flat[path].ndim))
+
+
+def _layout(net: str, path: tuple[str, ...], num_axes: int) -> Callable[[np.ndarray], np.ndarray]:
+    if net == "generator" and path[0] == "linear":  # its outputs are an image of 4 x 4 pixels
+        return lambda w: np.moveaxis(w.reshape(-1, 4, 4, *w.shape[1:]), 0, 2).reshape(-1, *w.shape[1:]).T
+    if num_axes == 4:
+        return lambda w: w.transpose(2, 3, 1, 0)
+    return lambda w: w.T

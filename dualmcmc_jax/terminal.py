@@ -1,0 +1,32 @@
+"""What a person at a terminal sees beside the results: notes on stderr, above the progress bar."""
+
+import logging
+import os
+import sys
+
+YELLOW, RED = 33, 31
+
+
+def start(*, quiet: bool, verbose: bool) -> None:
+    """Notes go to stderr from now on: with quiet only warnings, and no progress bars; with verbose, details too."""
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    log = logging.getLogger("dualmcmc_jax")
+    log.handlers = [_Notes()]
+    log.propagate = False
+    log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def colored(text: str, color: int) -> str:
+    """The text in a colour, if stderr is a terminal that has them and NO_COLOR is not set."""
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{color}m{text}\x1b[0m"
+
+
+class _Notes(logging.Handler):
+    def emit(self, record):
+        from tqdm import tqdm
+
+        text = record.getMessage()
+        tqdm.write(colored(text, YELLOW) if record.levelno >= logging.WARNING else text, file=sys.stderr)

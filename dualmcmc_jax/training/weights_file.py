@@ -1,0 +1,73 @@
+"""A trained model as one safetensors file, to give away: parameters, their average, and the config in its header.
+
+Optimisers and randomness stay behind: training that goes on from it starts Adam anew.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training import workdirs
+from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.training.state import TrainState
+
+FORMAT = "dualmcmc_jax"
+
+
+def write(path: Path, config, state: TrainState) -> None:
+    """Writes a state's params, average and vectors, named by their paths, whole or not at all."""
+    tensors = {name: np.ascontiguousarray(x) for name, x in _flat(state).items()}
+    header = {
+        "format": FORMAT,
+        "step": str(int(state.step)),
+        "config": json.dumps(config.to_dict()),
+    }
+    workdirs.replace(path, save(tensors, header))
+
+
+def read(path: Path):
+    """(config, state) of a file that `write` has made; of the state, the optimisers are fresh.
+
+    Raises:
+      ValueError: it is no such file, or its tensors are not those of its config.
+    """
+    problem = lambda what: ValueError(f"{path}: found {what}, expected a model.safetensors of dualmcmc_jax")
+    if not path.is_file():
+        raise problem("no such file")
+    try:
+        with safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise problem(str(error).splitlines()[0]) from error
+    if header.get("format") != FORMAT or not header.get("step", "").isdecimal() or len(header["step"]) > 9:
+        raise problem(f"a header {dict(sorted(header.items())[:3])}")
+    try:
+        config = workdirs.as_config(json.loads(header["config"]))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise problem(f"a config in its header of which {error}") from error
+    shapes = train_state.abstract(config)
+    expected = _flat(shapes)
+    alike = lambda x, y: x.shape == y.shape and x.dtype == y.dtype
+    wrong = [n for n in expected.keys() | tensors.keys() if n not in expected or n not in tensors]
+    wrong = wrong or [n for n, x in tensors.items() if not alike(x, expected[n])]
+    if wrong:
+        raise problem(f"{len(wrong)} tensors that are not those of its config, the first {min(wrong)}")
+    if not all(np.isfinite(x).all() for x in tensors.values()):
+        raise problem("NaN or infinity")
+    trees = unflatten_dict(tensors, sep=".")
+    vectors = {path: tuple(tensors[f"vectors.{path.replace('/', '.')}.{k}"] for k in "uv") for path in shapes.vectors}
+    state = train_state.resumed(config, Params(**trees["params"]), vectors, step=int(header["step"]))
+    return config, state._replace(average=Params(**trees["average"]))
+
+
+def _flat(state: TrainState) -> dict[str, jax.Array]:
+    vectors = {path.replace("/", "."): dict(zip("uv", pair, strict=True)) for path, pair in state.vectors.items()}
+    trees = {"params": state.params._asdict(), "average": state.average._asdict(), "vectors": vectors}
+    return flatten_dict(trees, sep=".")

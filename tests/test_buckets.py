@@ -1,0 +1,69 @@
+"""A workdir on Google Cloud Storage, of which an emulator takes the place."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gcp_storage_emulator.server import create_server
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+ROOT = Path(__file__).parents[1]
+PLAIN = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+TINY = [f"--config.{net}.widths=(16,)" for net in ("energy", "generator", "encoder")]
+FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=10", "--config.evaluation.every=0"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = create_server("localhost", 0, in_memory=True, default_bucket="bucket")
+    server.start()
+    yield f"http://localhost:{server._api._httpd.server_port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def run(server):
+    env = PLAIN | {
+        "EPATH_USE_TF": "0",  # TensorFlow's files know no emulator
+        "STORAGE_EMULATOR_HOST": server,
+        "TENSORSTORE_GCS_HTTP_URL": server,
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "x",
+        "NO_GCE_CHECK": "true",
+    }
+
+    def run(*flags):
+        command = [sys.executable, "-m", "dualmcmc_jax.main", *FLAGS, *flags]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def names(server):
+    client = storage.Client("test", AnonymousCredentials(), client_options={"api_endpoint": server})
+    return {blob.name for blob in client.list_blobs("bucket")}
+
+
+def test_a_run_lives_in_a_bucket(run, server):
+    first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == "done: gs://bucket/some/run"
+    found = names(server)
+    for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
+        assert f"some/run/{name}" in found
+    again = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=30")
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step 20" in again.stderr
+    other = run("--workdir=gs://bucket/some/run", "--config.train.seed=1")
+    assert other.returncode == 1
+    assert "config.json: a run of another config: train.seed is 0 there and 1 here" in other.stderr.splitlines()[-1]
+
+
+def test_no_bucket(run):
+    done = run("--workdir=gs://elsewhere/run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run out of reach (")
+    assert len(done.stderr.splitlines()) == 1

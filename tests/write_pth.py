@@ -1,0 +1,43 @@
+"""Writes tests/reference/*.pth with PyTorch: the networks of the .npz files and, of CIFAR-10's, Adams with moments.
+
+python tests/write_pth.py, with torch installed. Beside the authors' entries there are "nextE" and so on: CIFAR-10's
+parameters after one more update by the gradients of the .npz file, at the config's learning rates and L2.
+"""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RATES = {"netE": (1e-4, 0.0), "netG": (3e-4, 5e-4), "netI": (1e-4, 5e-4)}
+
+
+def write(name: str) -> None:
+    path = Path(__file__).parent / "reference" / f"{name}.npz"
+    reference = dict(np.load(path))
+    take = lambda key: torch.tensor(reference[key], dtype=torch.float32)
+    content = {"epoch": 7}
+    for net in RATES:
+        content[net] = {key.split("/")[1]: take(key) for key in reference if key.startswith(f"{net}/")}
+        if name == "cifar10":
+            content |= adam(net, content[net], lambda key, net=net: take(f"grad/{net}/{key}"))
+    torch.save(content, path.with_suffix(".pth"))
+
+
+def adam(net, state, gradient):
+    learning_rate, l2 = RATES[net]
+    learned = {key: x.clone().requires_grad_() for key, x in state.items() if not key.endswith(("_u", "_v"))}
+    optimizer = torch.optim.Adam(learned.values(), 0.0, betas=(0.0, 0.9), weight_decay=l2)
+    for scale in (1.0, -0.5, 1.0):
+        if scale == 1.0 and optimizer.state:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer.param_groups[0]["lr"] = learning_rate
+        for key, x in learned.items():
+            x.grad = scale * gradient(key)
+        optimizer.step()
+    return {f"opt{net[-1]}": saved, f"next{net[-1]}": {key: x.detach() for key, x in learned.items()}}
+
+
+for name in ("cifar10", "celeba64"):
+    write(name)
