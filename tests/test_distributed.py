@@ -1,4 +1,4 @@
-"""Two processes on loopback, two virtual devices each, train, save and restore together like one with four."""
+"""Several processes on loopback train, save and restore together like one with as many devices."""
 
 import os
 import socket
@@ -9,39 +9,52 @@ from pathlib import Path
 import pytest
 import tiny
 
+from dualmcmc_jax.training import processes
+
+ROOT = Path(__file__).parents[1]
+NUM_DEVICES = 4
 WORKER = """
 import sys
-import jax
-process, num_processes, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-if num_processes > 1:
-    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes, process)
-import tiny
 from pathlib import Path
+num_steps, workdir = int(sys.argv[1]), Path(sys.argv[2])
+from dualmcmc_jax.training import processes
+if len(sys.argv) > 3:
+    processes.join(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+else:
+    processes.join_cluster(None)
+import jax
+import tiny
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.training import loop
-for num_steps in (10, 20):
-    config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
-    config.data.shape = (8, 8, 1)
-    config.generator.update(kind="resnet", widths=(4, 4))
-    nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
-    state = loop.train(config, Path(workdir), dataset=sources.load(config.data), **nothing)
-    assert int(state.step) == num_steps
+config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
+config.data.shape = (8, 8, 1)
+config.generator.update(kind="resnet", widths=(4, 4))
 assert jax.device_count() == 4
+dataset = sources.load(config.data)
+state = loop.train(config, workdir, dataset=dataset, draw=lambda step, state: {}, measure=lambda state: {})
+assert int(state.step) == num_steps
 """
 
 
-def launch(num_processes, workdir):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def launch(num_processes, num_steps, workdir, cluster=None):
+    """Runs to num_steps; cluster(i) is the environment of process i on a cluster, None: they are told by arguments."""
+    count = NUM_DEVICES // num_processes
     env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // num_processes} --xla_backend_optimization_level=0",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
     }
+    address = f"127.0.0.1:{free_port()}"
+    told = lambda i: [address, str(num_processes), str(i)] if num_processes > 1 and not cluster else []
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(i), str(num_processes), str(port), str(workdir)],
-            env=env,
+            [sys.executable, "-c", WORKER, str(num_steps), str(workdir), *told(i)],
+            env=env | (cluster(i) if cluster else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -57,10 +70,62 @@ def launch(num_processes, workdir):
             worker.kill()
 
 
-def test_two_processes_equal_one(tmp_path):
-    launch(1, tmp_path / "one")
-    launch(2, tmp_path / "two")
-    one, two = tiny.rows(tmp_path / "one"), tiny.rows(tmp_path / "two")
-    assert [row["step"] for row in two] == [5, 10, 15, 20]
-    for expected, actual in zip(one, two, strict=True):
+def slurm(i):
+    """Of task i of two; from the number of the job JAX makes a port."""
+    names = ["JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID", "STEP_NUM_NODES"]
+    values = str(os.getpid()), "127.0.0.1", "2", str(i), str(i), "1"
+    return {f"SLURM_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def test_four_processes_then_two_then_one_equal_one(tmp_path):
+    """Four start, two (of a Slurm job) resume, one ends; the losses are those of one process with four devices."""
+    launch(1, 15, tmp_path / "one")
+    launch(4, 5, tmp_path / "many")
+    launch(2, 10, tmp_path / "many", slurm)
+    launch(1, 15, tmp_path / "many")
+    one, many = tiny.rows(tmp_path / "one"), tiny.rows(tmp_path / "many")
+    assert [row["step"] for row in many] == [5, 10, 15]
+    for expected, actual in zip(one, many, strict=True):
         assert actual == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "3", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),  # in the shell of a batch script
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, None),
+        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_NTASKS": "2"}, (None,)),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:9"}, (None,)),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}, ("host:9", 4, 3)),
+    ],
+)
+def test_clusters_are_found(environment, expected, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(processes, "join", lambda *arguments: joined.append(arguments))
+    processes.join_cluster("host:9" if expected and len(expected) > 1 else None)
+    assert joined == ([] if expected is None else [expected])
+
+
+def test_open_mpi_5_asks_for_an_address(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="--coordinator_address: found nothing under Open MPI 5, expected HOST:PORT"):
+        processes.join_cluster(None)
+
+
+def test_cloud_tpus_are_found(monkeypatch):
+    joined = []
+    monkeypatch.setattr(processes, "join", lambda *arguments: joined.append(arguments))
+    monkeypatch.setattr(processes.glob, "glob", lambda pattern: ["/dev/vfio/0"] if "vfio" in pattern else [])
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    processes.join_cluster(None)
+    assert not joined
+    monkeypatch.delenv("JAX_PLATFORMS")
+    processes.join_cluster(None)
+    assert joined == [(None,)]
