@@ -37,8 +37,8 @@ def check(config) -> None:
     All other numbers must be finite and not negative. Whether networks, data and devices fit together is checked where
     they meet.
     """
-    kinds = {name: type(value) for name, value in _fields(default.get_config())}
-    for name, value in _fields(config):
+    kinds = {name: type(value) for name, value in fields(default.get_config())}
+    for name, value in fields(config):
         kind = kinds.get(name, type(value))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
             expected = f"a {kind.__name__}"
@@ -75,6 +75,7 @@ def _is_box(crop):
     return len(crop) == 4 and crop[0] < crop[2] and crop[1] < crop[3]
 
 
-def _fields(section, prefix=""):
+def fields(section, prefix=""):
+    """(name, value) of every field, names with dots."""
     for name, value in section.items():
-        yield from _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [(prefix + name, value)]
+        yield from fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [(prefix + name, value)]

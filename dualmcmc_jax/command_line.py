@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from dualmcmc_jax import terminal
-from dualmcmc_jax.configs import validation
+from dualmcmc_jax import completion, terminal
+from dualmcmc_jax.configs import default
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -69,6 +69,10 @@ def run(main: Callable[[list[str]], None], *, help: str, argument: str = "") -> 
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print(help.strip())
         return
+    if "--completion" in sys.argv[1:]:
+        names = [f"--{flag.name}{'' if flag.boolean else '='}" for flag in flags.FLAGS.flags_by_module_dict()[__name__]]
+        print(completion.script(names, flags.FLAGS["mode"].parser.enum_values))
+        return
     if "--debug" not in sys.argv:
         sys.unraisablehook = lambda _: None  # what callbacks of a failed save would print after its error
     try:
@@ -116,8 +120,7 @@ def _named(argument: str) -> str:
         return argument
     if not given:
         raise ValueError(f"found {argument!r} alone, expected {argument}=NAME or FILE")
-    folder = Path(validation.__file__).parent
-    names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
+    folder, names = Path(default.__file__).parent, completion.configs()
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
     return f"{flag}={folder / value}.py"

@@ -24,6 +24,7 @@ flags:
                                 under Slurm and Open MPI they find each other by themselves
   --quiet, --verbose            no progress and no notes; more notes
   --debug                       show the traceback of an error
+  --completion                  print what completes all this: eval "$(dualmcmc --completion)"
 
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """

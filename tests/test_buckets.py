@@ -5,10 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_gcs
 import pytest
-from gcp_storage_emulator.server import create_server
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 ROOT = Path(__file__).parents[1]
 PLAIN = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
@@ -18,18 +16,17 @@ FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=10", "--config.eva
 
 @pytest.fixture(scope="module")
 def server():
-    server = create_server("localhost", 0, in_memory=True, default_bucket="bucket")
-    server.start()
-    yield f"http://localhost:{server._api._httpd.server_port}"
-    server.stop()
+    with fake_gcs.serve("bucket") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def run(server):
+    url, _ = server
     env = PLAIN | {
         "EPATH_USE_TF": "0",  # TensorFlow's files know no emulator
-        "STORAGE_EMULATOR_HOST": server,
-        "TENSORSTORE_GCS_HTTP_URL": server,
+        "STORAGE_EMULATOR_HOST": url,
+        "TENSORSTORE_GCS_HTTP_URL": url,
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": "x",
         "NO_GCE_CHECK": "true",
@@ -42,16 +39,11 @@ def run(server):
     return run
 
 
-def names(server):
-    client = storage.Client("test", AnonymousCredentials(), client_options={"api_endpoint": server})
-    return {blob.name for blob in client.list_blobs("bucket")}
-
-
 def test_a_run_lives_in_a_bucket(run, server):
     first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "done: gs://bucket/some/run"
-    found = names(server)
+    found = server[1]["bucket"]
     for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
         assert f"some/run/{name}" in found
     again = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=30")

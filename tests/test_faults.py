@@ -69,6 +69,7 @@ def test_a_failed_save_ends_the_process(tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.more  # tests/stress.py fills it as well
 def test_a_full_disk(tmp_path):
     """A file system of 3 MB that the run fills, in a mount namespace of its own."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]

@@ -157,7 +157,7 @@ def test_rows(row):
     assert isinstance(metrics._step(row), float)
 
 
-FIELDS = [name for name, _ in validation._fields(default.get_config())]
+FIELDS = [name for name, _ in validation.fields(default.get_config())]
 VALUES = (
     st.none()
     | st.booleans()

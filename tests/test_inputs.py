@@ -51,7 +51,7 @@ CASES = [
     ("--config digits", "found '--config' alone, expected --config=NAME or FILE"),
     ("--config=images --config.data.source=images:~nosuchuser/x", "data.source: found ~nosuchuser/x, expected a path"),
     ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
-    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate>"),
+    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate|export|import>"),
     ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),
     ("--config=digits --config.train.steps=3", "--config: found no field 'steps'"),
     ("--config=digits --config.trains.seed=3", "--config: found no field 'trains'; configs/default.py lists them all"),

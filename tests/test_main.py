@@ -216,6 +216,7 @@ def test_evaluate_another_checkpoint_and_sampler(workdir, tmp_path):
     assert not (workdir / "evaluation").exists()
 
 
+@pytest.mark.more
 def test_evaluate_with_inception(tmp_path):
     """With the weights it is FID, KID and the Inception Score."""
     pth.save(tmp_path / "weights.pth", inception_oracle.reference()[0])

@@ -13,9 +13,10 @@ import pytest
 import tiny
 
 from dualmcmc_jax import models
-from dualmcmc_jax.benchmark import program, textbook, timing
+from dualmcmc_jax.benchmark import program, scaling, textbook, timing
 from dualmcmc_jax.configs import cifar10
 from dualmcmc_jax.core import densities, langevin
+from dualmcmc_jax.training import state as train_state
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,3 +206,20 @@ def test_benchmark_refuses(flags, message):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {message}")
+
+
+def test_what_many_devices_send_is_counted():
+    """More devices send the same gradients, and larger statistics; alone a device sends nothing."""
+    config = tiny.config(data__shape=(8, 8, 1), z_chain__num_steps=3)
+    config.generator.update(kind="resnet", widths=(4, 4))
+    two, eight = (scaling.count(config, n) for n in (2, 8))
+    largest = lambda cost: max(size for kind, size in cost.collectives if kind == "all-reduce")
+    gathered = lambda cost: sum(size * n for (kind, size), n in cost.collectives.items() if kind == "all-gather")
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(train_state.abstract(config).params))
+    assert 0 <= largest(two) - 4 * num_parameters < 100
+    assert largest(eight) == largest(two)
+    assert gathered(eight) == 4 * gathered(two) > 0
+    assert sum(two.collectives.values()) == sum(eight.collectives.values())
+    machine = scaling.MACHINES["H200"]
+    assert scaling.seconds(1e9, two, 1, machine)[1] == 0
+    assert scaling.seconds(1e9, eight, 16, machine)[1] > scaling.seconds(1e9, eight, 8, machine)[1] > 0

@@ -92,6 +92,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
         with self._saying_what_failed():
             self._manager.save(int(host_state.step), args=arguments)
+        _log.debug("saving step %d to %s", host_state.step, self._folder)
 
     def wait(self) -> None:
         """Until the last save is complete; raises ValueError if it failed."""

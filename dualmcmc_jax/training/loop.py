@@ -59,6 +59,9 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
         state = store.restore(train_state.abstract(config)) or fresh()
+        for name, params in state.params._asdict().items():
+            _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
+        _log.debug("%d examples to train, on %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if int(state.step) >= config.train.num_steps:
             found = f"{workdir} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s", found)
@@ -77,14 +80,15 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
                 event = {"rollbacks": attempt, "diverged_at": diverged.step}
 
 
-def compiled_step(config, nets: models.Nets, optimizers: Params):
-    """`train_step` on all devices: update(state, batch [local devices, B, ...]), which reuses the state's memory."""
+def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[jax.Device] | None = None):
+    """`train_step` on all devices, or those given: update(state, batch [devices, B, ...]), which reuses the state."""
     return jax.pmap(
         partial(train_step, nets=nets, optimizers=optimizers, config=config),
         axis_name=AXIS,
         in_axes=(None, 0),
         out_axes=None,
         donate_argnums=0,
+        devices=devices,
     )
 
 

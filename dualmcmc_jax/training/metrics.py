@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from dualmcmc_jax.training import buckets
 from dualmcmc_jax.training.workdirs import replace
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _tensorboard_writer(workdir: Path):
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
-    _log.info("to watch: tensorboard --logdir=%s", workdir)
+    _log.info("to watch: tensorboard --logdir=%s", buckets.shown(workdir))
     try:
         return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
     except (tf.errors.OpError, OSError) as error:

@@ -1,0 +1,31 @@
+"""Completion of flags, configs and modes for shells: eval "$(dualmcmc --completion)"."""
+
+from pathlib import Path
+
+from dualmcmc_jax.configs import default, validation
+
+SCRIPT = """_dualmcmc() {
+  local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]}
+  if [ "$word" = "=" ]; then word=; elif [ "$flag" = "=" ]; then flag=${COMP_WORDS[COMP_CWORD-2]}; fi
+  case $flag in
+    --config) COMPREPLY=($(compgen -f -W "%(configs)s" -- "$word")) ;;
+    --mode) COMPREPLY=($(compgen -W "%(modes)s" -- "$word")) ;;
+    --workdir | --out) COMPREPLY=($(compgen -d -- "$word")) ;;
+    --inception_weights | --weights) COMPREPLY=($(compgen -f -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "%(flags)s" -- "$word")); compopt -o nospace 2>/dev/null ;;
+  esac
+}
+complete -F _dualmcmc dualmcmc
+"""
+
+
+def configs() -> list[str]:
+    """The names of the configs that come with the program."""
+    folder = Path(default.__file__).parent
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
+
+
+def script(flags: list[str], modes: list[str]) -> str:
+    """What bash, or zsh after bashcompinit, evaluates."""
+    fields = [f"--config.{name}=" for name, _ in validation.fields(default.get_config())]
+    return SCRIPT % {"configs": " ".join(configs()), "modes": " ".join(modes), "flags": " ".join(flags + fields)}

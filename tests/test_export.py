@@ -1,0 +1,158 @@
+"""A trained model given away as one file, taken in again, and used from Python."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+import dualmcmc_jax
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.training import checkpoints, loop, weights_file, workdirs
+
+ROOT = Path(__file__).parents[1]
+FLAGS = {
+    "train.num_steps": 4,
+    "train.batch_size": 20,
+    "energy.widths": (8,),
+    "generator.widths": (8,),
+    "encoder.widths": (8,),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A workdir of four updates, with spectral norm and an average."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = tiny.config(train__num_steps=4)
+    dataset = sources.load(config.data)
+    loop.train(config, workdir, dataset=dataset, draw=lambda step, state: {}, measure=lambda state: {})
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.safetensors"
+    weights_file.write(path, tiny.config(train__num_steps=4), checkpoints.restore(tiny.config(), run))
+    return path
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_it_comes_back_identical(run, exported):
+    state = checkpoints.restore(tiny.config(), run)
+    config, found = weights_file.read(exported)
+    assert config.to_dict() == tiny.config(train__num_steps=4).to_dict()
+    assert int(found.step) == 4
+    for part in ("params", "average", "vectors"):
+        same(getattr(state, part), getattr(found, part))
+    assert any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (found.params, found.average)), strict=True))
+
+
+def test_a_model_is_the_same_from_either(run, exported):
+    one, two = dualmcmc_jax.load(run), dualmcmc_jax.load(str(exported))
+    assert one.step == two.step == 4
+    drawn = one.synthesize(jax.random.key(0), 5)
+    same(drawn, two.synthesize(jax.random.key(0), 5))
+    same(one.energy(drawn.revised), two.energy(drawn.revised))
+    mean, log_var = one.encode(drawn.revised)
+    assert mean.shape == log_var.shape == (5, 4)
+    same(one.decode(drawn.z), drawn.generated)
+    inferred = one.infer(jax.random.key(1), drawn.revised, num_steps=3, keep_every=1)
+    assert inferred.trace.states.shape == (4, 5, 4)
+    same(inferred.trace.states[0], inferred.start)
+
+
+def test_training_goes_on_from_it(exported, tmp_path):
+    config, state = weights_file.read(exported)
+    checkpoints.begin(config, tmp_path / "run", state)
+    config.train.num_steps = 6
+    nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
+    assert int(loop.train(config, tmp_path / "run", dataset=sources.load(config.data), **nothing).step) == 6
+
+
+def spoiled(tensors, header):
+    yield "a tensor less", {k: v for k, v in tensors.items() if "hidden0" not in k}, header
+    yield "one more", tensors | {"odd": np.zeros(1)}, header
+    yield "another shape", tensors | {min(tensors): np.zeros(3, np.float32)}, header
+    yield "NaN", tensors | {min(tensors): np.full_like(tensors[min(tensors)], np.nan)}, header
+    yield "no header", tensors, None
+    yield "a step that is none", tensors, header | {"step": "-1"}
+    yield "no config", tensors, {k: v for k, v in header.items() if k != "config"}
+    yield "a config of other fields", tensors, header | {"config": '{"train": {"odd": 1}}'}
+    yield "a config that is none", tensors, header | {"config": "[" * 100_000}
+    yield "an impossible config", tensors, header | {"config": '{"train": {"batch_size": 0}}'}
+
+
+def test_files_from_strangers(exported, tmp_path):
+    header = {"format": "dualmcmc_jax", "step": "4", "config": json.dumps(tiny.config().to_dict())}
+    for what, tensors, metadata in spoiled(load_file(exported), header):
+        save_file(tensors, tmp_path / "bad.safetensors", metadata)
+        with pytest.raises(ValueError, match=r"bad\.safetensors: found .*, expected a model\.safetensors") as error:
+            weights_file.read(tmp_path / "bad.safetensors")
+        assert len(str(error.value).splitlines()) == 1, what
+    for content in (b"", b"\xff" * 100, exported.read_bytes()[:-5], b"\xff\xff\xff\x7f\0\0\0\0{}"):
+        (tmp_path / "bad.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.safetensors: found"):
+            weights_file.read(tmp_path / "bad.safetensors")
+
+
+def test_what_is_no_model(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of a run"):
+        dualmcmc_jax.load(tmp_path)
+    with pytest.raises(ValueError, match="nothing: found no such file, expected a model"):
+        dualmcmc_jax.load(tmp_path / "nothing")
+    workdirs.replace(tmp_path / "config.json", json.dumps({"train": {"steps": 3}}))
+    with pytest.raises(ValueError, match=r"config\.json: found .*steps.*; expected the config of a run"):
+        dualmcmc_jax.load(tmp_path)
+
+
+def test_everything_is_there():
+    assert {"load", "langevin", "synthesize", "infer", "energy_loss", "build"} <= set(dualmcmc_jax.__all__)
+    for name in dualmcmc_jax.__all__:
+        assert getattr(dualmcmc_jax, name).__doc__
+    assert set(dualmcmc_jax.__all__) <= set(dir(dualmcmc_jax))
+    with pytest.raises(AttributeError, match="no attribute 'odd'"):
+        dualmcmc_jax.odd  # noqa: B018
+
+
+def test_a_density_of_ones_own():
+    keys = dualmcmc_jax.chain_keys(jax.random.key(0), jnp.arange(4000))
+    log_density = lambda x: -2 * (x[:, 0] - 1) ** 2
+    x, _ = dualmcmc_jax.langevin(keys, jnp.zeros((4000, 1)), log_density, num_steps=300, step_size=0.01)
+    assert abs(x.mean() - 1) < 0.04
+    assert abs(x.std() - 0.5) < 0.03
+
+
+def program(*flags, workdir):
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    command = [sys.executable, "-m", "dualmcmc_jax.main", "--config=digits", f"--workdir={workdir}", *flags]
+    command += [f"--config.{name}={value}" for name, value in FLAGS.items()] + ["--config.evaluation.every=0"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_the_program_exports_and_imports(tmp_path):
+    done = program("--quiet", workdir=tmp_path / "one")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = program("--mode=export", "--license=cc-by-4.0", workdir=tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "one" / "export" / "4"
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "README.md", "config.json"}
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    assert "--config.train.batch_size=20" in card
+    done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
+    assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'two'}, at step 4"
+    same(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)
+    done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
+    assert done.returncode == 1
+    assert "with checkpoints, expected a new folder" in done.stderr

@@ -1,0 +1,65 @@
+"""Notes and colours on a terminal, and what shells complete."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dualmcmc_jax import command_line, completion, terminal
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def log():
+    log = logging.getLogger("dualmcmc_jax")
+    before = log.handlers, log.propagate, log.level
+    yield log
+    log.handlers, log.propagate, log.level = before
+
+
+@pytest.mark.parametrize(
+    ("quiet", "verbose", "expected"),
+    [(False, False, "note\nwarning\n"), (True, False, "warning\n"), (False, True, "detail\nnote\nwarning\n")],
+)
+def test_notes(quiet, verbose, expected, log, capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    terminal.start(quiet=quiet, verbose=verbose)
+    below = logging.getLogger("dualmcmc_jax.training.loop")
+    below.debug("detail")
+    below.info("note")
+    below.warning("warning")
+    assert capsys.readouterr().err == expected
+
+
+def test_colour_is_for_terminals_alone(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert terminal.colored("text", terminal.RED) == "text"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert terminal.colored("text", terminal.RED) == "\x1b[31mtext\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert terminal.colored("text", terminal.RED) == "text"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--config = ci", {"cifar10"}),
+        ("--config =", set(completion.configs())),
+        ("--mode = e", {"evaluate", "export"}),
+        ("--num_s", {"--num_samples="}),
+        ("--config.x_chain.n", {"--config.x_chain.num_steps="}),
+        ("--qui", {"--quiet"}),
+    ],
+)
+def test_completion(words, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dualmcmc", "--completion"])
+    command_line.run(lambda _: None, help="")
+    script = capsys.readouterr().out
+    place = len(words.split())
+    ask = f'COMP_WORDS=(dualmcmc {words}); COMP_CWORD={place}; _dualmcmc; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], cwd=tmp_path, capture_output=True, text=True)
+    assert set(done.stdout.split()) == expected, done.stderr
