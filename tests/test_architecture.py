@@ -11,7 +11,7 @@ BELOW = {
     "core": {"core"},
     "models": {"models"},
     "data": {"data"},
-    "training": {"training", "core", "models", "data"},
+    "training": {"training", "core", "models", "data", "configs"},
     "evaluation": {"evaluation", "training", "core", "models", "data"},
 }
 

@@ -113,7 +113,7 @@ def stored_config(workdir: Path) -> ConfigDict:
 
 def as_config(stored: Any) -> ConfigDict:
     """A config from what JSON has kept of it; raises ValueError for fields there are none of, or impossible values."""
-    config = default.get_config()
+    config = default.get_config().lock()
     try:
         flat = {k: tuple(v) if isinstance(v, list) else v for k, v in _flat(stored).items()}
         config.update_from_flattened_dict(flat)
