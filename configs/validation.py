@@ -49,10 +49,14 @@ def check(config) -> None:
         elif kind is tuple:
             integers = all(isinstance(item, int) and item >= 0 for item in value)
             expected = None if integers else "a tuple of integers, 0 or more"
+            if name == "data.shape" and integers and not (value and all(value)):
+                expected = "a tuple of positive integers"
             if name == "data.crop" and integers and value and not _is_box(value):
                 expected = "(left, top, right, bottom) with left < right and top < bottom"
         elif name in CHOICES:
             expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
+        elif name == "train.seed":
+            expected = None if 0 <= value < 2**63 else "an integer from 0 to 2**63 - 1"
         elif name in AT_LEAST_ONE:
             expected = None if value >= 1 else "1 or more"
         elif name in POSITIVE:

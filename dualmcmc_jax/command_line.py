@@ -105,7 +105,9 @@ def refuse_others(*names: str) -> None:
     """Raises ValueError for a flag of training that is given and not among names."""
     for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
         if flag.present and flag.name.split(".")[0] not in (*names, "config", "quiet", "verbose", "debug"):
-            raise ValueError(f"--{flag.name}: found, expected only --config, --{', --'.join(names)}")
+            raise ValueError(
+                f"--{flag.name}: found, expected only {', '.join(f'--{name}' for name in ('config', *names))}"
+            )
 
 
 def config_name() -> str:

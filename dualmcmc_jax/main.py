@@ -10,7 +10,7 @@
 flags:
   --config=NAME or FILE         digits, toy2d, cifar10, celeba64, images; or a Python file like configs/digits.py
   --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
-  --workdir=DIR                 folder of the run; default: runs/NAME
+  --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER; default: runs/NAME
   --mode=train, sample, evaluate, export, import    default: train
   --step=N                      the checkpoint to sample, evaluate or export; default: the newest
   --num_samples=N               samples to draw; default: 100 (--config.evaluation.num_samples: to evaluate)
@@ -21,7 +21,7 @@ flags:
   --license=NAME                of the exported weights; default: apache-2.0
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
                                 makes this process number I, from 0, of N that run the same command; on Cloud TPU,
-                                under Slurm and Open MPI they find each other by themselves
+                                under Slurm and Open MPI they find each other by themselves, unless --num_processes=1
   --quiet, --verbose            no progress and no notes; more notes
   --debug                       show the traceback of an error
   --completion                  print what completes all this: eval "$(dualmcmc --completion)"
@@ -61,6 +61,8 @@ def main(_argv) -> None:
         processes.join(command_line.COORDINATOR.value, command_line.NUM_PROCESSES.value, command_line.PROCESS_ID.value)
     elif not command_line.NUM_PROCESSES.present:
         processes.join_cluster(command_line.COORDINATOR.value)
+        if command_line.COORDINATOR.value and not jax.distributed.is_initialized():
+            raise ValueError("--num_processes: found none, and no cluster, expected one with --coordinator_address")
     if jax.process_index():
         terminal.start(quiet=True, verbose=False)
     if command_line.MODE.value != "train":
@@ -70,8 +72,7 @@ def main(_argv) -> None:
     try:
         run[command_line.MODE.value](config, workdir)
     finally:
-        if jax.process_index() == 0:
-            buckets.push(workdir)
+        buckets.close(workdir, leads=jax.process_index() == 0)
 
 
 def train(config, workdir: Path) -> None:
@@ -112,7 +113,7 @@ def sample(config, workdir: Path) -> None:
     drawn = devices.collect(
         draw(state.average, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
-    out = Path(command_line.OUT.value or workdir / "samples")
+    out = _out(workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
     figures.save(out / "samples.png", figures.samples(drawn))
@@ -132,7 +133,7 @@ def evaluate(config, workdir: Path) -> None:
     metrics = found.metrics
     print(report.text(metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
-    out = Path(command_line.OUT.value or workdir / "evaluation" / f"{step}{sampler}")
+    out = _out(workdir / "evaluation" / f"{step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", report.as_json(metrics))
     paths = {}
@@ -149,33 +150,19 @@ def evaluate(config, workdir: Path) -> None:
 def export(config, workdir: Path) -> None:
     """Writes a checkpoint as model.safetensors, with config.json and a model card."""
     import json
-    import shutil
 
     from dualmcmc_jax.evaluation import card
     from dualmcmc_jax.training import checkpoints, weights_file, workdirs
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
     step = int(state.step)
-    out = Path(command_line.OUT.value or workdir / "export" / str(step))
+    out = _out(workdir / "export" / str(step))
     out.mkdir(parents=True, exist_ok=True)
     weights_file.write(out / "model.safetensors", config, state)
     workdirs.replace(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    evaluation = workdir / "evaluation" / str(step)
-    measured = evaluation / "metrics.json"
-    metrics = json.loads(measured.read_text()) if measured.exists() else None
-    pictures = [name for name in ("samples.png", "x_revision.png") if (evaluation / name).exists()]
-    for name in pictures:
-        shutil.copyfile(evaluation / name, out / name)
-    text = card.card(
-        command_line.config_name(),
-        config=workdirs.listing(config),
-        step=step,
-        license=command_line.LICENSE.value,
-        metrics=metrics,
-        pictures=pictures,
-    )
-    workdirs.replace(out / "README.md", text)
-    missing = "" if metrics else "; --mode=evaluate first, and it has numbers and pictures"
+    name, license = command_line.config_name(), command_line.LICENSE.value
+    measured = card.write(out, config, workdir / "evaluation" / str(step), name=name, step=step, license=license)
+    missing = "" if measured else "; --mode=evaluate first, and it has numbers and pictures"
     print(f"wrote model.safetensors and README.md, its card, to {buckets.shown(out)}{missing}")
 
 
@@ -183,7 +170,7 @@ def import_(config, workdir: Path) -> None:
     """Makes a workdir that goes on from a model.safetensors."""
     from dualmcmc_jax.training import checkpoints, weights_file, workdirs
 
-    path = Path(command_line.WEIGHTS.value).expanduser()
+    path = buckets.local_path("weights", command_line.WEIGHTS.value)
     stored, state = weights_file.read(path)
     workdirs.compare(path, stored.to_dict(), config)
     checkpoints.begin(config, workdir, state)
@@ -191,7 +178,12 @@ def import_(config, workdir: Path) -> None:
 
 
 def _weights() -> Path | None:
-    return command_line.INCEPTION_WEIGHTS.value and Path(command_line.INCEPTION_WEIGHTS.value).expanduser()
+    given = command_line.INCEPTION_WEIGHTS.value
+    return given and buckets.local_path("inception_weights", given)
+
+
+def _out(default: Path) -> Path:
+    return buckets.local_path("out", command_line.OUT.value) if command_line.OUT.value else default
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> None:
     """The program, after its flags are parsed."""
-    config, path = command_line.CONFIG.value, Path(argv[1]).expanduser()
+    logging.getLogger("absl").setLevel(logging.FATAL)  # Orbax warns of what is meant
+    config = command_line.CONFIG.value
     validation.check(config)
     command_line.refuse_others("workdir", "step")
     if not command_line.WORKDIR.value:
@@ -34,9 +35,12 @@ def main(argv: list[str]) -> None:
     from dualmcmc_jax.training import buckets, checkpoints
 
     startup.start(config)
+    state = convert(buckets.local_path("CKPT", argv[1]), config, step=command_line.STEP.value)
     workdir = buckets.open_workdir(command_line.WORKDIR.value)
-    state = convert(path, config, step=command_line.STEP.value)
-    checkpoints.begin(config, workdir, state)
+    try:
+        checkpoints.begin(config, workdir, state)
+    finally:
+        buckets.close(workdir)
     print(f"wrote {command_line.WORKDIR.value}, at step {int(state.step)}")
 
 
@@ -89,6 +93,8 @@ def convert(path: Path, config, *, step: int | None = None):
         raise ValueError(
             f"{path}: found {len(wrong)} tensors that do not fit (above), expected those of --config's networks"
         )
+    if step is not None and step >= 2**31:
+        raise ValueError(f"--step: found {step}, expected at most {2**31 - 1}")
     if step is None:
         step = max((adam.count for adam in moments.values() if adam), default=0)
     params = Params(**{net: torch_names.parameters(net, getattr(shapes, net), tensors[net]) for net in tensors})
@@ -112,6 +118,8 @@ def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:
 
 def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, Any] | None:
     """{"exp_avg": tensors by name, "exp_avg_sq": likewise, "step": int} of an optimiser; None if it is not there."""
+    import numpy as np
+
     if name not in content:
         return None
     try:
@@ -119,8 +127,12 @@ def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, A
         if not states:
             return None
         found = {label: {n: states[i][label] for i, n in enumerate(names)} for label in ("exp_avg", "exp_avg_sq")}
-        return found | {"step": int(states[0]["step"])}
-    except (TypeError, LookupError, ValueError) as error:
+        step = int(states[0]["step"])
+        arrays = (x for tensors in found.values() for x in tensors.values())
+        if not 0 <= step < 2**31 or not all(isinstance(x, np.ndarray) for x in arrays):
+            raise ValueError(f"step {step}")
+        return found | {"step": step}
+    except (TypeError, LookupError, ValueError, OverflowError) as error:
         what = f"{name} that is not the state of an Adam of {len(names)} parameters ({type(error).__name__}: {error})"
         raise ValueError(f"{path}: found {what}, expected one") from error
 

@@ -63,8 +63,11 @@ def load(path: str | Path, *, step: int | None = None) -> Trained:
             state = checkpoints.restore(config, path, step=step)
         finally:
             absl.setLevel(level)
+            buckets.close(path, leads=False)
     else:
         config, state = weights_file.read(path)
+        if step not in (None, int(state.step)):
+            raise ValueError(f"step: found {step}, expected {int(state.step)}, that of {path}")
     config = at_test_time(config)
     nets, params = models.build(config), state.average
     energy, decode, encode = (jax.jit(net.bind(p)) for net, p in zip(nets, params, strict=True))

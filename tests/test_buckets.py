@@ -8,6 +8,8 @@ from pathlib import Path
 import fake_gcs
 import pytest
 
+from dualmcmc_jax.training import buckets
+
 ROOT = Path(__file__).parents[1]
 PLAIN = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
 TINY = [f"--config.{net}.widths=(16,)" for net in ("energy", "generator", "encoder")]
@@ -51,7 +53,35 @@ def test_a_run_lives_in_a_bucket(run, server):
     assert "resuming at step 20" in again.stderr
     other = run("--workdir=gs://bucket/some/run", "--config.train.seed=1")
     assert other.returncode == 1
-    assert "config.json: a run of another config: train.seed is 0 there and 1 here" in other.stderr.splitlines()[-1]
+    assert (
+        "gs://bucket/some/run/config.json: a run of another config: train.seed is 0 there and 1 here"
+        in other.stderr.splitlines()[-1]
+    )
+
+
+def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
+    """Pictures that cannot be copied are said and kept; nothing else fails."""
+    url, _ = server
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    (tmp_path / ".home").write_text("gs://gone/run")
+    (tmp_path / "samples.png").write_bytes(b"picture")
+    assert not buckets.push(tmp_path)
+    assert "gs://gone/run out of reach" in caplog.text
+    buckets.close(tmp_path)
+    assert (tmp_path / "samples.png").exists()
+    (tmp_path / ".home").write_text("gs://bucket/other/")
+    buckets.close(tmp_path)
+    assert server[1]["bucket"]["other/samples.png"][1] == b"picture"
+    assert not tmp_path.exists()
+
+
+def test_names():
+    assert buckets._prefix("gs://bucket") == buckets._prefix("gs://bucket/") == ""
+    assert buckets._prefix("gs://bucket/a/b/") == "a/b/"
+    with pytest.raises(ValueError, match="--workdir: found s3://bucket, expected a local folder or gs://"):
+        buckets.open_workdir("s3://bucket")
+    with pytest.raises(ValueError, match="--out: found ~nosuchuser/x, expected a path"):
+        buckets.local_path("out", "~nosuchuser/x")
 
 
 def test_no_bucket(run):

@@ -72,8 +72,8 @@ def launch(num_processes, num_steps, workdir, cluster=None):
 
 def slurm(i):
     """Of task i of two; from the number of the job JAX makes a port."""
-    names = ["JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID", "STEP_NUM_NODES"]
-    values = str(os.getpid()), "127.0.0.1", "2", str(i), str(i), "1"
+    names = ["JOB_ID", "STEP_NODELIST", "NTASKS", "STEP_NUM_TASKS", "PROCID", "LOCALID", "STEP_NUM_NODES"]
+    values = str(os.getpid()), "127.0.0.1", "2", "2", str(i), str(i), "1"
     return {f"SLURM_{name}": value for name, value in zip(names, values, strict=True)}
 
 
@@ -93,11 +93,14 @@ def test_four_processes_then_two_equal_one(tmp_path):
     [
         ({}, None),
         ({"SLURM_JOB_ID": "3", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),  # in the shell of a batch script
-        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, None),
-        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_NTASKS": "2"}, (None,)),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, None),  # of an interactive job
+        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_STEP_NUM_TASKS": "2"}, (None,)),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
         ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:9"}, (None,)),
-        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}, ("host:9", 4, 3)),
+        (
+            {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+            ("host:9", 4, 3, [1]),
+        ),
     ],
 )
 def test_clusters_are_found(environment, expected, monkeypatch):

@@ -90,6 +90,8 @@ def spoiled(tensors, header):
     yield "no config", tensors, {k: v for k, v in header.items() if k != "config"}
     yield "a config of other fields", tensors, header | {"config": '{"train": {"odd": 1}}'}
     yield "a config that is none", tensors, header | {"config": "[" * 100_000}
+    yield "a shape of nothing", tensors, header | {"config": '{"data": {"shape": [0]}}'}
+    yield "an endless seed", tensors, header | {"config": '{"train": {"seed": 1%s}}' % ("0" * 40)}
     yield "an impossible config", tensors, header | {"config": '{"train": {"batch_size": 0}}'}
 
 
@@ -114,6 +116,16 @@ def test_what_is_no_model(tmp_path):
     workdirs.replace(tmp_path / "config.json", json.dumps({"train": {"steps": 3}}))
     with pytest.raises(ValueError, match=r"config\.json: found .*steps.*; expected the config of a run"):
         dualmcmc_jax.load(tmp_path)
+
+
+def test_float64_asks_for_it(exported, tmp_path):
+    config, state = weights_file.read(exported)
+    config.train.compute_dtype = "float64"
+    weights_file.write(tmp_path / "model.safetensors", config, state)
+    code = f"import dualmcmc_jax; dualmcmc_jax.load({str(tmp_path / 'model.safetensors')!r})"
+    env = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert "found float64, expected jax.config.update" in done.stderr
 
 
 def test_everything_is_there():

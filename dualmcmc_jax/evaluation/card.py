@@ -1,8 +1,28 @@
 """The model card that goes with exported weights."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 from dualmcmc_jax.evaluation import report
+from dualmcmc_jax.training import workdirs
+
+
+def write(out: Path, config, evaluation: Path, *, name: str, step: int, license: str) -> bool:
+    """Writes README.md into a folder of exported weights, with what is in the evaluation's folder of that step.
+
+    Returns whether there was an evaluation.
+    """
+    measured = evaluation / "metrics.json"
+    metrics = json.loads(measured.read_text()) if measured.exists() else None
+    pictures = [picture for picture in ("samples.png", "x_revision.png") if (evaluation / picture).exists()]
+    for picture in pictures:
+        shutil.copyfile(evaluation / picture, out / picture)
+    listing = workdirs.listing(config)
+    text = card(name, config=listing, step=step, license=license, metrics=metrics, pictures=pictures)
+    workdirs.replace(out / "README.md", text)
+    return metrics is not None
 
 
 def card(

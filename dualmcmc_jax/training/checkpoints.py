@@ -1,14 +1,12 @@
 """A workdir's checkpoints."""
 
 import contextlib
-import hashlib
 import itertools
 import logging
 import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +17,7 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.training import buckets, workdirs
 from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training.checksums import Damaged, check_record, checksums
 from dualmcmc_jax.training.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -38,34 +37,18 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
                 raise ValueError(f"--step: found {step}, expected one of {', '.join(map(str, store.steps()))}")
             found = store.restore(train_state.abstract(config), step)
     if found is None:
-        raise ValueError(f"--workdir: found no checkpoint in {workdir / 'checkpoints'}, expected one: train first")
+        raise ValueError(
+            f"--workdir: found no checkpoint in {buckets.shown(workdir)}/checkpoints, expected one: train first"
+        )
     return found
 
 
 def begin(config: ConfigDict, workdir: Path, state: TrainState) -> None:
     """Makes a workdir of a run that goes on from a state; raises ValueError if there is a run in it already."""
     if list((buckets.home(workdir) / "checkpoints").glob("[0-9]*")):
-        raise ValueError(f"--workdir: found {workdir} with checkpoints, expected a new folder")
+        raise ValueError(f"--workdir: found {buckets.shown(workdir)} with checkpoints, expected a new folder")
     with workdirs.claim(workdir, config), Checkpoints(workdir, config.checkpoint.keep) as store:
-        buckets.push(workdir)
         store.save(state)
-
-
-def checksums(state: TrainState) -> dict[str, str]:
-    """sha256 of every array of a host state, by its path; Orbax would restore flipped bytes without a word."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    digest = lambda x: hashlib.sha256(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes()).hexdigest()
-    return {jax.tree_util.keystr(path): digest(np.asarray(leaf)) for path, leaf in leaves}
-
-
-def check_record(record: Any, restored: dict[str, str]) -> None:
-    """Raises ValueError unless a checkpoint's record holds the checksums of what was restored, and no others."""
-    saved = record.get("checksums") if isinstance(record, dict) else None
-    if not isinstance(saved, dict):
-        raise ValueError("its record holds no checksums")
-    differing = sorted(name for name in saved.keys() | restored.keys() if saved.get(name) != restored.get(name))
-    if differing:
-        raise ValueError(f"{len(differing)} arrays are not what was saved, the first {differing[0]}")
 
 
 class Checkpoints:
@@ -120,10 +103,15 @@ class Checkpoints:
             except MemoryError:
                 raise
             except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
+                if buckets.is_remote(self._folder) and not isinstance(error, Damaged):  # perhaps only for now
+                    found = f"{self._folder / str(candidate)}: found it out of reach or damaged ({first_line(error)})"
+                    raise ValueError(f"{found}, expected a whole checkpoint; try again, or remove it") from error
                 damaged[candidate] = (
                     f"{self._folder / str(candidate)}: found a damaged checkpoint ({first_line(error)})"
                 )
                 continue
+            if len({int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(candidate)))}) > 1:
+                raise ValueError(f"{self._folder}: found processes that read different checkpoints, expected the same")
             for bad, what in damaged.items():
                 _log.warning("%s; going on from step %d", what, candidate)
                 if not self._read_only:
@@ -140,7 +128,7 @@ class Checkpoints:
         found = self._manager.restore(step, args=arguments)
         check_record(found.record, checksums(found.state))
         if int(found.state.step) != step:
-            raise ValueError(f"it is of step {int(found.state.step)}")
+            raise Damaged(f"it is of step {int(found.state.step)}")
         return found.state
 
     def _check_space(self, num_bytes: int) -> None:
@@ -178,7 +166,7 @@ class Checkpoints:
         shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
         found = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
         if found > 1.5 * expected + 1e6:
-            raise ValueError(f"{found / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
+            raise Damaged(f"{found / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
 
     def _set_aside(self, step: int) -> None:
         """Renames a checkpoint to damaged-STEP-1, or the next number that is free."""

@@ -63,7 +63,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
         _log.debug("%d examples to train, on %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if int(state.step) >= config.train.num_steps:
-            found = f"{workdir} is at step {state.step}, train.num_steps is {config.train.num_steps}"
+            found = f"{buckets.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s", found)
             return state
         event = {}
@@ -119,8 +119,10 @@ def _run(
                 health.check(step, scalars, config)
                 health.check_params(step, state)
                 if jax.process_index() == 0:
-                    buckets.push(workdir)  # first, so that no checkpoint is without its rows
+                    buckets.push(workdir, buckets.ROWS)  # first, so that no checkpoint is without its rows
                 store.save(state)
+                if jax.process_index() == 0 and not stopping:
+                    buckets.push(workdir)
             if at(step, config.log.images_every):
                 writer.images(step, draw(step, state))
             if at(step, config.evaluation.every):

@@ -10,20 +10,30 @@ HEARTBEAT_TIMEOUT = 30
 """Seconds without a sign of life after which JAX takes a process for dead and aborts the others, with code 134."""
 
 
-def join(coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None):
+def join(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    local_device_ids: list[int] | None = None,
+) -> None:
     """Makes this process one of several; before anything else of JAX. What is None, the cluster tells.
 
     Args:
       coordinator_address: HOST:PORT where process 0 listens.
       num_processes: how many there are.
       process_id: of this one, from 0.
+      local_device_ids: the GPUs of this host that are this process's; None: all.
 
     Raises:
       ValueError: they do not find each other.
     """
     try:
         jax.distributed.initialize(
-            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
+            coordinator_address,
+            num_processes,
+            process_id,
+            local_device_ids,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
         found = f"{coordinator_address or 'no answer of the cluster'} ({str(error).splitlines()[0]})"
@@ -39,7 +49,7 @@ def join_cluster(coordinator_address: str | None) -> None:
     if int(size) > 1 and "OMPI_MCA_orte_hnp_uri" not in os.environ:
         if not coordinator_address:
             raise ValueError("--coordinator_address: found nothing under Open MPI 5, expected HOST:PORT of process 0")
-        join(coordinator_address, int(size), int(rank))
+        join(coordinator_address, int(size), int(rank), [int(os.environ["OMPI_COMM_WORLD_LOCAL_RANK"])])
     elif int(size) > 1 or _in_slurm() or _on_tpu():
         join(coordinator_address)
 
@@ -51,8 +61,8 @@ def check_alone(mode: str) -> None:
 
 
 def _in_slurm() -> bool:
-    """Whether srun has started this process as one of several; the shell of a batch script is no such process."""
-    return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    """Whether srun has started this process as one of several; the shell of a job is no such process."""
+    return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def _on_tpu() -> bool:

@@ -78,7 +78,10 @@ def resumed(
 
 
 def abstract(config) -> TrainState:
-    """Shapes and dtypes of the state, to restore into."""
+    """Shapes and dtypes of the state, to restore into; raises ValueError for float64 without jax_enable_x64."""
+    if config.train.compute_dtype == "float64" and not jax.config.jax_enable_x64:
+        expected = 'jax.config.update("jax_enable_x64", True) before'
+        raise ValueError(f"train.compute_dtype: found float64, expected {expected}")
     return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
 
 

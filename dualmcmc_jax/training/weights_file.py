@@ -44,7 +44,7 @@ def read(path: Path):
         with safe_open(path, "numpy") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise problem(str(error).splitlines()[0]) from error
     if header.get("format") != FORMAT or not header.get("step", "").isdecimal() or len(header["step"]) > 9:
         raise problem(f"a header {dict(sorted(header.items())[:3])}")

@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.configs import default, validation
+from dualmcmc_jax.training import buckets
 
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
@@ -97,18 +98,18 @@ def compare(path: Path, stored: dict, config: ConfigDict) -> None:
     if differing:
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
         what = "; ".join(differing[:5]) + more
-        raise ValueError(f"{path}: a run of another config: {what}")
+        raise ValueError(f"{buckets.shown(path)}: a run of another config: {what}")
 
 
 def stored_config(workdir: Path) -> ConfigDict:
     """The config of the run in a workdir; raises ValueError if there is none."""
     path = workdir / "config.json"
     if not path.is_file():
-        raise ValueError(f"{path}: found no such file, expected the config of a run")
+        raise ValueError(f"{buckets.shown(path)}: found no such file, expected the config of a run")
     try:
         return as_config(json.loads(path.read_text()))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}; expected the config of a run") from error
+        raise ValueError(f"{buckets.shown(path)}: {error}; expected the config of a run") from error
 
 
 def as_config(stored: Any) -> ConfigDict:
