@@ -64,6 +64,7 @@ def test_any_number_of_devices_gives_the_same_run(num_devices, on_one_device):
     same_run(on_one_device[1], run(small(resnet_config()), num_devices, 20)[1])
 
 
+@pytest.mark.more
 def test_any_number_of_devices_with_fresh_negatives():
     config = small(resnet_config())
     config.loss.fresh_negatives = True
@@ -76,6 +77,7 @@ def same_run(expected, actual):
             np.testing.assert_allclose(other[name], one[name], rtol=1e-9, err_msg=f"{name} {step}")
 
 
+@pytest.mark.more
 def test_any_number_of_devices_in_float32():
     config = small(resnet_config(), "float32")
     state, (expected,) = run(config, 1, 1)

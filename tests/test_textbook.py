@@ -28,7 +28,12 @@ def relative(actual, expected):
 
 @pytest.mark.parametrize(
     ("size", "widths", "num_pools"),
-    [(32, (6, 6, 6, 6), 2), (64, (3, 4, 5, 6, 7), 5), (8, (4,), 1), (16, (4, 4, 6), 0)],
+    [
+        (32, (6, 6, 6, 6), 2),
+        pytest.param(64, (3, 4, 5, 6, 7), 5, marks=pytest.mark.more),
+        (8, (4,), 1),
+        (16, (4, 4, 6), 0),
+    ],
 )
 @pytest.mark.parametrize("name", ["energy", "generator"])
 def test_values_and_gradients(name, size, widths, num_pools):
