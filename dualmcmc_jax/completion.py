@@ -8,10 +8,11 @@ SCRIPT = """_dualmcmc() {
   local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]}
   if [ "$word" = "=" ]; then word=; elif [ "$flag" = "=" ]; then flag=${COMP_WORDS[COMP_CWORD-2]}; fi
   case $flag in
-    --config) COMPREPLY=($(compgen -f -W "%(configs)s" -- "$word")) ;;
+    --config) COMPREPLY=($(compgen -f -W "%(configs)s" -- "$word")); compopt -o filenames 2>/dev/null ;;
     --mode) COMPREPLY=($(compgen -W "%(modes)s" -- "$word")) ;;
-    --workdir | --out) COMPREPLY=($(compgen -d -- "$word")) ;;
-    --inception_weights | --weights) COMPREPLY=($(compgen -f -- "$word")) ;;
+    --workdir | --out) COMPREPLY=($(compgen -d -- "$word")); compopt -o filenames 2>/dev/null ;;
+    --inception_weights | --weights) COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null ;;
+    --config.*) COMPREPLY=() ;;
     *) COMPREPLY=($(compgen -W "%(flags)s" -- "$word")); compopt -o nospace 2>/dev/null ;;
   esac
 }
@@ -28,4 +29,5 @@ def configs() -> list[str]:
 def script(flags: list[str], modes: list[str]) -> str:
     """What bash, or zsh after bashcompinit, evaluates."""
     fields = [f"--config.{name}=" for name, _ in validation.fields(default.get_config())]
-    return SCRIPT % {"configs": " ".join(configs()), "modes": " ".join(modes), "flags": " ".join(flags + fields)}
+    words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
+    return SCRIPT % {name: " ".join(found) for name, found in words.items()}

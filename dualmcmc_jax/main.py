@@ -155,7 +155,7 @@ def export(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpoints, weights_file, workdirs
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
-    step = int(state.step)
+    config, step = workdirs.stored_config(workdir), int(state.step)  # the run's own, in the fields that may differ too
     out = _out(workdir / "export" / str(step))
     out.mkdir(parents=True, exist_ok=True)
     weights_file.write(out / "model.safetensors", config, state)

@@ -20,7 +20,7 @@ from typing import Any
 from dualmcmc_jax import command_line
 from dualmcmc_jax.configs import validation
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dualmcmc_jax.torch_import")  # __name__ is "__main__" as a program
 
 
 def main(argv: list[str]) -> None:
@@ -66,7 +66,7 @@ def convert(path: Path, config, *, step: int | None = None):
 
     for net in Params._fields:
         if config[net].kind != "resnet":
-            raise ValueError(f"{net}.kind: found {config[net].kind!r}, expected 'resnet', as the authors' are")
+            raise ValueError(f"{net}.kind: found {config[net].kind!r}, expected 'resnet', as in cifar10 or celeba64")
     if not config.energy.spectral_norm:
         raise ValueError("energy.spectral_norm: found False, expected True, as the authors' is")
     shapes = jax.eval_shape(
@@ -90,9 +90,8 @@ def convert(path: Path, config, *, step: int | None = None):
     if wrong:
         for line in wrong:
             _log.warning(command_line.one_line(line))
-        raise ValueError(
-            f"{path}: found {len(wrong)} tensors that do not fit (above), expected those of --config's networks"
-        )
+        found = f"{len(wrong)} tensors that do not fit (above)"
+        raise ValueError(f"{path}: found {found}, expected those of --config's widths and latent_dim")
     if step is not None and step >= 2**31:
         raise ValueError(f"--step: found {step}, expected at most {2**31 - 1}")
     if step is None:

@@ -46,6 +46,10 @@ class Trained(NamedTuple):
     synthesize: Callable[..., sampling.Synthesis]
     infer: Callable[..., sampling.Inference]
 
+    def __repr__(self):
+        shape, latent_dim = tuple(self.config.data.shape), self.config.generator.latent_dim
+        return f"Trained(step={self.step}, x {shape}, z ({latent_dim},), {self.config.data.source!r})"
+
 
 def load(path: str | Path, *, step: int | None = None) -> Trained:
     """The model of a workdir, after `step` updates or as many as there are; or of a model.safetensors.
@@ -73,9 +77,11 @@ def load(path: str | Path, *, step: int | None = None) -> Trained:
     energy, decode, encode = (jax.jit(net.bind(p)) for net, p in zip(nets, params, strict=True))
 
     def synthesize(key, num_samples, **settings):
+        """`core.sampling.synthesize` of num_samples chains: z [B, d], generated and revised [B, ...], and the trace."""
         return model_pairs(chain_keys(key, jnp.arange(num_samples)), **model_settings(config) | settings)
 
     def infer(key, x, **settings):
+        """`core.sampling.infer` of x [B, ...] in [-1, 1]: start and z [B, d], and the trace."""
         return data_pairs(chain_keys(key, jnp.arange(len(x))), x=jnp.asarray(x), **data_settings(config) | settings)
 
     chain = ("num_steps", "step_size", "init", "keep_every", "unroll")

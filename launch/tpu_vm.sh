@@ -51,6 +51,7 @@ done
 for flag in "$@"; do
   flags+=" $(printf %q "$flag")" # for the shells of the workers
   case $flag in
+    --dry_run | --spot | --queued | --zone=* | --type=* | --project=*) fail "$flag: found after --, expected before it" ;;
     --workdir=*) workdir=${flag#*=} ;;
     --config=*) workdir=${workdir:-runs/$(basename "${flag#*=}" .py)} ;;
   esac
@@ -70,7 +71,7 @@ $dry_run || command -v gcloud > /dev/null || fail "gcloud: found no such program
 here=(--quiet ${project:+"--project=$project"})
 there=(--zone="$zone" "${here[@]}")
 poll=${TPU_POLL:-60} before=unknown had=false started=false crashes=0 silent=0
-lasting='PERMISSION_DENIED|INVALID_ARGUMENT|UNAUTHENTICATED|unrecognized|not installed'
+lasting='Failed to find attribute|PERMISSION_DENIED|INVALID_ARGUMENT|UNAUTHENTICATED|unrecognized|not installed'
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 exec 3>&1

@@ -53,6 +53,8 @@ def test_colour_is_for_terminals_alone(monkeypatch):
         ("--num_s", {"--num_samples="}),
         ("--config.x_chain.n", {"--config.x_chain.num_steps="}),
         ("--qui", {"--quiet"}),
+        ("--he", {"--help"}),
+        ("--config.data.source =", set()),
     ],
 )
 def test_completion(words, expected, tmp_path, capsys, monkeypatch):

@@ -55,7 +55,7 @@ An energy-based model with its generator and inference model, trained for {step:
 {shown}```python
 import dualmcmc_jax, jax
 model = dualmcmc_jax.load("model.safetensors")
-samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], images in [-1, 1]
+samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], images in about [-1, 1]
 energies = model.energy(samples)
 ```
 
