@@ -56,7 +56,6 @@ def main(_argv) -> None:
     from dualmcmc_jax.training import processes
 
     startup.start(config)
-
     if command_line.NUM_PROCESSES.value > 1:
         processes.join(command_line.COORDINATOR.value, command_line.NUM_PROCESSES.value, command_line.PROCESS_ID.value)
     elif not command_line.NUM_PROCESSES.present:

@@ -4,7 +4,7 @@ Theirs are convolutions [O, I, kh, kw], linear maps [O, I] and images [C, H, W];
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,7 @@ def is_parameter(name: str) -> bool:
 
 def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], tuple[str, Callable]]:
     """{our path: (their name, their array -> ours)}."""
-    return dict(_each(net, flat))
-
-
-def _each(net: str, flat: dict[tuple[str, ...], Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, Callable]]]:
+    found = {}
     num_blocks = len({path[0] for path in flat if path[0].startswith("block")})
     last = num_blocks + (2 if net == "generator" else 1)
     for path in flat:
@@ -95,7 +92,8 @@ def _each(net: str, flat: dict[tuple[str, ...], Any]) -> Iterator[tuple[tuple[st
             layers = [f"block{block}" if block > 1 else "conv_1", *layers[1:]]
         name = ".".join(_LAYERS.get(layer, layer) for layer in layers)
         suffix = "bias" if kind == "bias" else "weight_orig" if net == "energy" else "weight"
-        yield path, (f"{name}.{suffix}", _layout(net, path, flat[path].ndim))
+        found[path] = (f"{name}.{suffix}", _layout(net, path, flat[path].ndim))
+    return found
 
 
 def _layout(net: str, path: tuple[str, ...], num_axes: int) -> Callable[[np.ndarray], np.ndarray]:

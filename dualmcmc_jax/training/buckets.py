@@ -86,7 +86,7 @@ def shown(path: Path) -> str:
 
 def is_remote(folder) -> bool:
     """Whether a folder, of what `home` returns, is in a bucket."""
-    return str(folder).startswith((SCHEME, "/gs/"))
+    return str(folder).startswith(SCHEME)
 
 
 def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
