@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # "digits", "toy2d:8gaussians", "images:PATH" (folder or zip), "npz:PATH" or "tfds:NAME"
+    data.source = "digits"  # "digits", "toy2d:NAME", "images:PATH" (folder or zip), "npz:PATH" or "tfds:NAME"
     data.shape = (8, 8, 1)  # of one example: (height, width, 1 for gray or 3 for colour), or (dimensions,)
     data.crop = ()  # images: (left, top, right, bottom) in pixels, before the centre crop and resize to shape
     data.flip = False  # images: mirror each, left and right, with probability 1/2

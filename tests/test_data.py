@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dualmcmc_jax.data import batches, sources, toy2d
-from dualmcmc_jax.evaluation import density
+from dualmcmc_jax.data import batches, sources
 
 
 def test_an_epoch_visits_every_example_once():
@@ -67,25 +66,3 @@ def test_digits():
     assert (digits.train.min(), digits.train.max()) == (0, 255)
     everything = np.concatenate(digits).reshape(1797, -1)
     assert len(np.unique(everything, axis=0)) == 1797
-
-
-def test_toy_data_follow_their_density():
-    x = sources.load(tiny.config(data__source="toy2d:8gaussians", data__shape=(2,)).data).train
-    grid = np.linspace(-5, 5, 401) + 0.0125
-    mesh = np.stack(np.meshgrid(grid[:-1], grid[:-1]), -1)
-    p = np.exp(toy2d.log_density(mesh))
-    assert abs(p.sum() * 0.025**2 - 1) < 1e-9
-    entropy = -(p * toy2d.log_density(mesh)).sum() * 0.025**2
-    log_p = toy2d.log_density(x.astype(np.float64))
-    assert abs(-log_p.mean() - entropy) < 4 * log_p.std() / np.sqrt(len(x))
-    second = np.cov(x.T)
-    np.testing.assert_allclose(second, (2 + 0.04) * np.eye(2), atol=0.05)
-
-
-def test_kl_divergence_of_gaussians():
-    """KL(N(0, 1), N(m, v)) = (log v + (1 + m^2) / v - 1) / 2 per dimension; any constant may be added to log_f."""
-    m, v = 0.3, 0.5
-    log_p = lambda x: -0.5 * (x**2).sum(-1) - np.log(2 * np.pi)
-    log_f = lambda x: -0.5 * ((x - m) ** 2).sum(-1) / v + 17
-    exact = np.log(v) + (1 + m**2) / v - 1
-    assert abs(density.kl_divergence(log_p, log_f, half_width=8.0) - exact) < 1e-9

@@ -86,7 +86,7 @@ def test_vectors(tmp_path):
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "samples" / "samples.npz")["revised"].shape == (100, 2)
     metrics, _ = evaluate(tmp_path, tmp_path / "out", config="configs/toy2d.py")
-    assert metrics["density/kl_data_ebm"] > 0
+    assert metrics["density/ebm/kl_data_model"] > 0
     assert metrics["revised/frechet_vectors"] > 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"samples.png", "energies.png", "long_run.png", "training.png", "report.html"} <= names

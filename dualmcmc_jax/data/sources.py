@@ -9,7 +9,7 @@ import numpy as np
 
 from dualmcmc_jax.data import cache, images, tfds_images, toy2d
 
-KINDS = "'digits', 'toy2d:8gaussians', 'images:PATH', 'npz:PATH' or 'tfds:NAME'"
+KINDS = f"'digits', 'toy2d:NAME' ({', '.join(toy2d.names())}), 'images:PATH', 'npz:PATH' or 'tfds:NAME'"
 
 
 class Dataset(NamedTuple):
@@ -28,8 +28,8 @@ def load(data) -> Dataset:
     kind, _, rest = data.source.partition(":")
     if data.source == "digits":
         dataset = _digits()
-    elif data.source == "toy2d:8gaussians":
-        dataset = _eight_gaussians()
+    elif kind == "toy2d" and rest in toy2d.names():
+        dataset = _toy2d(rest)
     elif kind == "images" and rest:
         dataset = _images(_path(rest), data)
     elif kind == "npz" and rest:
@@ -60,9 +60,9 @@ def _digits() -> Dataset:
     return Dataset(pixels[:1500], pixels[1500:])
 
 
-def _eight_gaussians() -> Dataset:
-    random = np.random.RandomState(0)
-    return Dataset(toy2d.sample(random, 100_000), toy2d.sample(random, 10_000))
+def _toy2d(name: str) -> Dataset:
+    random, known = np.random.RandomState(0), toy2d.known(name)
+    return Dataset(known.sample(random, 100_000), known.sample(random, 10_000))
 
 
 def _images(path: Path, data) -> Dataset:

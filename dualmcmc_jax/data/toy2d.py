@@ -1,23 +1,164 @@
-"""Two-dimensional data with a known density."""
+"""Two-dimensional data whose density is known: points, curves and squares, blurred by Gaussian noise."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import log_ndtr, logsumexp
 
-RADIUS = 2.0
-STD = 0.2
-BOX = 5.0
-"""Half the side of the square outside which the density is negligible (below exp(-100))."""
-
-_ANGLES = 2 * np.pi * np.arange(8) / 8
-_CENTERS = RADIUS * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)  # [8, 2]
+_Place = Callable[[np.ndarray, np.ndarray], np.ndarray]
+_ROWS = 4096
+"""Points whose densities are computed at a time."""
 
 
-def sample(random: np.random.RandomState, num: int) -> np.ndarray:
-    """[num, 2] float32 draws of the mixture of eight Gaussians on a circle."""
-    centers = _CENTERS[random.randint(8, size=num)]
-    return (centers + STD * random.standard_normal((num, 2))).astype(np.float32)
+class Known(NamedTuple):
+    """A mixture of equally likely components, each a point, curve or square convolved with N(0, std^2 I).
+
+    Attributes:
+      num_components: modes, arcs, arms or squares.
+      std: of the noise, in units of x.
+      half_width: of the square about 0 in which quadrature is done; the density is below exp(-40) outside.
+      place: (component [N], u [N, 2] uniform in [0, 1]) -> [N, 2], a point before the noise.
+      log_components: x [N, 2] -> [N, num_components], the log-density of each component, in nats.
+    """
+
+    num_components: int
+    std: float
+    half_width: float
+    place: _Place
+    log_components: Callable[[np.ndarray], np.ndarray]
+
+    def sample(self, random: np.random.RandomState, num: int) -> np.ndarray:
+        """[num, 2] float32 draws."""
+        component, u = random.randint(self.num_components, size=num), random.random_sample((num, 2))
+        return (self.place(component, u) + self.std * random.standard_normal((num, 2))).astype(np.float32)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """The log-density in nats, exact or by quadrature to better than 1e-6: [..., 2] -> [...]."""
+        log_p = logsumexp(self.components(x.reshape(-1, 2)), axis=-1) - np.log(self.num_components)
+        return log_p.reshape(x.shape[:-1])
+
+    def components(self, x: np.ndarray) -> np.ndarray:
+        """`log_components` of any number of points, some at a time: [N, 2] -> [N, num_components]."""
+        x = np.asarray(x, np.float64)
+        return np.concatenate([self.log_components(x[i : i + _ROWS]) for i in range(0, len(x), _ROWS)])
 
 
-def log_density(x: np.ndarray) -> np.ndarray:
-    """The exact log-density, in nats: [..., 2] -> [...]."""
-    square = np.sum((x[..., None, :] - _CENTERS) ** 2, axis=-1)  # [..., 8]
-    return np.logaddexp.reduce(-square / (2 * STD**2), axis=-1) - np.log(8 * 2 * np.pi * STD**2)
+def names() -> tuple[str, ...]:
+    """Of the densities there are."""
+    return tuple(_MAKE)
+
+
+def known(name: str) -> Known:
+    """The density of that name."""
+    return _MAKE[name]()
+
+
+def _gaussian():
+    """N(0, C), C = diag(1.5^2, 0) turned by 30 degrees, plus 0.5^2 I: what one latent and a linear generator make."""
+    w = 1.5 * np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
+    precision = np.linalg.inv(np.outer(w, w) + 0.5**2 * np.eye(2))
+    log_normalizer = np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(precision)[1]
+
+    def log_components(x):
+        return (-0.5 * np.einsum("ni,ij,nj->n", x, precision, x) - log_normalizer)[:, None]
+
+    def place(_, u):
+        # Box and Muller's transformation: one standard normal of two uniforms.
+        return np.sqrt(-2 * np.log1p(-u[:, :1])) * np.cos(2 * np.pi * u[:, 1:]) * w
+
+    return Known(1, 0.5, 15.0, place, log_components)
+
+
+def _eight_gaussians():
+    """Eight points on a circle of radius 2; std 0.2; box 5."""
+    angles = 2 * np.pi * np.arange(8) / 8
+    return _points(2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1), std=0.2, half_width=5.0)
+
+
+def _grid_of_gaussians():
+    """25 points, one apart; std 0.15; box 4."""
+    axis = np.arange(-2.0, 3.0)
+    return _points(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), std=0.15, half_width=4.0)
+
+
+def _rings():
+    """Circles of radius 1 and 2; std 0.15; box 4."""
+
+    def place(component, u):
+        angle = 2 * np.pi * u[:, 0]
+        return (1 + component)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+    u = np.arange(200) / 200  # the trapezoidal rule of a periodic function: exact to rounding
+    return _curves(2, place, u, np.full(200, 1 / 200), std=0.15, half_width=4.0)
+
+
+def _checkerboard():
+    """The eight dark squares, of side 1, of a board from -2 to 2; std 0.1; box 4."""
+    corners = np.array([(i - 2.0, j - 2.0) for i in range(4) for j in range(4) if (i + j) % 2 == 0])
+    std = 0.1
+
+    def log_components(x):
+        low, high = (corners - x[:, None]) / std, (corners + 1 - x[:, None]) / std  # [N, 8, 2]
+        flip = low > 0  # ndtr(high) - ndtr(low), from the side where neither is close to 1
+        low, high = np.where(flip, -high, low), np.where(flip, -low, high)
+        return np.sum(log_ndtr(high) + np.log1p(-np.exp(log_ndtr(low) - log_ndtr(high))), axis=-1)
+
+    return Known(8, std, 4.0, lambda component, u: corners[component] + u, log_components)
+
+
+def _moons():
+    """Two interlocked half circles of radius 1.5; std 0.15; box 5."""
+
+    def place(component, u):
+        angle = np.pi * (u[:, 0] + component)
+        centre = np.where(component[:, None] == 0, (-0.75, -0.375), (0.75, 0.375))
+        return centre + 1.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+    return _curves(2, place, *_gauss_legendre(200), std=0.15, half_width=5.0)
+
+
+def _spirals():
+    """Two arms of one and a quarter turns, from radius 0.3 to 2.5; std 0.12; box 5."""
+
+    def place(component, u):
+        r = 0.3 + 2.2 * u[:, 0]
+        angle = 2.5 * np.pi * u[:, 0] + np.pi * component
+        return r[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+    return _curves(2, place, *_gauss_legendre(400), std=0.12, half_width=5.0)
+
+
+_MAKE = {
+    "8gaussians": _eight_gaussians,
+    "25gaussians": _grid_of_gaussians,
+    "rings": _rings,
+    "checkerboard": _checkerboard,
+    "moons": _moons,
+    "spirals": _spirals,
+    "gaussian": _gaussian,
+}
+
+
+def _points(centers: np.ndarray, *, std: float, half_width: float) -> Known:
+    place = lambda component, u: centers[component]
+    return _curves(len(centers), place, np.zeros(1), np.ones(1), std=std, half_width=half_width)
+
+
+def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std: float, half_width: float) -> Known:
+    """Curves along the first of place's u, their density a sum over nodes u [Q] of those weights."""
+    both = np.stack([u, np.zeros_like(u)], axis=-1)
+    nodes = np.concatenate([place(np.full(len(u), k), both) for k in range(num)])  # [num Q, 2]
+    constant = np.tile(np.log(weights), num) - np.sum(nodes**2, -1) / (2 * std**2) - np.log(2 * np.pi * std**2)
+
+    def log_components(x):
+        terms = x @ (nodes.T / std**2) + constant - np.sum(x**2, -1, keepdims=True) / (2 * std**2)
+        return logsumexp(terms.reshape(len(x), num, -1), axis=-1)
+
+    return Known(num, std, half_width, place, log_components)
+
+
+def _gauss_legendre(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes in [0, 1] and their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(num)
+    return (nodes + 1) / 2, weights / 2

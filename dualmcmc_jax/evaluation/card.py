@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dualmcmc_jax.evaluation import report
+from dualmcmc_jax.evaluation import report, wording
 from dualmcmc_jax.training import workdirs
 
 
@@ -39,7 +39,7 @@ def card(
       pictures: files beside the card to show.
     """
     found = "Not evaluated." if metrics is None else f"```\n{report.text(metrics).strip()}\n```"
-    shown = "".join(f"![{report.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
+    shown = "".join(f"![{wording.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
     return f"""---
 license: {license}
 library_name: dualmcmc_jax

@@ -1,24 +1,37 @@
-"""Densities in two dimensions, where the normalising constant is a sum over a grid."""
+"""Densities in two dimensions, where integrals are sums over a grid."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-LogDensity = Callable[[np.ndarray], np.ndarray]
+
+class Grid(NamedTuple):
+    """Midpoints x [N, 2] of the cells of a square, and the area of one."""
+
+    x: np.ndarray
+    area: float
 
 
-def kl_divergence(log_p: LogDensity, log_f: LogDensity, *, half_width: float, num_points: int = 500) -> float:
-    """KL(p, f / Z) in nats by quadrature on the square [-half_width, half_width]^2.
+def grid(half_width: float, num_points: int = 500) -> Grid:
+    """The square [-half_width, half_width]^2; the midpoint rule is exact to rounding for what is smooth on a cell."""
+    side = 2 * half_width / num_points
+    axis = -half_width + side * (np.arange(num_points) + 0.5)
+    return Grid(np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2), side**2)
 
-    Args:
-      log_p: [N, 2] -> [N], normalised on the square.
-      log_f: [N, 2] -> [N], up to a constant.
-      half_width: of the square, in units of x.
-      num_points: per side; the midpoint rule, exact to rounding for what is smooth on that scale.
-    """
-    cell = 2 * half_width / num_points
-    axis = -half_width + cell * (np.arange(num_points) + 0.5)
-    x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    p, f = (np.asarray(log(x), np.float64) for log in (log_p, log_f))
-    log_z = np.logaddexp.reduce(f) + 2 * np.log(cell)
-    return float(np.sum(np.exp(p) * (p - f + log_z)) * cell**2)
+
+def normalized(log_f: np.ndarray, area: float) -> np.ndarray:
+    """log f - log Z on a grid's cells: [N]."""
+    log_f = np.asarray(log_f, np.float64)
+    return log_f - np.logaddexp.reduce(log_f) - np.log(area)
+
+
+def kl_divergence(log_p: np.ndarray, log_q: np.ndarray, area: float) -> float:
+    """KL(p, q) in nats of normalised log-densities [N] on a grid's cells."""
+    return float(np.sum(np.exp(log_p) * (log_p - log_q)) * area)
+
+
+def sample(random: np.random.RandomState, cells: Grid, log_p: np.ndarray, num: int) -> np.ndarray:
+    """[num, 2] draws of a normalised density [N], uniform within each cell."""
+    total = np.cumsum(np.exp(log_p))
+    index = np.searchsorted(total, total[-1] * random.random_sample(num), side="right")
+    return cells.x[index] + np.sqrt(cells.area) * (random.random_sample((num, 2)) - 0.5)

@@ -8,15 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from dualmcmc_jax import models
-from dualmcmc_jax.data import sources, toy2d
+from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset, to_float
 from dualmcmc_jax.evaluation import (
     curves,
-    density,
     energies,
     features,
     figures,
+    known_density,
     neighbours,
     quality,
     reconstruction,
@@ -84,6 +83,7 @@ class Findings(NamedTuple):
       distances: [N] to the nearest training example, of samples and held-out data, by name.
       nearest: [N, 5], places in the training data of the nearest to the revised samples.
       chains: the long x-chains; None if the x-revision has no steps.
+      known: the comparison with the data's known density; None if it has none.
     """
 
     metrics: quality.Metrics
@@ -93,6 +93,7 @@ class Findings(NamedTuple):
     distances: dict[str, np.ndarray]
     nearest: np.ndarray
     chains: energies.LongRun | None
+    known: known_density.Known | None
 
 
 def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> Findings:
@@ -133,15 +134,18 @@ def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> 
     for name, distance in closest.items():
         found[f"{name}/nearest_train_median"] = float(np.median(distance))
         found[f"{name}/nearest_train_1_percent"] = float(np.percentile(distance, 1))
-    if config.data.source == "toy2d:8gaussians":
-        found["density/kl_data_ebm"] = _kl(config, params)
-    return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains)
+    truth = known_density.of(config)
+    compared = known_density.compare(config, truth, params, held_out, kept, seed=seed) if truth else None
+    found |= compared.metrics if compared else {}
+    return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains, compared)
 
 
 def draw(config, given: Inputs, params: Params, found: Findings, workdir: Path, *, seed: int) -> dict[str, Figure]:
     """Every figure, by name; curves are those of the workdir's metrics.jsonl."""
     history, held_out, kept = curves.read(workdir), given.held_out, found.kept
     made = {"samples": figures.samples({name: x[:100] for name, x in kept.items()})}
+    if found.known:
+        made["samples"] = figures.known(found.known.log_densities, kept, half_width=found.known.half_width)
     if len(config.data.shape) == 3:
         revised = strips.revisions(config, held_out)(params, seed=seed)
         between = strips.interpolations(config, held_out)(params, seed=seed)
@@ -170,10 +174,3 @@ def _long_run(chains: energies.LongRun) -> quality.Metrics:
         if x.ndim == 4:
             found[f"long_run/{step}/share_outside_range"] = float(np.mean(np.abs(x) > 1))
     return found
-
-
-def _kl(config, params) -> float:
-    """KL(data, EBM) in nats, by quadrature."""
-    energy = models.build(config).energy
-    log_f = lambda x: -np.asarray(energy.bind(params.energy)(x.astype(np.float32))) / config.energy.temperature
-    return density.kl_divergence(toy2d.log_density, log_f, half_width=toy2d.BOX)

@@ -36,6 +36,27 @@ def samples(drawn: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def known(log_densities: dict[str, np.ndarray], drawn: dict[str, np.ndarray], *, half_width: float) -> Figure:
+    """The densities of the data and of the EBM [side, side] beside samples [N, 2] before and after the x-revision."""
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained", sharex=True, sharey=True)
+    brightest, box = np.exp(log_densities["data"]).max(), 4 * (half_width,)
+    inside = np.exp(log_densities["data"]) > 1e-4 * brightest
+    side = np.linspace(-half_width, half_width, len(inside))
+    limit = 1.15 * max(np.abs(side[inside.any(axis)]).max() for axis in (0, 1))
+    for axis, (name, title) in zip(axes, {"data": "true density", "ebm": "density of the EBM"}.items(), strict=False):
+        extent = np.multiply(box, (-1, 1, -1, 1))
+        axis.imshow(np.exp(log_densities[name]).T, origin="lower", extent=extent, vmin=0, vmax=brightest)
+        axis.set_title(title)
+    for axis, (name, title) in zip(axes[2:], TITLES.items(), strict=True):
+        axis.plot(*drawn[name].T, ".", markersize=2, alpha=0.5)
+        axis.set_title(f"samples: {title}" if name == "generator" else f"samples {title}")
+    for axis in axes:
+        axis.set_aspect("equal")
+        axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="x1")
+    axes[0].set_ylabel("x2")
+    return figure
+
+
 def x_revision(*, x_states, x_steps, energy, **_) -> Figure:
     """The x-chains, one a row, and the mean energy along them; arguments as `strips.revisions` makes."""
     figure, (above, below) = _strip(tile(x_states.swapaxes(0, 1)), "x-revision: Langevin steps on the energy")

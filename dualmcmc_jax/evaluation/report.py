@@ -7,60 +7,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RISING = ("inception_score", "precision", "recall", "density", "coverage", "svc_score", "class_entropy", "psnr", "ssim")
-FALLING = ("fid", "kid", "frechet", "kernel_distance", "mse", "kl_data_ebm")
-SECTIONS = {
-    "samples": "Samples",
-    "reconstruction": "Reconstruction of held-out data",
-    "energy": "Energy",
-    "long_run": "Long x-chains",
-    "density": "Density",
-}
-NOTES = {
-    "samples": (
-        "↓ lower is better, ↑ higher is better. Frechet and kernel distances are to the training data, depend "
-        "on the number of samples, and the kernel distance may fall below 0. Precision and density: how many "
-        "samples lie among data; recall and coverage: how much of the data lies among samples. Costs are per "
-        "1,000 samples; an energy's gradient counts as one network evaluation. nearest train: root mean "
-        "square difference per pixel, in [-1, 1], to the nearest training example. svc score: 7.7 of real "
-        "digits, 3.0 of a Gaussian; class entropy: at most 2.303 nats."
-    ),
-    "reconstruction": "mse: squared units of pixels in [-1, 1]; psnr: decibels; each a mean over images.",
-    "energy": (
-        "Lower is more likely; samples are measured as images, that is clipped and rounded. AUROC: the "
-        "probability that a held-out example has a lower energy than one of the set."
-    ),
-    "long_run": (
-        "Before clipping to images. rms change: per pixel, since the trained length. An energy trained by "
-        "short chains need not hold for long ones: then it falls far below that of data, and pixels leave "
-        "[-1, 1]."
-    ),
-    "density": "KL divergence of the model from the data, in nats, by quadrature.",
-}
-COLUMNS = {
-    "encoder": "inference model",
-    "encoder_chain": "z-revision from it",
-    "noise_chain": "z-revision from noise",
-    "held_out": "held-out data",
-}
-FIGURES = {
-    "samples": ("x_revision", "neighbours", "interpolation"),
-    "reconstruction": ("z_revision", "reconstruction"),
-    "energy": ("energies",),
-    "long_run": ("long_run",),
-    "density": (),
-}
-CAPTIONS = {
-    "samples": "Samples of the generator, and the same after the x-revision.",
-    "x_revision": "The x-revision: every third state of some chains, and their mean energy.",
-    "z_revision": "The z-revision: latents decoded on their way to held-out images, and the error.",
-    "interpolation": "Along the arc from one latent to another.",
-    "reconstruction": "Dots: light evaluations while training; star: this evaluation, of all held-out data.",
-    "energies": "Energies of data, samples, and sets that are no data; the outermost 0.5% of each side are cut.",
-    "neighbours": "Nearest training examples: is anything memorised?",
-    "long_run": "Chains far longer than those of training: do they drift or saturate?",
-    "training": "Metrics of training, from metrics.jsonl; energies and losses in their own units, mse per pixel.",
-}
+from dualmcmc_jax.evaluation.wording import CAPTIONS, COLUMNS, FALLING, FIGURES, NOTES, RISING, SECTIONS
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #222; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 0.4rem; }
@@ -90,15 +38,13 @@ def tables(metrics: dict[str, Any]) -> list[Table]:
         section, _, rest = name.partition("/")
         if section in ("generator", "revised", "held_out"):
             section, row, column = "samples", rest, section
-        elif section in ("reconstruction", "long_run"):
+        elif section in ("reconstruction", "long_run", "density", "chain"):
             column, row = rest.split("/", 1)
             column += " steps" if section == "long_run" else ""
         elif section == "energy":
             row, column = rest.rsplit("/", 1)
         elif section == "auroc":
             section, row, column = "energy", rest, "AUROC"
-        elif section == "density":
-            row, column = rest, "value"
         else:
             continue
         cells[section].setdefault(row, {})[column] = value
