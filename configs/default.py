@@ -92,6 +92,7 @@ def get_config() -> ConfigDict:
     evaluation.batch_size = 100  # examples per call of the energy and of Inception; changes speed only
     evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision when sampling; (): as trained
     evaluation.ood = ()  # more data sources that the energy should tell from the data, such as ("tfds:svhn_cropped",)
+    evaluation.ais_temperatures = 0  # of annealed importance sampling, for log Z and bits per dimension; 0: none
     evaluation.every = 0  # updates between light evaluations while training; 0: none
     evaluation.light_samples = 1000  # samples, and at most as many held-out examples, of a light evaluation
     return config

@@ -17,6 +17,7 @@ from dualmcmc_jax.evaluation import (
     figures,
     known_density,
     neighbours,
+    partition,
     quality,
     reconstruction,
     samples,
@@ -49,6 +50,11 @@ def inputs(config, dataset: sources.Dataset, inception_weights: Path | None) -> 
         found = f"{len(dataset.train)} training and {there} held-out examples"
         raise ValueError(f"data.source: found {found}, expected at least {least} and 1 to evaluate with")
     held_out = dataset.test[subset(there, asked)] if asked else dataset.test
+    if config.evaluation.ais_temperatures and not partition.box(config):
+        expected = f"0, because the range of {config.data.source!r} is not known"
+        raise ValueError(
+            f"evaluation.ais_temperatures: found {config.evaluation.ais_temperatures}, expected {expected}"
+        )
     return Inputs(dataset, held_out, features.space(config, dataset.train, inception_weights))
 
 
@@ -137,6 +143,8 @@ def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> 
     truth = known_density.of(config)
     compared = known_density.compare(config, truth, params, held_out, kept, seed=seed) if truth else None
     found |= compared.metrics if compared else {}
+    if settings.ais_temperatures:
+        found |= partition.measure(config, params, held_out, seed=seed)
     return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains, compared)
 
 

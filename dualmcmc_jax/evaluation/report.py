@@ -38,7 +38,7 @@ def tables(metrics: dict[str, Any]) -> list[Table]:
         section, _, rest = name.partition("/")
         if section in ("generator", "revised", "held_out"):
             section, row, column = "samples", rest, section
-        elif section in ("reconstruction", "long_run", "density", "chain"):
+        elif section in ("reconstruction", "long_run", "likelihood", "density", "chain"):
             column, row = rest.split("/", 1)
             column += " steps" if section == "long_run" else ""
         elif section == "energy":
@@ -128,7 +128,7 @@ def _label(name: str) -> str:
     if ":" in name:  # a data source
         return name
     arrow = " ↑" if name.startswith(RISING) else " ↓" if name.startswith(FALLING) else ""
-    return name.replace("_", " ") + ("" if name.endswith("_std") else arrow)
+    return name.replace("_", " ") + ("" if name.endswith(("_std", "_error")) else arrow)
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,110 @@
+"""Annealed importance sampling where Z is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from scipy.special import ndtr
+
+from dualmcmc_jax import models
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.data import sources, toy2d
+from dualmcmc_jax.evaluation import ais, density, evaluate, partition
+from dualmcmc_jax.models.build import Net
+from dualmcmc_jax.training.params import Params
+
+
+def test_reflections():
+    """A path is folded at the walls: by hand, and run backwards it ends where it began."""
+    x, velocity = ais.reflect(jnp.array([0.3, 1.2, -1.5, 3.5]), jnp.ones(4), 1.0)
+    np.testing.assert_allclose(x, [0.3, 0.8, -0.5, -0.5], atol=1e-12)
+    np.testing.assert_array_equal(velocity, [1, -1, -1, 1])
+    start, flight = jax.random.uniform(jax.random.key(0), (2, 1000), jnp.float64, -1, 1)
+    end, velocity = ais.reflect(start + 7 * flight, flight, 1.0)
+    again, _ = ais.reflect(end - 7 * velocity, velocity, 1.0)
+    np.testing.assert_allclose(again, start, atol=1e-12)
+    assert np.abs(end).max() <= 1
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_moves_leave_the_density(num_steps):
+    """exp(2 x) on [-1, 1], whose mean is coth 2 - 1/2, though the steps are half the box and walls are hit often."""
+    log_density = lambda x: 2 * x.sum(-1)
+    x = ais.uniform(jax.random.key(0), 4000, (3,), half_width=1.0, dtype=jnp.float64)
+
+    def step(x, t):
+        keys = chain_keys(jax.random.fold_in(jax.random.key(1), t), jnp.arange(4000))
+        x, probability = ais.move(keys, x, log_density, 0.5, half_width=1.0, num_steps=num_steps)
+        return x, probability.mean()
+
+    x, probability = jax.jit(lambda x: jax.lax.scan(step, x, jnp.arange(100)))(x)
+    assert np.mean(x) == pytest.approx(1 / np.tanh(2) - 0.5, abs=5 * float(np.std(x)) / x.size**0.5)
+    assert np.var(x) == pytest.approx(0.25 - 1 / np.sinh(2) ** 2, rel=0.06)
+    assert 0.3 < probability[-1] < 0.999
+
+
+def test_bounds_meet_where_z_is_known():
+    """A Gaussian in ten dimensions, partly beyond the walls."""
+    mean, std = np.linspace(-0.8, 0.8, 10), np.linspace(0.05, 1.0, 10)
+    log_f = lambda x: -0.5 * jnp.sum(((x - mean) / std) ** 2, -1)
+    share = ndtr((1 - mean) / std) - ndtr((-1 - mean) / std)
+    exact = np.sum(np.log(share * std * np.sqrt(2 * np.pi)))
+    settings = {"half_width": 1.0, "num_temperatures": 300, "num_chains": 300, "dtype": jnp.float64}
+    below, above = ais.bounds(jax.random.key(0), log_f, (10,), **settings)
+    for found in (below, above):
+        assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
+        assert found.error < 0.15
+        assert found.effective_sample_size > 50
+
+
+def test_bounds_with_exact_draws():
+    """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
+    truth = toy2d.known("8gaussians")
+    cells = density.grid(truth.half_width)
+    angles = 2 * np.pi * np.arange(8) / 8
+    centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    log_f = lambda x: 3 + jax.nn.logsumexp(-jnp.sum((x[:, None] - centers) ** 2, axis=-1) / 0.08, axis=-1)
+    exact = 3 + np.log(8 * 2 * np.pi * 0.04)
+    log_p = truth.log_density(cells.x)
+    draw = lambda _: jnp.asarray(density.sample(np.random.RandomState(0), cells, log_p, 500))
+    settings = {"half_width": truth.half_width, "num_temperatures": 200, "num_chains": 500}
+    settings["dtype"] = jnp.float64
+    below, above = ais.bounds(jax.random.key(0), log_f, (2,), draw=draw, **settings)
+    for found in (below, above):
+        assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
+        assert found.error < 0.15
+
+
+def test_log_mean():
+    """Equal weights all count; of one large weight the rest hardly do."""
+    assert ais.log_mean(np.full(7, 2.5)) == pytest.approx((2.5, 0, 7))
+    found = ais.log_mean(np.array([100.0, 0, 0, 0]))
+    assert found == pytest.approx((100 - np.log(4), np.sqrt(3 / 4), 1))
+
+
+def test_bits_per_dimension_of_what_is_known(monkeypatch):
+    """A constant energy is uniform, 8 bits; a linear one, each pixel by itself, a sum over 256 levels."""
+    config = tiny.config(evaluation__ais_temperatures=100)
+    x = np.random.RandomState(0).randint(0, 256, (300, 8, 8, 1)).astype(np.uint8)
+    for slope in (0.0, 1.5):
+        energy = lambda x, slope=slope: -config.energy.temperature * slope * x.reshape(len(x), -1).sum(-1)
+        nets = models.Nets(*[Net(None, lambda _, f=energy: f)] * 3)
+        monkeypatch.setattr(models, "build", lambda config, nets=nets: nets)
+        found = partition.measure(config, Params({}, {}, {}), x, seed=0)
+        monkeypatch.undo()
+        edges = np.linspace(-1, 1, 257)
+        share = np.exp(slope * edges)
+        share = np.diff(share) / (share[-1] - share[0]) if slope else np.full(256, 1 / 256)
+        exact = -np.log2(share)[x].mean()
+        error = found["likelihood/ebm/bits_per_dim_error"]
+        for side in ("least", "most"):
+            assert found[f"likelihood/ebm/bits_per_dim_at_{side}"] == pytest.approx(exact, abs=3 * error + 1e-4)
+        assert error < 0.02
+
+
+def test_where_the_range_is_not_known():
+    config = tiny.config(evaluation__ais_temperatures=9, data__source="npz:x.npz", data__shape=(2,))
+    vectors = np.zeros((20, 2), np.float32)
+    with pytest.raises(ValueError, match=r"^evaluation.ais_temperatures: found 9, expected 0, because"):
+        evaluate.inputs(config, sources.Dataset(vectors, vectors[:1]), None)
