@@ -77,10 +77,16 @@ def test_bounds_with_exact_draws():
 
 
 def test_log_mean():
-    """Equal weights all count; of one large weight the rest hardly do."""
+    """Equal weights all count and have no error; of many it is the delta method's; of one large weight it is large."""
     assert ais.log_mean(np.full(7, 2.5)) == pytest.approx((2.5, 0, 7))
+    log_w = 0.5 * np.random.RandomState(0).normal(size=2000)
+    found, w = ais.log_mean(log_w), np.exp(log_w)
+    assert found.log_z == pytest.approx(np.log(w.mean()))
+    assert found.error == pytest.approx(w.std() / w.mean() / 2000**0.5, rel=0.1)
+    assert found.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
     found = ais.log_mean(np.array([100.0, 0, 0, 0]))
-    assert found == pytest.approx((100 - np.log(4), np.sqrt(3 / 4), 1))
+    assert found.log_z == pytest.approx(100 - np.log(4))
+    assert found.error > 10
 
 
 def test_bits_per_dimension_of_what_is_known(monkeypatch):

@@ -15,6 +15,7 @@ _PILOT_STEP = 0.5
 """Standard deviation of log f, times the change of beta, from one temperature of the pilot to the next."""
 _MOST_PILOT_STEPS = 20_000
 _ACCEPTANCE = 0.8
+_NUM_BOOTSTRAPS = 500
 
 
 class Schedule(NamedTuple):
@@ -145,11 +146,16 @@ def uniform(key: jax.Array, num: int, shape: tuple[int, ...], *, half_width: flo
 
 
 def log_mean(log_w: np.ndarray) -> Estimate:
-    """log of the mean of the weights [B]: on average at most the log of what they estimate (Jensen)."""
+    """log of the mean of the weights [B]: on average at most the log of what they estimate (Jensen).
+
+    Its error is that of the bootstrap, which is large where a few weights are all.
+    """
     log_w = np.asarray(log_w, np.float64)
     log_sum = np.logaddexp.reduce(log_w)
+    again = log_w[np.random.RandomState(0).randint(len(log_w), size=(_NUM_BOOTSTRAPS, len(log_w)))]
+    error = np.logaddexp.reduce(again, axis=1).std()
     size = np.exp(2 * log_sum - np.logaddexp.reduce(2 * log_w))
-    return Estimate(float(log_sum - np.log(len(log_w))), float(np.sqrt(max(0, 1 / size - 1 / len(log_w)))), float(size))
+    return Estimate(float(log_sum - np.log(len(log_w))), float(error), float(size))
 
 
 def bounds(
