@@ -1,0 +1,21 @@
+"""Table 4 of the paper: z-chains of 10 and 30 steps, from noise or from the inference model.
+
+python -m dualmcmc_jax.study table4 --config=digits
+"""
+
+from dualmcmc_jax.configs.studies import Study, beats, changed
+
+STARTS = {"noise": "noise", "inference": "encoder"}
+
+
+def get_study(config):
+    """The four of them, in the paper's order."""
+    variants = {
+        f"{start} start, {k} z-steps": changed(config, z_chain__num_steps=k, z_chain__init=init)
+        for start, init in STARTS.items()
+        for k in (10, 30)
+    }
+    claims = [beats(f"inference start, {k} z-steps", f"noise start, {k} z-steps") for k in (10, 30)]
+    claims += [beats(f"{start} start, 30 z-steps", f"{start} start, 10 z-steps") for start in STARTS]
+    paper = dict(zip(variants, (17.32, 14.51, 9.26, 9.18), strict=True))
+    return Study(variants, tuple(claims), ("FID, CIFAR-10", paper))
