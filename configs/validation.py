@@ -9,8 +9,8 @@ CHOICES = {
     "generator.kind": ("mlp", "resnet"),
     "generator.norm": ("batch", "group"),
     "encoder.kind": ("mlp", "resnet"),
-    "x_chain.init": ("generator", "noise"),
-    "z_chain.init": ("encoder", "noise"),
+    "x_chain.init": ("generator", "noise", "persistent"),
+    "z_chain.init": ("encoder", "noise", "persistent"),
     "health.policy": ("stop", "rollback"),
     "train.compute_dtype": ("float32", "bfloat16", "float64"),
 }

@@ -111,13 +111,15 @@ def refuse_others(*names: str) -> None:
 
 
 def config_name() -> str:
-    """The stem of the config's file."""
-    return Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    """The stem of the config's file, and what follows its colon: a name for folders."""
+    file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return "-".join(filter(None, (Path(file).stem, re.sub(r"\W+", "-", argument))))
 
 
 def _named(argument: str) -> str:
     """--config=NAME as the path of the config of that name; --versus likewise."""
     flag, given, value = argument.partition("=")
+    value, colon, of = value.partition(":")
     if flag.lstrip("-") not in ("config", "versus") or Path(value).is_file():
         return argument
     if not given:
@@ -125,7 +127,9 @@ def _named(argument: str) -> str:
     folder, names = Path(default.__file__).parent, completion.configs()
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
-    return f"{flag}={folder / value}.py"
+    if colon and of not in names:
+        raise ValueError(f"{flag}: found {of!r} after the colon, expected one of {', '.join(names)}")
+    return f"{flag}={folder / value}.py{colon}{of}"
 
 
 def parse(argv: list[str], *, argument: str = "") -> list[str]:

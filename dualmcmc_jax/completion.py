@@ -23,7 +23,8 @@ complete -F _dualmcmc dualmcmc
 def configs() -> list[str]:
     """The names of the configs that come with the program."""
     folder = Path(default.__file__).parent
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "validation"))
+    files = [path for path in (*folder.glob("*.py"), *folder.glob("rivals/*.py")) if path.stem != "__init__"]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files if path.stem != "validation")
 
 
 def script(flags: list[str], modes: list[str]) -> str:

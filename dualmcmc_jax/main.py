@@ -129,7 +129,7 @@ def evaluate(config, workdir: Path) -> None:
     given = evaluate.inputs(config, sources.load(config.data), _weights())
     step, seed = int(state.step), command_line.SEED.value
     found = evaluate.evaluate(config, given, state.average, step=step, seed=seed)
-    metrics = found.metrics
+    metrics = evaluate.learned(config, found.metrics)
     print(report.text(metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = _out(workdir / "evaluation" / f"{step}{sampler}")

@@ -13,6 +13,7 @@ import textbook
 from dualmcmc_jax import models
 from dualmcmc_jax.benchmark import program
 from dualmcmc_jax.configs import cifar10
+from dualmcmc_jax.data import batches
 from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS
@@ -32,7 +33,8 @@ def contender(build, unroll):
     return step, jax.device_put(state), program.cost(text).multiply_adds
 
 
-BATCH = np.random.RandomState(0).randint(0, 256, (1, 16, 32, 32, 3)).astype(np.uint8)
+IMAGES = np.random.RandomState(0).randint(0, 256, (1, 16, 32, 32, 3)).astype(np.uint8)
+BATCH = batches.Batch(IMAGES, np.arange(16)[None])
 
 
 def main():

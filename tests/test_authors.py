@@ -47,7 +47,7 @@ class Case:
                 self.energy(params.energy), self.x, self.x_model, temperature=temperature, **weights.energy
             )[0],
             losses.generator_loss(self.decode(params.generator), *pairs, **weights.generator)[0],
-            losses.encoder_loss(self.encode(params.encoder), *pairs, **weights.encoder),
+            losses.encoder_loss(self.encode(params.encoder), *pairs, **weights.encoder)[0],
         )
 
 

@@ -16,6 +16,7 @@ from dualmcmc_jax import models
 from dualmcmc_jax.benchmark import program, scaling, textbook, timing
 from dualmcmc_jax.configs import cifar10
 from dualmcmc_jax.core import densities, langevin
+from dualmcmc_jax.training import loop
 from dualmcmc_jax.training import state as train_state
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +136,7 @@ def test_memory_does_not_grow_with_the_chain():
 
 def compiled_step(config):
     work = timing.workload(config)
-    batch = work.train[: config.train.batch_size].reshape(jax.device_count(), -1, *config.data.shape)
+    batch = loop.share_of_batch(config, work.train)(0)
     return work, timing.train_step(work).lower(work.state, batch).compile()
 
 

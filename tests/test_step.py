@@ -10,7 +10,7 @@ from test_models import resnet_config
 
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import default
-from dualmcmc_jax.data.batches import batch_indices
+from dualmcmc_jax.data.batches import Batch, batch_indices
 from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import train_step
@@ -49,7 +49,8 @@ def run(config, num_devices, num_steps):
     images, rows = data(config), []
     for step in range(num_steps):
         index = batch_indices(0, step, num_examples=len(images), batch_size=config.train.batch_size)
-        state, row = update(state, images[index.reshape(num_devices, -1)])
+        index = index.reshape(num_devices, -1)
+        state, row = update(state, Batch(images[index], index))
         rows.append(row)
     return state, jax.device_get(rows)
 
@@ -96,7 +97,7 @@ def test_float32_asks_for_full_precision():
     step = jax.vmap(
         partial(train_step, nets=nets, optimizers=optimizer, config=config), in_axes=(None, 0), axis_name="batch"
     )
-    text = jax.jit(step).lower(state, data(config)[None, :8]).as_text()
+    text = jax.jit(step).lower(state, Batch(data(config)[None, :8], np.arange(8)[None])).as_text()
     products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
     assert len(products) > 50
     assert all("HIGHEST" in line and "DEFAULT" not in line for line in products)
@@ -140,7 +141,7 @@ def test_one_step_is_the_method(fresh_negatives):
     unsettled = {path: (jnp.ones_like(u) / len(u) ** 0.5, v) for path, (u, v) in state.vectors.items()}
     state = state._replace(vectors=unsettled)  # so that this step's power iteration shows
     images = data(config, 3)
-    new, metrics = update(state, images[None])
+    new, metrics = update(state, Batch(images[None], np.arange(3)[None]))
 
     # Spectral norm: one power iteration, then every kernel by its sigma.
     p, scaled = state.params, {}
@@ -162,7 +163,7 @@ def test_one_step_is_the_method(fresh_negatives):
 
     g, q = (lambda p, x, net=net: net.bind(p)(x) for net in nets[1:])
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 0)
-    model_key, data_key, fresh_key = jax.random.split(key, 3)
+    model_key, data_key, fresh_key = jax.random.split(key, 5)[:3]
     fold = jax.random.fold_in
     draw = lambda k, shape: jax.random.normal(k, (1, *shape), jnp.float64)
     temperature, s_x, s_z = config.energy.temperature, config.x_chain.step_size, config.z_chain.step_size
@@ -243,5 +244,5 @@ def test_posterior_mse_starts_at_the_encoder():
     config = perceptrons()
     config.z_chain.update(num_steps=1, step_size=0.0)
     state, update = start(config)
-    _, metrics = update(state, data(config, 3)[None])
+    _, metrics = update(state, Batch(data(config, 3)[None], np.arange(3)[None]))
     np.testing.assert_allclose(metrics["posterior_mse_start"], metrics["posterior_mse_end"], rtol=1e-9)

@@ -57,9 +57,10 @@ def measure(config, versus=None) -> dict:
     import numpy as np
 
     from dualmcmc_jax.benchmark import program, textbook, timing
+    from dualmcmc_jax.training import loop
 
     work = timing.workload(config)
-    batch = work.train[: config.train.batch_size].reshape(jax.local_device_count(), -1, *config.data.shape)
+    batch = loop.share_of_batch(config, work.train)(0)
     compiled, found = timing.compile_seconds(lambda: timing.train_step(work), work.state, batch)
     cost, memory = program.cost(compiled.as_text()), compiled.memory_analysis()
     rivals = [timing.runs(work)] + ([timing.runs(timing.workload(versus))] if versus else [])

@@ -60,6 +60,7 @@ def count(config, num_devices: int):
 
     from dualmcmc_jax import models
     from dualmcmc_jax.benchmark import program
+    from dualmcmc_jax.data import batches
     from dualmcmc_jax.training import loop, optimizers
     from dualmcmc_jax.training import state as train_state
     from dualmcmc_jax.training.step import AXIS
@@ -69,7 +70,8 @@ def count(config, num_devices: int):
     nets, updates = models.build(config, axis_name=AXIS), optimizers.build(config, steps_per_epoch=1)
     update = loop.compiled_step(config, nets, updates, devices=jax.devices()[:num_devices])
     dtype = jnp.uint8 if len(config.data.shape) == 3 else jnp.float32
-    batch = jax.ShapeDtypeStruct((num_devices, 1, *config.data.shape), dtype)
+    x = jax.ShapeDtypeStruct((num_devices, 1, *config.data.shape), dtype)
+    batch = batches.Batch(x, jax.ShapeDtypeStruct((num_devices, 1), jnp.int32))
     return program.cost(update.lower(train_state.abstract(config), batch).compile().as_text())
 
 

@@ -49,18 +49,20 @@ def synthesize(
     energy: densities.Energy,
     *,
     latent_dim: int,
-    init: Literal["generator", "noise"] = "generator",
+    init: Literal["generator", "noise"] | jax.Array = "generator",
     dtype=jnp.float32,
     **chain,
 ) -> Synthesis:
     """Draws from the revised joint P~: z ~ N(0, I), x0 = g(z), then x~ = `revise_x` of x0 (Sec. 3.1).
 
-    With init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does.
+    With init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does; with an array
+    [B, ...], there.
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
     z = normal(prior_keys, (latent_dim,), dtype)
     generated = decode(z)
-    x0 = generated if init == "generator" else normal(init_keys, generated.shape[1:], generated.dtype)
+    noise = normal(init_keys, generated.shape[1:], generated.dtype)
+    x0 = {"generator": generated, "noise": noise}[init] if isinstance(init, str) else init
     revised, trace = revise_x(x_keys, energy, x0, **chain)
     return Synthesis(z, generated, revised, trace)
 
@@ -71,17 +73,18 @@ def infer(
     decode: densities.Decode,
     x: jax.Array,
     *,
-    init: Literal["encoder", "noise"] = "encoder",
+    init: Literal["encoder", "noise"] | jax.Array = "encoder",
     **chain,
 ) -> Inference:
     """Draws from the revised joint Q~: z0 ~ q_phi(z | x), then z~ = `revise_z` of z0 (Sec. 3.1).
 
-    With init="noise" the chain starts at z0 ~ N(0, I) instead.
+    With init="noise" the chain starts at z0 ~ N(0, I) instead; with an array [B, d], there.
     """
     init_keys, z_keys = _split(keys, 2)
     mean, log_var = encode(x)
     noise = normal(init_keys, mean.shape[1:], mean.dtype)
-    z0 = mean + jnp.exp(0.5 * log_var) * noise if init == "encoder" else noise
+    inferred = mean + jnp.exp(0.5 * log_var) * noise
+    z0 = {"encoder": inferred, "noise": noise}[init] if isinstance(init, str) else init
     z, trace = revise_z(z_keys, decode, x, z0, **chain)
     return Inference(z0, z, trace)
 

@@ -4,10 +4,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+
+class Batch(NamedTuple):
+    """Examples x [B, ...], uint8 images or float vectors, and their places [B] in the training data."""
+
+    x: Any
+    example: Any
 
 
 def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
@@ -33,7 +41,7 @@ def subset(num_examples: int, num: int) -> np.ndarray:
     return _order(0, 0, num_examples)[:num]
 
 
-def prefetch(make: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:
+def prefetch(make: Callable[[int], Any], steps: range) -> Iterator[Any]:
     """make(step) for each step, in order, two of them ahead in a thread of their own."""
     with ThreadPoolExecutor(1) as thread:
         ahead = deque()

@@ -26,7 +26,8 @@ from absl import flags, logging
 
 from dualmcmc_jax import command_line, completion
 from dualmcmc_jax.configs import validation
-from dualmcmc_jax.study import runs, tables
+from dualmcmc_jax.study import jobs, runs, tables
+from dualmcmc_jax.training import signals
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each variant.", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", None, "Runs at a time.", lower_bound=1)
@@ -52,15 +53,15 @@ def main(argv) -> None:
     settings = runs.Settings(
         workdir=workdir,
         seeds=range(config.train.seed, config.train.seed + _SEEDS.value),
-        num_jobs=_JOBS.value or max(1, len(runs.gpus())),
+        num_jobs=_JOBS.value or max(1, len(jobs.gpus())),
         seconds=_SECONDS.value,
         flags=(f"--inception_weights={weights}",) if weights else (),
     )
     try:
         results = runs.run(study.variants, settings)
-    except runs.Stopped as stopped:
+    except jobs.Stopped as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(runs.EXIT_CODE)
+        sys.exit(signals.EXIT_CODE)
     print(tables.text(study, results))
     tables.write(workdir, study, results)
     print(f"wrote table.txt, results.json and figure.png to {workdir}")

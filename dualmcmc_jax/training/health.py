@@ -22,7 +22,7 @@ def check(step: int, scalars: dict[str, jax.Array], config) -> None:
     for name, value in row.items():
         if not math.isfinite(value):
             raise Diverged(step, f"{name} is {value}")
-    gap, most = abs(row["energy_data"] - row["energy_model"]), config.health.max_energy_gap
+    gap, most = abs(row.get("energy_data", 0) - row.get("energy_model", 0)), config.health.max_energy_gap
     if most and gap > most:
         raise Diverged(step, f"the energies of data and samples are {gap:.4g} apart, more than health.max_energy_gap")
 
@@ -36,6 +36,8 @@ def check_params(step: int, state: TrainState) -> None:
         raise Diverged(step, "a parameter is not finite")
     if not _finite((state.opt_state, state.vectors)):
         raise Diverged(step, "the state of an optimiser is not finite")
+    if not _finite((state.step, state.chains)):
+        raise Diverged(step, "the state of a persistent chain is not finite")
 
 
 @jax.jit

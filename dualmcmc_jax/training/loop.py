@@ -43,6 +43,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
       ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
     """
     check_batch_size(config.train.batch_size, len(dataset.train))
+    check_chains(config, len(dataset.train))
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
     fresh = partial(train_state.create, config, nets, optimizer)
@@ -81,7 +82,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
 
 
 def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[jax.Device] | None = None):
-    """`train_step` on all devices, or those given: update(state, batch [devices, B, ...]), which reuses the state."""
+    """`train_step` on all devices, or those given: update(state, batch of [devices, B, ...]); it reuses the state."""
     return jax.pmap(
         partial(train_step, nets=nets, optimizers=optimizers, config=config),
         axis_name=AXIS,
@@ -133,17 +134,18 @@ def _run(
     return state
 
 
-def share_of_batch(config, train: np.ndarray) -> Callable[[int], np.ndarray]:
-    """batch(step): this process's share of the examples of a step, [local devices, B, ...]."""
+def share_of_batch(config, train: np.ndarray) -> Callable[[int], batches.Batch]:
+    """batch(step): this process's share of the examples of a step, x [local devices, B, ...]."""
     seed, batch_size = config.train.seed, config.train.batch_size
     share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]
 
     def batch(step):
-        x = train[batches.batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[share]]
+        example = batches.batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[share]
+        x = train[example]
         if config.data.flip:
             mirrored = batches.flips(seed, step, batch_size=batch_size)[share]
             x[mirrored] = x[mirrored][:, :, ::-1]
-        return x
+        return batches.Batch(x, example.astype(np.int32))
 
     return batch
 
@@ -158,3 +160,15 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
             f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices "
             f"up to the {num_examples} training examples, such as {' or '.join(map(str, fitting))}"
         )
+
+
+def check_chains(config, num_examples: int) -> None:
+    """Raises ValueError unless persistent chains are as many as the updates take."""
+    x_chain, z_chain, batch_size = config.x_chain, config.z_chain, config.train.batch_size
+    if x_chain.init == "persistent" and x_chain.num_chains < batch_size:
+        raise ValueError(
+            f"x_chain.num_chains: found {x_chain.num_chains}, expected {batch_size} or more, one an example"
+        )
+    if z_chain.init == "persistent" and z_chain.num_chains != num_examples:
+        expected = f"{num_examples}, one of each training example"
+        raise ValueError(f"z_chain.num_chains: found {z_chain.num_chains}, expected {expected}")

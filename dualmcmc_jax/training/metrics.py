@@ -55,7 +55,7 @@ class MetricsWriter:
         row["steps_per_second"] = (step - first) / (now - before)
         self.scalars(step, row)
         shown = ("revision_mse", "posterior_mse_end", "energy_loss")
-        self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown}, refresh=False)
+        self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown if name in row}, refresh=False)
 
     def scalars(self, step: int, row: dict[str, float]) -> None:
         """A row of numbers by name."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dualmcmc_jax import models
 from dualmcmc_jax.models import spectral_norm
 from dualmcmc_jax.models.build import Nets
-from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import optimizers, persistent
 from dualmcmc_jax.training.params import Params
 
 
@@ -21,6 +21,7 @@ class TrainState(NamedTuple):
     opt_state: the optimisers' states.
     vectors: spectral norm's singular vectors of the energy's weights; empty without spectral norm.
     attempt: how often training has been rolled back.
+    chains: persistent chains.
     """
 
     step: jax.Array
@@ -30,12 +31,13 @@ class TrainState(NamedTuple):
     opt_state: Params
     vectors: spectral_norm.Vectors
     attempt: jax.Array
+    chains: persistent.Chains
 
 
 def create(config, nets: Nets, optimizers: Params) -> TrainState:
     """The state before the first update, a function of the config alone."""
     init_key, run_key = jax.random.split(jax.random.key(config.train.seed))
-    *net_keys, vectors_key = jax.random.split(init_key, 4)
+    *net_keys, vectors_key, chains_key = jax.random.split(init_key, 5)
     params = Params(*(net.init(key) for net, key in zip(nets, net_keys, strict=True)))
     params = jax.tree.map(lambda p: p.astype(param_dtype(config)), params)
     vectors = spectral_norm.init_vectors(vectors_key, params.energy) if config.energy.spectral_norm else {}
@@ -47,6 +49,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
         attempt=jnp.zeros((), jnp.int32),
+        chains=persistent.create(chains_key, config, param_dtype(config)),
     )
 
 

@@ -1,0 +1,20 @@
+"""Cooperative learning (Xie et al. 2018, arXiv:1609.09408): the generator learns from revised samples, never from data.
+
+The inference model, which the paper does not have, learns from the same pairs.
+
+python -m dualmcmc_jax.main --config=configs/rivals/cooperative.py:digits
+"""
+
+from dualmcmc_jax.configs.rivals import named
+
+
+def rival(config):
+    """What differs, in a config."""
+    config.loss.generator.data_weight = 0.0
+    config.loss.encoder.update(data_weight=0.0, model_weight=1.0)
+    return config
+
+
+def get_config(name="digits"):
+    """The method on the data, and with the networks, of the config of that name."""
+    return rival(named(name))

@@ -1,0 +1,23 @@
+"""IGEBM (Du & Mordatch 2019, arXiv:1903.08689): no generator; chains go on from a replay buffer, 5% anew from noise.
+
+Samples for evaluation start at noise and take ten times as many steps, because the buffer stays behind.
+
+python -m dualmcmc_jax.main --config=configs/rivals/persistent.py:digits
+"""
+
+from dualmcmc_jax.configs.rivals import NO_LOSS, named
+
+
+def rival(config):
+    """What differs, in a config."""
+    config.x_chain.update(init="persistent", num_chains=10_000)
+    config.loss.generator.update(NO_LOSS)
+    config.loss.encoder.update(NO_LOSS)
+    chain = config.x_chain
+    config.evaluation.x_chain = (10 * chain.num_steps, chain.step_size, config.energy.temperature)
+    return config
+
+
+def get_config(name="digits"):
+    """The method on the data, and with the networks, of the config of that name."""
+    return rival(named(name))

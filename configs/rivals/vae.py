@@ -1,0 +1,20 @@
+"""Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114): no MCMC and no EBM; the ELBO alone.
+
+python -m dualmcmc_jax.main --config=configs/rivals/vae.py:digits
+"""
+
+from dualmcmc_jax.configs.rivals import NO_LOSS, named, without_energy
+
+
+def rival(config):
+    """What differs, in a config."""
+    without_energy(config)
+    config.loss.generator.update(NO_LOSS)
+    config.loss.encoder.update(NO_LOSS)
+    config.loss.elbo.weight = 1.0
+    return config
+
+
+def get_config(name="digits"):
+    """The method on the data, and with the networks, of the config of that name."""
+    return rival(named(name))

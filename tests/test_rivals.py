@@ -1,0 +1,243 @@
+"""Other methods as configs: their terms against closed forms, what they leave out, and chains that persist."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_step
+import tiny
+
+from dualmcmc_jax import command_line, models
+from dualmcmc_jax.benchmark import program
+from dualmcmc_jax.configs import rivals
+from dualmcmc_jax.configs.rivals import abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, vae
+from dualmcmc_jax.configs.rivals import short_run_abp as short_run_inference
+from dualmcmc_jax.core import densities, langevin, losses
+from dualmcmc_jax.data.batches import Batch
+from dualmcmc_jax.evaluation import evaluate
+from dualmcmc_jax.training import loop
+from dualmcmc_jax.training import persistent as chains
+
+B, D, d = 6, 4, 2
+random = np.random.default_rng(2)
+x, z, noise = random.normal(size=(B, D)), random.normal(size=(B, d)), random.normal(size=(B, d))
+w, v, log_var = random.normal(size=(D, d)), random.normal(size=(d, D)), random.normal(size=d)
+EVERY = (abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, short_run_inference, vae)
+decode = lambda w: lambda z: z @ w.T
+encode = lambda v, log_var: lambda x: (x @ v.T, jnp.tile(log_var, (len(x), 1)))
+
+
+def test_elbo_loss():
+    """g(z) = W z, q = N(V x, e^l): the gradients by hand, those of V and l through z = V x + e^(l/2) noise as well."""
+    variance = 0.3
+    loss = lambda w, v, log_var: losses.elbo_loss(
+        encode(v, log_var), decode(w), x, noise, variance=variance, weight=2.0
+    )
+    (value, terms), (by_w, by_v, by_l) = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(w, v, log_var)
+    mean, std = x @ v.T, np.exp(log_var / 2)
+    sample = mean + std * noise
+    residual = x - sample @ w.T
+    divergence = 0.5 * np.sum(mean**2 + std**2 - log_var - 1, axis=1)
+    np.testing.assert_allclose(terms["elbo"], np.mean(np.sum(residual**2, axis=1) + 2 * variance * divergence))
+    np.testing.assert_allclose(value, 2 * terms["elbo"])
+    by_sample = -2 * residual @ w  # [B, d]
+    np.testing.assert_allclose(by_w, 2 * -2 * residual.T @ sample / B, rtol=1e-12)
+    np.testing.assert_allclose(by_v, 2 * (by_sample + 2 * variance * mean).T @ x / B, rtol=1e-12)
+    expected = by_sample * noise * std / 2 + variance * (std**2 - 1)
+    np.testing.assert_allclose(by_l, 2 * expected.mean(axis=0), rtol=1e-12)
+
+
+def test_elbo_is_a_bound():
+    """With the exact posterior of a linear generator, minus the loss over 2 sigma^2 is log p(x), less constants."""
+    variance = 0.3
+    precision = np.eye(d) + w.T @ w / variance
+    axes, _ = np.linalg.qr(
+        np.linalg.eigh(precision)[1]
+    )  # latents turned so that the posterior's covariance is diagonal
+    turned = w @ axes
+    of = np.diag(axes.T @ precision @ axes)
+    posterior = encode((turned.T / variance) / of[:, None], -np.log(of))
+    draws = np.random.default_rng(0).normal(size=(400_000, d))
+    repeated = np.tile(x[:1], (len(draws), 1))
+    loss, _ = losses.elbo_loss(posterior, decode(turned), repeated, draws, variance=variance, weight=1.0)
+    constant = 0.5 * D * np.log(2 * np.pi * variance)
+    covariance = w @ w.T + variance * np.eye(D)
+    exact = -0.5 * x[0] @ np.linalg.solve(covariance, x[0]) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+    assert -loss / (2 * variance) - constant == pytest.approx(exact, abs=0.02)
+
+
+def test_generated_loss():
+    """E(x) = |x|^2 / 2: the gradient of W is through x = W z, in the energy and in log q."""
+    temperature = 0.7
+    loss = lambda w: losses.generated_loss(
+        lambda x: 0.5 * densities.squared_norm(x),
+        decode(w),
+        encode(v, log_var),
+        z,
+        temperature=temperature,
+        energy_weight=3.0,
+        posterior_weight=5.0,
+    )
+    (value, terms), by_w = jax.value_and_grad(loss, has_aux=True)(w)
+    made, precision = z @ w.T, 1 / (np.exp(log_var) + 1e-6)
+    residual = z - made @ v.T
+    np.testing.assert_allclose(terms["energy_generated"], 0.5 * np.mean(np.sum(made**2, axis=1)))
+    nats = 0.5 * np.mean(np.sum(log_var + residual**2 * precision, axis=1))
+    np.testing.assert_allclose(terms["nats_generated"], nats, rtol=1e-12)
+    np.testing.assert_allclose(value, 3 * terms["energy_generated"] / temperature + 5 * nats, rtol=1e-12)
+    expected = 3 * made.T @ z / temperature / B - 5 * (residual * precision @ v).T @ z / B
+    np.testing.assert_allclose(by_w, expected, rtol=1e-10)
+
+
+def test_a_weight_of_zero_computes_nothing():
+    """Not even NaN comes through, and a sum of no terms has a gradient: zero."""
+    bad = lambda _: 1 / 0
+    assert losses.energy_loss(bad, x, x, temperature=1.0, data_weight=0.0, model_weight=0.0) == (0, {})
+    value, terms = losses.generator_loss(decode(w), (x, None), (x, z), data_weight=0.0, model_weight=1.0)
+    assert terms.keys() == {"error_model"}
+    assert value == terms["error_model"]
+
+
+def small(rival):
+    config = rival.rival(test_step.perceptrons())
+    if config.x_chain.init == "persistent":
+        config.x_chain.num_chains = 16
+    if config.z_chain.init == "persistent":
+        config.z_chain.num_chains = 32
+    config.train.batch_size = 8
+    config.x_chain.num_steps = min(config.x_chain.num_steps, 5)
+    for name in ("generator", "encoder"):
+        config.optimizer[name].l2 = 0.0
+    return config
+
+
+def keeps(config):
+    return "persistent" in (config.x_chain.init, config.z_chain.init)
+
+
+@pytest.mark.parametrize("rival", EVERY, ids=lambda rival: rival.__name__.split(".")[-1])
+def test_a_rival_teaches_what_it_has(rival):
+    """All that its losses name moves, nothing else does; of chains kept, any number of devices gives the same run."""
+    config = small(rival)
+    before, _ = test_step.start(config)
+    state, rows = test_step.run(config, 1, 4 if keeps(config) else 1)
+    moved = lambda net: bool(jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a != b), *net)))
+    found = {name for name in before.params._fields if moved([getattr(s.params, name) for s in (before, state)])}
+    everything = {"energy", "generator", "encoder"}
+    taught = {
+        "short_run": {"energy"},
+        "persistent": {"energy"},
+        "abp": {"generator"},
+        "short_run_abp": {"generator"},
+        "vae": {"generator", "encoder"},
+    }
+    assert found == taught.get(rival.__name__.split(".")[-1], everything)
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    if keeps(config):
+        test_step.same_run(rows, test_step.run(config, 4, 4)[1])
+    names = evaluate.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
+    needs = {"energy/x": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
+    assert set(names) == {name for name, net in needs.items() if net in found}
+
+
+def test_what_a_rival_leaves_out_is_not_computed():
+    """Multiply-adds of the compiled update: no chains in a VAE, none of a generator in a short-run EBM."""
+
+    def multiply_adds(config):
+        config.energy.spectral_norm = False
+        state, _ = test_step.start(config)
+        nets, updates = models.build(config, axis_name="batch"), loop.optimizers.build(config, steps_per_epoch=1)
+        update = loop.compiled_step(config, nets, updates, devices=jax.devices()[:1])
+        batch = Batch(test_step.data(config, 8)[None], np.arange(8)[None])
+        return program.cost(update.lower(state, batch).compile().as_text()).multiply_adds / 8
+
+    config = small(vae)
+    widths = ((64, 7, 5, 4), (2, 7, 5, 64))
+    forward = [sum(a * b for a, b in itertools.pairwise(net)) for net in widths]
+    inputs = 64 * 7  # the data need no gradient
+    assert multiply_adds(config) == pytest.approx(3 * sum(forward) - inputs, rel=0.02)
+    config = small(short_run)
+    energy = 64 * 7 + 7 * 5 + 5
+    chain, loss = 2 * config.x_chain.num_steps * energy, 2 * (3 * energy - inputs)
+    assert multiply_adds(config) == pytest.approx(chain + loss, rel=0.05)
+
+
+def test_persistent_chains_go_on(monkeypatch):
+    """Each update continues the next batch_size chains: written out, with a restart where the coin falls so."""
+    monkeypatch.setattr(chains, "RESTARTS", 0.3)
+    config = small(persistent)
+    config.x_chain.num_chains = 12  # not a multiple of the batch
+    config.energy.spectral_norm = False
+    state, update = test_step.start(config)
+    kept, fold, images = np.array(state.chains.x), jax.random.fold_in, test_step.data(config)
+    energy = models.build(config).energy
+    restarted = 0
+    for step in range(6):
+        key = fold(jax.random.wrap_key_data(state.key), step)
+        model_key, *_, restart_key = jax.random.split(key, 5)
+        place = (8 * step + np.arange(8)) % 12
+        start = kept[place]
+        for i in range(8):
+            if jax.random.uniform(fold(restart_key, i)) < 0.3:
+                start[i] = jax.random.normal(fold(fold(restart_key, i), 1), (8, 8, 1))
+                restarted += 1
+        bound = energy.bind(state.params.energy)
+        keys = jax.vmap(lambda i, key=model_key: fold(fold(key, i), 2))(np.arange(8))
+        log_f = lambda x, bound=bound: -bound(x) / config.energy.temperature
+        settings = {"num_steps": config.x_chain.num_steps, "step_size": config.x_chain.step_size}
+        kept[place], _ = langevin.langevin(keys, jnp.asarray(start), log_f, **settings)
+        state, _ = update(state, Batch(images[None, :8], np.arange(8)[None]))
+        np.testing.assert_allclose(state.chains.x, kept, rtol=1e-9, atol=1e-12)
+    assert restarted
+    assert state.chains.z is None
+
+
+def test_persistent_latents_are_those_of_their_example():
+    config = small(abp)
+    config.z_chain.step_size = 1e-14  # as good as standing still
+    state, update = test_step.start(config)
+    before, images, index = np.array(state.chains.z), test_step.data(config), np.array([[3, 30, 1, 7, 9, 12, 2, 5]])
+    state, _ = update(state, Batch(images[index], index))
+    np.testing.assert_allclose(state.chains.z, before, atol=1e-5)
+    config.z_chain.step_size = 0.005
+    state, update = test_step.start(config)
+    before = np.array(state.chains.z)
+    state, _ = update(state, Batch(images[index], index))
+    moved = np.flatnonzero(np.any(np.abs(state.chains.z - before) > 1e-6, axis=1))
+    np.testing.assert_array_equal(moved, np.sort(index[0]))
+
+
+@pytest.mark.parametrize("rival", [persistent, abp])
+def test_persistent_chains_resume(rival, tmp_path):
+    """40 updates are 20, a stop, and 20 more, bit for bit."""
+    from dualmcmc_jax.data import sources
+
+    config = rival.rival(tiny.config(x_chain__num_chains=100))
+    config.x_chain.num_chains = 100
+    train = partial(loop.train, dataset=sources.load(config.data), draw=lambda *_: {}, measure=lambda _: {})
+    whole = train(config, tmp_path / "whole")
+    config.train.num_steps = 20
+    train(config, tmp_path / "parts")
+    config.train.num_steps = 40
+    jax.tree.map(np.testing.assert_array_equal, train(config, tmp_path / "parts"), whole)
+
+
+def test_what_does_not_fit():
+    config = persistent.rival(tiny.config())
+    config.x_chain.num_chains = 39
+    with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 39, expected 40 or more"):
+        loop.check_chains(config, 1500)
+    config = abp.rival(tiny.config())
+    with pytest.raises(ValueError, match=r"^z_chain.num_chains: found 1500, expected 1400, one of each"):
+        loop.check_chains(config, 1400)
+    with pytest.raises(ValueError, match=r"^found 'nothing', expected the name of a config"):
+        rivals.named("nothing")
+
+
+def test_names():
+    assert command_line._named("--config=rivals/vae:toy2d").endswith("configs/rivals/vae.py:toy2d")
+    with pytest.raises(ValueError, match=r"^--config: found 'toy' after the colon, expected one of .*digits"):
+        command_line._named("--config=rivals/vae:toy")
