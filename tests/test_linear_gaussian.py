@@ -101,28 +101,26 @@ def test_maximum_likelihood(moments):
     assert best.slope @ x + best.intercept == pytest.approx(p @ z, abs=1e-8)
     assert best.variance == pytest.approx(p @ z**2 - (p @ z) ** 2, abs=1e-8)
     np.testing.assert_array_equal(best.covariance, covariance)
-    assert linear_gaussian.maximum_likelihood(mean, 0.1 * covariance, variance=NOISE).variance == 1  # z says nothing
+    assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1  # z says nothing
 
 
-@pytest.mark.parametrize("make", [config_of, short_chains])
-def test_the_fixed_point_is_where_expected_gradients_vanish(make, data, moments):
-    """200,000 chains of the core from it, by the core's own sampling: each model's best answer is itself.
+@pytest.mark.parametrize("weights", [{}, {"energy": (1.2, 1.0), "generator": (0.5, 1.0), "encoder": (1.0, 2.0)}])
+def test_the_fixed_point_is_where_expected_gradients_vanish(weights, moments):
+    """200,000 chains from it, by the core's own sampling, give pairs of which each model's best answer is itself.
 
-    Exact maximisers, by least squares on the pairs, take the place of the losses.
+    Exact maximisers, by least squares, take the place of the losses.
     """
-    config, (mean, covariance) = make(train__compute_dtype="float64") if make is config_of else make(), moments
+    config, (mean, covariance) = short_chains(), moments
+    for name, (data_weight, model_weight) in weights.items():
+        config.loss[name].update(data_weight=data_weight, model_weight=model_weight)
     config.train.compute_dtype = "float64"
     at = linear_gaussian.fixed_point(config, mean, covariance)
     nets, params, num = models.build(config), params_of(at), 200_000
     decode, encode = nets.generator.bind(params.generator), nets.encoder.bind(params.encoder)
     energy = nets.energy.bind(params.energy)
-    x = np.random.RandomState(0).multivariate_normal(mean, covariance, num)
-    x = (
-        mean
-        + (x - x.mean(0))
-        @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True))).T
-        @ np.linalg.cholesky(covariance).T
-    )
+    x = np.random.RandomState(0).normal(size=(num, 2))
+    x = np.linalg.solve(np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T)  # of covariance I exactly
+    x = mean + (np.linalg.cholesky(covariance) @ x).T
 
     @jax.jit
     def pairs(x):
@@ -131,31 +129,23 @@ def test_the_fixed_point_is_where_expected_gradients_vanish(make, data, moments)
         return model.z, model.revised, infer(data_keys, encode, decode, x, **data_settings(config)).z
 
     z, revised, z_revised = map(np.asarray, pairs(x))
-    np.testing.assert_allclose(np.cov(revised.T, bias=True), covariance, atol=0.02)
+    both = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)
+    data_weight, model_weight = both("energy")
+    np.testing.assert_allclose(model_weight * np.cov(revised.T, bias=True), data_weight * covariance, atol=0.03)
     np.testing.assert_allclose(revised.mean(0), mean, atol=0.02)
-
-    def regress(inputs, targets, weights):
-        """Weighted least squares with an offset: the slope, and the weighted mean squared error."""
-        total = [
-            w / len(i) * np.column_stack([i, np.ones(len(i))]).T @ np.column_stack([i, np.ones(len(i)), t])
-            for w, i, t in zip(weights, inputs, targets, strict=True)
-        ]
-        size = inputs[0].shape[1] + 1
-        normal = sum(total)
-        coefficients = np.linalg.solve(normal[:, :size], normal[:, size:])
-        errors = [
-            w * np.mean((t - np.column_stack([i, np.ones(len(i))]) @ coefficients) ** 2)
-            for w, i, t in zip(weights, inputs, targets, strict=True)
-        ]
-        return coefficients[:-1], sum(errors) / sum(weights)
-
-    weights = config.loss.generator.data_weight, config.loss.generator.model_weight
-    weight, _ = regress((z_revised, z), (x, revised), weights)
-    np.testing.assert_allclose(weight[0], at.weight, atol=0.01)
-    weights = config.loss.encoder.data_weight, config.loss.encoder.model_weight
-    slope, variance = regress((x, revised), (z_revised, z), weights)
-    np.testing.assert_allclose(slope[:, 0], at.slope, atol=0.01)
+    (weight,), _ = regress((z_revised, z), (x, revised), both("generator"))
+    np.testing.assert_allclose(weight, at.weight, atol=0.01)
+    slope, variance = regress((x, revised), (z_revised, z), both("encoder"))
+    np.testing.assert_allclose(slope[:, 0], at.slope, atol=0.005)
     assert variance == pytest.approx(at.variance, rel=0.01)
+
+
+def regress(inputs, targets, weights):
+    """Least squares with an offset over pairs of both kinds: the slopes [inputs, targets], the mean squared error."""
+    rows = np.concatenate([np.column_stack([x, np.ones(len(x))]) for x in inputs])
+    targets, weight = np.concatenate(targets), np.repeat(weights, len(inputs[0]))[:, None]
+    solution = np.linalg.solve(rows.T @ (weight * rows), rows.T @ (weight * targets))
+    return solution[:-1], np.sum(weight * (targets - rows @ solution) ** 2) / np.sum(weight)
 
 
 def test_where_there_is_no_fixed_point(moments):
@@ -227,15 +217,21 @@ def errors(found, column):
     return {row: found[f"linear/learned/{row}"] / found[f"linear/{column}/{row}"] - 1 for row in ROWS}
 
 
+QUICK = {"train__num_steps": 1200, "train__ema_decay": 0.995, "x_chain__num_steps": 120, "x_chain__step_size": 0.02}
+
+
 @pytest.mark.slow
-def test_training_ends_at_maximum_likelihood(data):
-    """Within 5%, of which the chains' own bias, which is known, is 2%; and in nats."""
-    found = trained(config_linear_gaussian.get_config(), data)
+@pytest.mark.parametrize(
+    ("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), pytest.param({}, 0.025, 0.04, marks=pytest.mark.more)]
+)
+def test_training_ends_at_maximum_likelihood(fields, bias, largest, data):
+    """Within 6%, of which the finite chains' own bias, which is known, is up to 5%; with the config's chains, 4%."""
+    found = trained(config_of(**fields), data)
     print(errors(found, "maximum_likelihood"), errors(found, "fixed_point"))
     for row, error in errors(found, "maximum_likelihood").items():
-        assert abs(error) < 0.05, row
+        assert abs(found[f"linear/fixed_point/{row}"] / found[f"linear/maximum_likelihood/{row}"] - 1) < bias, row
+        assert abs(error) < largest, row
     for name in ("kl_ebm", "kl_generator", "kl_encoder"):
-        assert found[f"linear/fixed_point/{name}"] < 3e-4
         assert found[f"linear/learned/{name}"] < 2e-3
 
 
