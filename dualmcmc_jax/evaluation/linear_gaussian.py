@@ -55,10 +55,8 @@ def measure(config, params: Params, train: np.ndarray) -> dict[str, float]:
     }
     made = {}
     for column, solution in found.items():
-        if solution is None:
-            continue
-        rows = _rows(solution, covariance)
-        if solution is not best:
+        rows = _rows(solution, covariance) if solution else {}
+        if solution and solution is not best:
             rows |= divergences(solution, best, mean, covariance, variance=config.generator.variance)
         made |= {f"linear/{column}/{row}": float(value) for row, value in rows.items()}
     return made
@@ -123,8 +121,7 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         now = weight, slope, variance
         if np.allclose(now, before, rtol=1e-13, atol=0):
             break
-    starts = [weight**2] + [0.0] * (len(values) - 1)
-    kept = [_kept(value, start, config.x_chain) for value, start in zip(revised, starts, strict=True)]
+    kept = [_kept(value, weight**2 if i == 0 else 0.0, config.x_chain) for i, value in enumerate(revised)]
     if None in kept:
         return None
     variances = config.x_chain.step_size / (1 - np.array(kept))
