@@ -18,22 +18,22 @@ def get_config() -> ConfigDict:
     data.skip_bad = False  # images: leave out those that cannot be read, instead of refusing
 
     config.energy = energy = ConfigDict()
-    energy.kind = "mlp"  # "mlp" or "resnet"
-    energy.widths = (256, 256, 256)  # per hidden layer, or per residual block
+    energy.kind = "mlp"  # "mlp", "resnet", or "quadratic": |A x + b|^2 / 2, whose density is a Gaussian
+    energy.widths = (256, 256, 256)  # per hidden layer, or per residual block; (): quadratic
     energy.num_pools = 2  # resnet: how many blocks, from the first, halve the image
     energy.spectral_norm = True  # divide each weight by its largest singular value
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
     config.generator = generator = ConfigDict()
     generator.kind = "mlp"  # "mlp" or "resnet"
-    generator.widths = (256, 256, 256)  # per hidden layer, or per resolution from 4 x 4 upwards
+    generator.widths = (256, 256, 256)  # per hidden layer, or per resolution from 4 x 4 upwards; (): linear
     generator.latent_dim = 128  # d: number of latent variables
     generator.norm = "batch"  # resnet: "batch" statistics (the recipe), or "group": each example by itself
     generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z) in the z-chain, in squared units of x
 
     config.encoder = encoder = ConfigDict()
     encoder.kind = "mlp"  # "mlp" or "resnet"
-    encoder.widths = (256, 256, 256)  # per hidden layer, or per convolution
+    encoder.widths = (256, 256, 256)  # per hidden layer, or per convolution; (): linear
 
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x: Langevin steps of the x-revision

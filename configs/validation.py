@@ -5,7 +5,7 @@ import math
 from dualmcmc_jax.configs import default
 
 CHOICES = {
-    "energy.kind": ("mlp", "resnet"),
+    "energy.kind": ("mlp", "resnet", "quadratic"),
     "generator.kind": ("mlp", "resnet"),
     "generator.norm": ("batch", "group"),
     "encoder.kind": ("mlp", "resnet"),

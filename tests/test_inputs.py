@@ -58,6 +58,11 @@ CASES = [
     ("--config=digits --config.train.num_steps=many", "flag --config.train.num_steps=many: invalid literal for int()"),
     ("--config=digits --config.energy.widths=(2.5,)", "energy.widths: found (2.5,), expected a tuple of integers"),
     ("--config=digits --config.energy.widths=(0,)", "energy.widths: found (0,), expected positive integers"),
+    ("--config=digits --config.energy.widths=()", "energy.widths: found (), expected positive integers"),
+    (
+        "--config=digits --config.energy.kind=quadratic",
+        "energy.widths: found (256, 256, 256), expected () for a quadratic energy",
+    ),
     ("--config=digits --config.x_chain.num_steps=-1", "x_chain.num_steps: found -1, expected 0 or a positive number"),
     ("--config=digits --config.energy.temperature=0", "energy.temperature: found 0.0, expected a positive number"),
     (

@@ -21,6 +21,7 @@ def test_configs_are_valid(name):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("generator.kind", "quadratic", "generator.kind: found 'quadratic', expected one of 'mlp', 'resnet'"),
         ("generator.kind", "cnn", "generator.kind: found 'cnn', expected one of 'mlp', 'resnet'"),
         ("generator.norm", "layer", "generator.norm: found 'layer', expected one of 'batch', 'group'"),
         ("x_chain.init", "Generator", "x_chain.init: found 'Generator', expected one of 'generator', 'noise'"),

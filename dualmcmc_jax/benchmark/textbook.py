@@ -11,10 +11,12 @@ import math
 
 def energy(config) -> int:
     """Of E(x), per example."""
-    widths, (size, *_, channels) = config.energy.widths, config.data.shape
+    widths, num = config.energy.widths, math.prod(config.data.shape)
+    if config.energy.kind == "quadratic":
+        return _perceptron(num, num)
     if config.energy.kind == "mlp":
-        return _perceptron(math.prod(config.data.shape), *widths, 1)
-    total = 0
+        return _perceptron(num, *widths, 1)
+    (size, *_, channels), total = config.data.shape, 0
     for i, width in enumerate(widths):
         pool = i < config.energy.num_pools
         shortcut = channels * width if pool or channels != width else 0
@@ -38,9 +40,10 @@ def generator(config) -> int:
 
 def encoder(config) -> int:
     """Of q(z | x), per example."""
-    widths, (size, *_, channels) = config.encoder.widths, config.data.shape
+    widths = config.encoder.widths
     if config.encoder.kind == "mlp":
         return _perceptron(math.prod(config.data.shape), *widths, 2 * config.generator.latent_dim)
+    size, *_, channels = config.data.shape
     total, num_halvings = 0, (size // 4).bit_length() - 1
     for i, width in enumerate(widths):
         halve = i >= len(widths) - num_halvings

@@ -16,6 +16,7 @@ from dualmcmc_jax.evaluation import (
     features,
     figures,
     known_density,
+    linear_gaussian,
     neighbours,
     partition,
     quality,
@@ -143,6 +144,8 @@ def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> 
     truth = known_density.of(config)
     compared = known_density.compare(config, truth, params, held_out, kept, seed=seed) if truth else None
     found |= compared.metrics if compared else {}
+    if linear_gaussian.applies(config):
+        found |= linear_gaussian.measure(config, params, train)
     if settings.ais_temperatures:
         found |= partition.measure(config, params, held_out, seed=seed)
     return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains, compared)

@@ -38,7 +38,7 @@ def tables(metrics: dict[str, Any]) -> list[Table]:
         section, _, rest = name.partition("/")
         if section in ("generator", "revised", "held_out"):
             section, row, column = "samples", rest, section
-        elif section in ("reconstruction", "long_run", "likelihood", "density", "chain"):
+        elif section in ("reconstruction", "long_run", "likelihood", "density", "chain", "linear"):
             column, row = rest.split("/", 1)
             column += " steps" if section == "long_run" else ""
         elif section == "energy":

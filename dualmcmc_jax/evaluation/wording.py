@@ -21,6 +21,7 @@ SECTIONS = {
     "likelihood": "Likelihood of held-out data",
     "density": "The known density",
     "chain": "Chains",
+    "linear": "The solution in closed form",
 }
 NOTES = {
     "samples": (
@@ -57,6 +58,12 @@ NOTES = {
         "acceptance: the share of steps that a Metropolis correction would accept. variance bias: how much wider the "
         "modes get by ten times the trained number of steps, from exact draws of the EBM."
     ),
+    "linear": (
+        "Parameters along the eigenvectors of the training data's covariance, and KL divergences in nats from maximum "
+        "likelihood, which is known. fixed point: where the config's losses and its finite, unadjusted chains lead "
+        "with endless training; what was learned should be near it, and it near maximum likelihood where the losses "
+        "are without model pairs, and the chains long and their steps small."
+    ),
 }
 COLUMNS = {
     "encoder": "inference model",
@@ -75,6 +82,7 @@ FIGURES = {
     "likelihood": (),
     "density": (),
     "chain": (),
+    "linear": (),
 }
 CAPTIONS = {
     "samples": "Samples of the generator, and the same after the x-revision.",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dualmcmc_jax.models import mlp, resnet
+from dualmcmc_jax.models import mlp, quadratic, resnet
 
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
 """Names of the layers whose parameters bind rounds; a generator's first, small one rounds its own, others do not."""
@@ -58,6 +58,8 @@ def build(config, axis_name: str | None = None) -> Nets:
     widths = {name: tuple(config[name].widths) for name in Nets._fields}
     if config.energy.kind == "mlp":
         energy = mlp.Energy(widths["energy"], dtype)
+    elif config.energy.kind == "quadratic":
+        energy = quadratic.Energy(dtype)
     else:
         energy = resnet.Energy(widths["energy"], config.energy.num_pools, dtype)
     if config.generator.kind == "mlp":
@@ -74,7 +76,12 @@ def build(config, axis_name: str | None = None) -> Nets:
 
 def _check(section, name: str, shape: tuple[int, ...]) -> None:
     widths = tuple(section.widths)
-    if not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+    if section.kind == "quadratic":
+        if widths:
+            raise ValueError(f"{name}.widths: found {widths}, expected () for a quadratic energy")
+        return
+    may_be_linear = section.kind == "mlp" and name != "energy"
+    if not (widths or may_be_linear) or not all(isinstance(w, int) and w > 0 for w in widths):
         raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
     if section.kind == "mlp":
         return

@@ -1,0 +1,199 @@
+"""Where training leads if all three models are linear and Gaussian, in closed form.
+
+A quadratic energy, a generator x = W z + c of one latent and an encoder of mean m x + e. Axes are the eigenvectors of
+the data's covariance S, lambda its eigenvalues, largest first.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy import optimize
+
+from dualmcmc_jax import models
+from dualmcmc_jax.training.params import Params
+
+
+class Solution(NamedTuple):
+    """Three models of x [D], in float64.
+
+    Attributes:
+      mean: [D], of the EBM.
+      covariance: [D, D], of the EBM.
+      weight: [D], W of the generator.
+      bias: [D], c of the generator.
+      slope: [D], m of the inference model.
+      intercept: e of the inference model.
+      variance: of the inference model.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray
+    intercept: float
+    variance: float
+
+
+def applies(config) -> bool:
+    """Whether a config's models and data are those of this module."""
+    linear = all(net.kind == "mlp" and not net.widths for net in (config.generator, config.encoder))
+    one = config.generator.latent_dim == 1
+    return config.energy.kind == "quadratic" and linear and one and tuple(config.data.shape) == (2,)
+
+
+def measure(config, params: Params, train: np.ndarray) -> dict[str, float]:
+    """What was learned from train [N, D], beside the fixed point and maximum likelihood: "linear/COLUMN/ROW"."""
+    x = np.asarray(train, np.float64)
+    mean, covariance = x.mean(0), np.cov(x.T, bias=True)
+    best = maximum_likelihood(mean, covariance, variance=config.generator.variance)
+    found = {
+        "learned": learned(models.build(config), params, mean, temperature=config.energy.temperature),
+        "fixed_point": fixed_point(config, mean, covariance),
+        "maximum_likelihood": best,
+    }
+    made = {}
+    for column, solution in found.items():
+        rows = _rows(solution, covariance) if solution else {}
+        if solution and solution is not best:
+            rows |= divergences(solution, best, mean, covariance, variance=config.generator.variance)
+        made |= {f"linear/{column}/{row}": float(value) for row, value in rows.items()}
+    return made
+
+
+def maximum_likelihood(mean: np.ndarray, covariance: np.ndarray, *, variance: float) -> Solution:
+    """Of each model: the EBM N(mean, S), probabilistic PCA of known noise sigma^2, and its posterior.
+
+    W = sqrt(lambda_1 - sigma^2) u_1 (Tipping & Bishop 1999), and of z given x the mean W^T (x - c) / (|W|^2 + sigma^2)
+    and the variance sigma^2 / (|W|^2 + sigma^2).
+    """
+    values, axes = _axes(covariance)
+    weight = np.sqrt(max(values[0] - variance, 0)) * axes[0]
+    total = weight @ weight + variance
+    return _centred(mean, covariance, weight, weight / total, variance / total)
+
+
+def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | None:
+    """Where unadjusted chains of finite length lead: the parameters at which all three expected gradients are 0.
+
+    A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. So after K steps from a
+    variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and of the covariance with anything at
+    the start rho^K is left. The x-chain starts at W z, of variance W^2 along the first axis and 0 along the others.
+    The 1e-6 in q's divisor is left out: the inference model's variance is 2e-6 less with it.
+
+    Returns:
+      The solution; None if no EBM of positive variance gives x~ the variance of data, as when chains are too short
+      to reach it or steps too long, if a chain starts elsewhere, or if a model has no data pairs to learn from.
+    """
+    (g_data, g_model), (e_data, e_model) = (
+        (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
+    )
+    starts = config.x_chain.init, config.z_chain.init
+    if starts != ("generator", "encoder") or not g_data or not e_data:
+        return None
+    (values, axes), noise = _axes(covariance), config.generator.variance
+    # Eq. 7: data_weight E[x^2] = model_weight E[x~^2].
+    revised = values * config.loss.energy.data_weight / config.loss.energy.model_weight
+    best = maximum_likelihood(mean, covariance, variance=noise)
+    now = best.weight @ axes[0], best.slope @ axes[0], best.variance
+    num_x, num_z, s_z = config.x_chain.num_steps, config.z_chain.num_steps, config.z_chain.step_size
+    for _ in range(100_000):
+        before = weight, slope, variance = now
+        kept = _kept(revised[0], weight**2, config.x_chain)
+        if kept is None:
+            return None
+        model = kept**num_x * weight  # E[x~ z]
+
+        exact = 1 / (1 + weight**2 / noise)  # the variance of p(z | x)
+        r = 1 - s_z / exact
+        share = r**num_z
+        k = share * slope + (1 - share) * exact * weight / noise  # E[z~ | x] = k x
+        spread = share**2 * variance + 2 * s_z * (1 - share**2) / (1 - r**2)  # Var[z~ | x]
+
+        # Eq. 10 and 15: least squares over both kinds of pairs.
+        data = k * values[0]  # E[x z~]
+        weight = (g_data * data + g_model * model) / (g_data * (k * data + spread) + g_model)
+        slope = (e_data * data + e_model * model) / (e_data * values[0] + e_model * revised[0])
+        error_data = (k - slope) ** 2 * values[0] + spread
+        error_model = 1 - 2 * slope * model + slope**2 * revised[0]
+        variance = (e_data * error_data + e_model * error_model) / (e_data + e_model)
+        now = weight, slope, variance
+        if np.allclose(now, before, rtol=1e-13, atol=0):
+            break
+    kept = [_kept(value, weight**2 if i == 0 else 0.0, config.x_chain) for i, value in enumerate(revised)]
+    if None in kept:
+        return None
+    variances = config.x_chain.step_size / (1 - np.array(kept))
+    return _centred(mean, axes.T * variances @ axes, weight * axes[0], slope * axes[0], variance)
+
+
+def learned(nets: models.Nets, params: Params, mean: np.ndarray, *, temperature: float) -> Solution:
+    """The models that params are, read off by differentiation at the data's mean [D]."""
+    at = np.asarray(mean, np.float32)
+    energy = lambda x: nets.energy.apply(params.energy, x[None])[0] / temperature
+    encode = lambda x: nets.encoder.apply(params.encoder, x[None])[0][0, 0]
+    decode = lambda z: nets.generator.apply(params.generator, z[None])[0]
+    zero = np.zeros(1, np.float32)
+    covariance = np.linalg.inv(np.asarray(jax.hessian(energy)(at), np.float64))
+    slope = np.asarray(jax.grad(encode)(at), np.float64)
+    return Solution(
+        mean=at - covariance @ np.asarray(jax.grad(energy)(at), np.float64),
+        covariance=covariance,
+        weight=np.asarray(jax.jacobian(decode)(zero), np.float64)[:, 0],
+        bias=np.asarray(decode(zero), np.float64),
+        slope=slope,
+        intercept=float(encode(at)) - slope @ at,
+        variance=float(np.exp(nets.encoder.apply(params.encoder, at[None])[1][0, 0])),
+    )
+
+
+def divergences(
+    solution: Solution, best: Solution, mean: np.ndarray, covariance: np.ndarray, *, variance: float
+) -> dict[str, float]:
+    """KL divergences in nats of a solution from maximum likelihood, the inference model's a mean over the data."""
+    marginal = lambda of: (of.bias, np.outer(of.weight, of.weight) + variance * np.eye(len(of.weight)))
+    sign = -1 if solution.weight @ best.weight < 0 else 1  # z and -z are the same model
+    slope, intercept = sign * solution.slope - best.slope, sign * solution.intercept - best.intercept
+    off = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
+    ratio = best.variance / solution.variance
+    return {
+        "kl_ebm": _kl((best.mean, best.covariance), (solution.mean, solution.covariance)),
+        "kl_generator": _kl(marginal(best), marginal(solution)),
+        "kl_encoder": 0.5 * (ratio - 1 - np.log(ratio) + off / solution.variance),
+    }
+
+
+def _rows(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
+    _, axes = _axes(covariance)
+    rows = {f"ebm_variance_{i}": axis @ solution.covariance @ axis for i, axis in enumerate(axes, 1)}
+    sign = -1 if solution.weight @ axes[0] < 0 else 1
+    return rows | {
+        "generator_weight": np.linalg.norm(solution.weight),
+        "encoder_slope": sign * solution.slope @ axes[0],
+        "encoder_variance": solution.variance,
+    }
+
+
+def _kept(revised: float, start: float, chain) -> float | None:
+    """rho in (0, 1) at which a chain leads from the variance `start` to `revised`; the more rho, the more variance."""
+    s, k = chain.step_size, chain.num_steps
+    after = lambda rho: rho ** (2 * k) * start + 2 * s * np.sum(rho ** (2 * np.arange(k))) - revised
+    return optimize.brentq(after, 0, 1, xtol=1e-15) if after(0) < 0 < after(1) else None
+
+
+def _centred(mean, covariance, weight, slope, variance) -> Solution:
+    return Solution(mean, covariance, weight, mean, slope, -slope @ mean, variance)
+
+
+def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [D], the largest first, and their eigenvectors as rows [D, D]."""
+    values, vectors = np.linalg.eigh(covariance)
+    return values[::-1], vectors.T[::-1]
+
+
+def _kl(p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> float:
+    """KL(p, q) of two Gaussians (mean, covariance), in nats."""
+    (mean_p, cov_p), (mean_q, cov_q) = p, q
+    ratio, off = np.linalg.solve(cov_q, cov_p), mean_q - mean_p
+    return 0.5 * (np.trace(ratio) - len(off) - np.linalg.slogdet(ratio)[1] + off @ np.linalg.solve(cov_q, off))

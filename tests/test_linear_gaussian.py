@@ -1,0 +1,253 @@
+"""The problem that is solved in closed form: its formulas another way, and training that ends where they say."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from dualmcmc_jax import models
+from dualmcmc_jax.benchmark import textbook
+from dualmcmc_jax.configs import linear_gaussian as config_linear_gaussian
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.sampling import infer, synthesize
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.evaluation import linear_gaussian, report
+from dualmcmc_jax.training import loop, optimizers
+from dualmcmc_jax.training import state as train_state
+from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.training.step import AXIS, data_settings, model_settings
+
+ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")
+NOISE = 0.25
+
+
+def config_of(**fields):
+    config = config_linear_gaussian.get_config()
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def short_chains():
+    """Of which the fixed point, with model pairs, is far from maximum likelihood."""
+    return config_of(
+        x_chain__num_steps=20,
+        x_chain__step_size=0.05,
+        z_chain__num_steps=5,
+        z_chain__step_size=0.01,
+        loss__generator__model_weight=1.0,
+        loss__encoder__model_weight=0.5,
+        optimizer__decay=0.5,
+        train__num_steps=2500,
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return sources.load(config_linear_gaussian.get_config().data).train
+
+
+@pytest.fixture(scope="module")
+def moments(data):
+    x = data.astype(np.float64)
+    return x.mean(0), np.cov(x.T, bias=True)
+
+
+def params_of(solution):
+    """Networks' parameters that are a solution, at temperature 1."""
+    a = np.linalg.cholesky(np.linalg.inv(solution.covariance))  # of the energy |x A + b|^2 / 2
+    heads = np.stack([solution.slope, np.zeros(2)], axis=-1)
+    layer = lambda kernel, bias: {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    return Params(
+        {"out": layer(a, -solution.mean @ a)},
+        {"mlp": {"out": layer(solution.weight[None], solution.bias)}},
+        {"mlp": {"out": layer(heads, np.array([solution.intercept, np.log(solution.variance)]))}},
+    )
+
+
+def test_the_quadratic_energy_is_a_gaussian():
+    """Its differences are those of a log-density at temperature T; at first A is the identity."""
+    config = config_of(energy__temperature=0.3)
+    nets = models.build(config)
+    params = nets.energy.init(jax.random.key(0))
+    np.testing.assert_array_equal(params["out"]["kernel"], np.eye(2))
+    params = {"out": {"kernel": jnp.array([[1.0, 0.4], [-0.3, 2.0]]), "bias": jnp.array([0.7, -0.1])}}
+    a, b = np.array(params["out"]["kernel"]).T, np.array(params["out"]["bias"])
+    gaussian = stats.multivariate_normal(-np.linalg.solve(a, b), 0.3 * np.linalg.inv(a.T @ a))
+    x = np.random.RandomState(0).normal(size=(20, 2))
+    log_p, log_f = gaussian.logpdf(x), -nets.energy.apply(params, x) / 0.3
+    np.testing.assert_allclose(log_f - log_f[0], log_p - log_p[0], atol=1e-10)
+    assert textbook.energy(config) == 2 * 2
+    assert (textbook.generator(config), textbook.encoder(config)) == (1 * 2, 2 * 2)
+
+
+def test_maximum_likelihood(moments):
+    """No generator, by gradient ascent on the exact log-likelihood, is likelier; the posterior is Bayes' rule's."""
+    mean, covariance = moments
+    best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
+
+    def nats(w):
+        model = np.outer(w, w) + NOISE * np.eye(2)
+        return 0.5 * (np.trace(np.linalg.solve(model, covariance)) + np.linalg.slogdet(model)[1])
+
+    found = optimize.minimize(nats, [0.3, -0.2], tol=1e-12).x
+    found *= np.sign(found @ best.weight)
+    np.testing.assert_allclose(best.weight, found, atol=1e-6)
+
+    z = np.linspace(-6, 6, 20_001)
+    x = np.array([1.1, -0.4])
+    log_joint = -0.5 * z**2 - np.sum((x - mean - z[:, None] * best.weight) ** 2, axis=-1) / (2 * NOISE)
+    p = np.exp(log_joint) / np.exp(log_joint).sum()
+    assert best.slope @ x + best.intercept == pytest.approx(p @ z, abs=1e-8)
+    assert best.variance == pytest.approx(p @ z**2 - (p @ z) ** 2, abs=1e-8)
+    np.testing.assert_array_equal(best.covariance, covariance)
+    assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1  # z says nothing
+
+
+@pytest.mark.parametrize("weights", [{}, {"energy": (1.2, 1.0), "generator": (0.5, 1.0), "encoder": (1.0, 2.0)}])
+def test_the_fixed_point_is_where_expected_gradients_vanish(weights, moments):
+    """200,000 chains from it, by the core's own sampling, give pairs of which each model's best answer is itself.
+
+    Exact maximisers, by least squares, take the place of the losses.
+    """
+    config, (mean, covariance) = short_chains(), moments
+    for name, (data_weight, model_weight) in weights.items():
+        config.loss[name].update(data_weight=data_weight, model_weight=model_weight)
+    config.train.compute_dtype = "float64"
+    at = linear_gaussian.fixed_point(config, mean, covariance)
+    nets, params, num = models.build(config), params_of(at), 200_000
+    decode, encode = nets.generator.bind(params.generator), nets.encoder.bind(params.encoder)
+    energy = nets.energy.bind(params.energy)
+    x = np.random.RandomState(0).normal(size=(num, 2))
+    x = np.linalg.solve(np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T)  # of covariance I exactly
+    x = mean + (np.linalg.cholesky(covariance) @ x).T
+
+    @jax.jit
+    def pairs(x):
+        model_keys, data_keys = (chain_keys(jax.random.key(i), jnp.arange(num)) for i in (0, 1))
+        model = synthesize(model_keys, decode, energy, **model_settings(config))
+        return model.z, model.revised, infer(data_keys, encode, decode, x, **data_settings(config)).z
+
+    z, revised, z_revised = map(np.asarray, pairs(x))
+    both = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)
+    data_weight, model_weight = both("energy")
+    np.testing.assert_allclose(model_weight * np.cov(revised.T, bias=True), data_weight * covariance, atol=0.03)
+    np.testing.assert_allclose(revised.mean(0), mean, atol=0.02)
+    (weight,), _ = regress((z_revised, z), (x, revised), both("generator"))
+    np.testing.assert_allclose(weight, at.weight, atol=0.01)
+    slope, variance = regress((x, revised), (z_revised, z), both("encoder"))
+    np.testing.assert_allclose(slope[:, 0], at.slope, atol=0.005)
+    assert variance == pytest.approx(at.variance, rel=0.01)
+
+
+def regress(inputs, targets, weights):
+    """Least squares with an offset over pairs of both kinds: the slopes [inputs, targets], the mean squared error."""
+    rows = np.concatenate([np.column_stack([x, np.ones(len(x))]) for x in inputs])
+    targets, weight = np.concatenate(targets), np.repeat(weights, len(inputs[0]))[:, None]
+    solution = np.linalg.solve(rows.T @ (weight * rows), rows.T @ (weight * targets))
+    return solution[:-1], np.sum(weight * (targets - rows @ solution) ** 2) / np.sum(weight)
+
+
+def test_where_there_is_no_fixed_point(moments):
+    """Chains too short for the data's variance or steps too long; models that learn from model pairs alone."""
+    none = [
+        config_of(x_chain__num_steps=2),
+        config_of(x_chain__step_size=0.2),
+        config_of(x_chain__init="noise"),
+        config_of(z_chain__init="noise"),
+        config_of(loss__encoder__data_weight=0.0),
+    ]
+    assert [linear_gaussian.fixed_point(config, *moments) for config in none] == [None] * len(none)
+
+
+def test_what_is_learned_is_read_off(data, moments):
+    """Parameters that are the fixed point give its column, mirrored or not, and no divergence from themselves."""
+    config, (mean, covariance) = short_chains(), moments
+    at = linear_gaussian.fixed_point(config, mean, covariance)
+    mirrored = at._replace(weight=-at.weight, slope=-at.slope, intercept=-at.intercept)
+    for solution in (at, mirrored):
+        found = linear_gaussian.measure(config, params_of(solution), data)
+        for row in (*ROWS, "kl_ebm", "kl_generator", "kl_encoder"):
+            expected = found[f"linear/fixed_point/{row}"]
+            assert found[f"linear/learned/{row}"] == pytest.approx(expected, rel=1e-4), row
+    (table,) = report.tables(found)
+    assert table.columns == ["learned", "fixed point", "maximum likelihood"]
+    best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
+    for value in linear_gaussian.divergences(best, best, mean, covariance, variance=NOISE).values():
+        assert value == pytest.approx(0, abs=1e-12)
+
+
+def test_divergences_of_samples(moments):
+    """Means of log-ratios over draws."""
+    mean, covariance = moments
+    best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
+    at = linear_gaussian.fixed_point(short_chains(), mean, covariance)
+    at = at._replace(mean=at.mean + 0.3, bias=at.bias - 0.2, intercept=at.intercept + 0.4)
+    found = linear_gaussian.divergences(at, best, mean, covariance, variance=NOISE)
+
+    random = np.random.RandomState(0)
+    normal = stats.multivariate_normal
+    marginal = lambda of: normal(of.bias, np.outer(of.weight, of.weight) + NOISE * np.eye(2))
+    for name, p, q in (
+        ("kl_ebm", normal(best.mean, best.covariance), normal(at.mean, at.covariance)),
+        ("kl_generator", marginal(best), marginal(at)),
+    ):
+        x = p.rvs(200_000, random)
+        assert found[name] == pytest.approx(np.mean(p.logpdf(x) - q.logpdf(x)), rel=0.02)
+    x = random.multivariate_normal(mean, covariance, 200_000)
+    p, q = (stats.norm(x @ of.slope + of.intercept, of.variance**0.5) for of in (best, at))
+    z = p.rvs(random_state=random)
+    assert found["kl_encoder"] == pytest.approx(np.mean(p.logpdf(z) - q.logpdf(z)), rel=0.02)
+
+
+def trained(config, data):
+    """The "linear" metrics after a run on one device, in float32."""
+    nets = models.build(config, axis_name=AXIS)
+    optimizer = optimizers.build(config, steps_per_epoch=len(data) // config.train.batch_size)
+    state = train_state.create(config, nets, optimizer)
+    update = loop.compiled_step(config, nets, optimizer, jax.local_devices()[:1])
+    share = partial(loop.share_of_batch(config, data))
+    for step in range(config.train.num_steps):
+        state, _ = update(state, share(step).reshape(1, -1, 2))
+    return linear_gaussian.measure(config, state.average, data)
+
+
+def errors(found, column):
+    """What was learned against a column, relative."""
+    return {row: found[f"linear/learned/{row}"] / found[f"linear/{column}/{row}"] - 1 for row in ROWS}
+
+
+QUICK = {
+    "train__num_steps": 1200,
+    "train__ema_decay": 0.995,
+    "optimizer__decay": 0.5,
+    "x_chain__num_steps": 120,
+    "x_chain__step_size": 0.02,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), pytest.param({}, 0.025, 0.04, marks=pytest.mark.more)]
+)
+def test_training_ends_at_maximum_likelihood(fields, bias, largest, data):
+    """Within 6%, of which the finite chains' own bias, which is known, is up to 5%; with the config's chains, 4%."""
+    found = trained(config_of(**fields), data)
+    print(errors(found, "maximum_likelihood"), errors(found, "fixed_point"))
+    for row, error in errors(found, "maximum_likelihood").items():
+        assert abs(found[f"linear/fixed_point/{row}"] / found[f"linear/maximum_likelihood/{row}"] - 1) < bias, row
+        assert abs(error) < largest, row
+    for name in ("kl_ebm", "kl_generator", "kl_encoder"):
+        assert found[f"linear/learned/{name}"] < 2e-3
+
+
+@pytest.mark.slow
+def test_training_ends_at_the_fixed_point_of_short_chains(data):
+    """With model pairs, where it is far from maximum likelihood: no term of any loss, and no step, can be missing."""
+    found = trained(short_chains(), data)
+    print(errors(found, "fixed_point"))
+    for row, error in errors(found, "fixed_point").items():
+        assert abs(error) < 0.02, row
+        assert abs(found[f"linear/fixed_point/{row}"] / found[f"linear/maximum_likelihood/{row}"] - 1) > 0.1, row
