@@ -122,14 +122,14 @@ def sample(config, workdir: Path) -> None:
 def evaluate(config, workdir: Path) -> None:
     """Measures a checkpoint: a table, metrics.json, figures and report.html."""
     from dualmcmc_jax.data import sources
-    from dualmcmc_jax.evaluation import evaluate, figures, report
+    from dualmcmc_jax.evaluation import evaluate, figures, quality, report
     from dualmcmc_jax.training import checkpoints, workdirs
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
     given = evaluate.inputs(config, sources.load(config.data), _weights())
     step, seed = int(state.step), command_line.SEED.value
     found = evaluate.evaluate(config, given, state.average, step=step, seed=seed)
-    metrics = evaluate.learned(config, found.metrics)
+    metrics = quality.learned(config, found.metrics)
     print(report.text(metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = _out(workdir / "evaluation" / f"{step}{sampler}")

@@ -17,7 +17,7 @@ from dualmcmc_jax.configs.rivals import abp, cooperative, divergence_triangle, n
 from dualmcmc_jax.configs.rivals import short_run_abp as short_run_inference
 from dualmcmc_jax.core import densities, langevin, losses
 from dualmcmc_jax.data.batches import Batch
-from dualmcmc_jax.evaluation import evaluate
+from dualmcmc_jax.evaluation import quality
 from dualmcmc_jax.training import loop
 from dualmcmc_jax.training import persistent as chains
 
@@ -138,7 +138,7 @@ def test_a_rival_teaches_what_it_has(rival):
     assert all(np.isfinite(value) for row in rows for value in row.values())
     if keeps(config):
         test_step.same_run(rows, test_step.run(config, 4, 4)[1])
-    names = evaluate.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
+    names = quality.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
     needs = {"energy/x": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
     assert set(names) == {name for name, net in needs.items() if net in found}
 

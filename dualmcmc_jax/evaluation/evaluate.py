@@ -151,22 +151,6 @@ def evaluate(config, given: Inputs, params: Params, *, step: int, seed: int) -> 
     return Findings(found, kept, of_sets, of_others, closest, near["revised"][1], chains, compared)
 
 
-def learned(config, metrics: quality.Metrics) -> quality.Metrics:
-    """The metrics without those of networks that the config's losses leave untaught."""
-    loss = config.loss
-    taught = {name: any(loss[name].values()) for name in Params._fields}
-    autoencoder, adversarial = loss.elbo.weight, any(loss.generated.values())
-    untaught = ()
-    if not taught["energy"]:
-        untaught += ("energy/", "auroc/", "long_run/", "likelihood/ebm/", "density/ebm/", "chain/x/")
-    if not (taught["generator"] or autoencoder or adversarial):
-        untaught += ("generator/", "reconstruction/", "density/generator/", "chain/z/")
-    if not (taught["encoder"] or autoencoder or loss.generated.posterior_weight):
-        by_encoder = ("log_likelihood_by_importance", "effective_sample_size")
-        untaught += ("reconstruction/encoder", *(f"density/generator/{name}" for name in by_encoder))
-    return {name: value for name, value in metrics.items() if not name.startswith(untaught)}
-
-
 def draw(config, given: Inputs, params: Params, found: Findings, workdir: Path, *, seed: int) -> dict[str, Figure]:
     """Every figure, by name; curves are those of the workdir's metrics.jsonl."""
     history, held_out, kept = curves.read(workdir), given.held_out, found.kept

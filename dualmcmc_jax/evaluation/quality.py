@@ -87,3 +87,19 @@ def cost(config, params: Params, draw: Callable, *, seed: int) -> Metrics:
 def named(prefix: str, metrics: Metrics) -> Metrics:
     """The same metrics as "prefix/name"."""
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def learned(config, metrics: Metrics) -> Metrics:
+    """The metrics without those of networks that the config's losses leave untaught."""
+    loss = config.loss
+    taught = {name: any(loss[name].values()) for name in Params._fields}
+    autoencoder, adversarial = loss.elbo.weight, any(loss.generated.values())
+    untaught = ()
+    if not taught["energy"]:
+        untaught += ("energy/", "auroc/", "long_run/", "likelihood/ebm/", "density/ebm/", "chain/x/")
+    if not (taught["generator"] or autoencoder or adversarial):
+        untaught += ("generator/", "reconstruction/", "density/generator/", "chain/z/")
+    if not (taught["encoder"] or autoencoder or loss.generated.posterior_weight):
+        by_encoder = ("log_likelihood_by_importance", "effective_sample_size")
+        untaught += ("reconstruction/encoder", *(f"density/generator/{name}" for name in by_encoder))
+    return {name: value for name, value in metrics.items() if not name.startswith(untaught)}
