@@ -65,6 +65,8 @@ def main(argv) -> None:
     print(tables.text(study, results))
     tables.write(workdir, study, results)
     print(f"wrote table.txt, results.json and figure.png to {workdir}")
+    if failed := sum(bool(result.problem) for found in results.values() for result in found):
+        raise ValueError(f"found {failed} runs that failed, expected none; the same command tries them again")
 
 
 def _path(name: str) -> Path:

@@ -1,0 +1,273 @@
+"""Studies: their statistics by hand, their processes with a stand-in for the program, and one small study for real."""
+
+import importlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from dualmcmc_jax import command_line
+from dualmcmc_jax.configs import studies
+from dualmcmc_jax.configs.studies import Claim, Study, beats, changed
+from dualmcmc_jax.study import jobs, runs, tables
+from dualmcmc_jax.study.runs import Result
+
+ROOT = Path(__file__).parents[1]
+PYTHON = sys.executable
+STUDY = """
+from dualmcmc_jax.configs.studies import Study, beats, changed
+def get_study(config):
+    variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (1, 2)}
+    return Study(variants, (beats("2 x-steps", "1 x-steps"),), ("FID", {"2 x-steps": 9.0}))
+"""
+STAND_IN = """#!PYTHON -S
+import json, os, pathlib, signal, sys, time
+given = dict(arg.lstrip("-").partition("=")[::2] for arg in sys.argv[3:])
+work, steps = pathlib.Path(given["workdir"]), int(given["config.train.num_steps"])
+seed, gpu = int(given["config.train.seed"]), os.environ.get("CUDA_VISIBLE_DEVICES")
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(json.dumps([given.get("mode", "train"), str(work), steps, gpu]) + "\\n")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
+if int(given["config.x_chain.num_steps"]) == 2 and seed == 1 and "FAIL" in os.environ:
+    sys.exit("error: step 7: it diverged")
+if "mode" in given:
+    out = pathlib.Path(given["out"])
+    out.mkdir(parents=True)
+    kl = 1 / int(given["config.x_chain.num_steps"]) + 0.01 * seed
+    (out / "metrics.json").write_text(json.dumps({"density/ebm/kl_data_model": kl}))
+else:
+    rate = 10.0 * int(given["config.x_chain.num_steps"])
+    rows = [{"step": s, "steps_per_second": r} for s, r in ((1, 0.1), (2, rate), (3, rate))]
+    (work / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A program in the place of dualmcmc_jax.main, and what it was called with."""
+    program, calls = tmp_path / "program", tmp_path / "calls"
+    program.write_text(STAND_IN.replace("PYTHON", sys.executable))
+    program.chmod(0o755)
+    calls.write_text("")
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setattr(jobs.sys, "executable", str(program))
+    return lambda: [json.loads(line) for line in calls.read_text().splitlines()]
+
+
+def two(num_steps=20):
+    config = changed(importlib.import_module("dualmcmc_jax.configs.toy2d").get_config(), train__num_steps=num_steps)
+    return {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (1, 2)}
+
+
+def settings(workdir, seeds=range(2), num_jobs=1, seconds=0.0):
+    return runs.Settings(workdir, seeds, num_jobs, seconds, ())
+
+
+def test_interval():
+    """Of 1, 2, 4: mean 7/3, standard error sqrt(7/9), and the 97.5% quantile of t with two degrees of freedom."""
+    assert tables.interval([1, 2, 4]) == pytest.approx((7 / 3, 4.302652730 * np.sqrt(7) / 3))
+    assert tables.interval([5.0]) == (5.0, math.inf)
+
+
+def results(a, b, name="density/ebm/kl_data_model"):
+    made = lambda values: [
+        Result(seed, {name: value} if value is not None else {}) for seed, value in enumerate(values)
+    ]
+    return {"a": made(a), "b": made(b)}
+
+
+def test_verdicts():
+    """Runs are paired by seed: what all seeds agree on holds although the seeds differ more than the variants."""
+    claim = beats("a", "b")
+    assert tables.verdict(claim, results([1, 2, 3], [1.1, 2.12, 3.09])).startswith("holds: a beats b (by 0.103 ± 0.038")
+    assert tables.verdict(claim, results([1.1, 2.12, 3.09], [1, 2, 3])).startswith(
+        "does NOT hold: a beats b (by -0.103"
+    )
+    undecided = tables.verdict(claim, results([1, 2, 3], [1.1, 1.9, 3.2]))
+    assert undecided.startswith("not decided: ")
+    assert undecided.endswith("2 of 3 seeds for it)")
+    assert tables.verdict(claim, results([None], [1])) == "not measured: a beats b"
+    assert "by 2 ±" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
+    shrinking = Claim("x", ((1, "a", "quality"), (-2, "b", "quality")))
+    assert tables.verdict(shrinking, results([4, 4.1], [1, 1])).startswith("holds: x (by 2.05")
+
+
+def test_columns():
+    """By the beginnings of names; a column without numbers is left out, and one missing number is a dash."""
+    metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6, "update_seconds": 0.02, "revised/frechet_pixels": None}
+    assert tables.value(metrics, "auroc/") == pytest.approx(0.7)
+    assert tables.value(metrics, "update_seconds") == 20
+    assert tables.value(metrics, "quality") is None
+    found = results([0.1, 0.3], [0.5, None]) | {"c": [Result(0, {"revised/frechet_pixels": 2.0}, "")]}
+    grid = tables.table(Study({}, (), ("FID", {"b": 9.26})), found)
+    assert grid == [
+        ["", "KL(data, EBM)", "Frechet", "seeds", "paper: FID"],
+        ["a", "0.2 ± 1.3", "-", "2", "-"],
+        ["b", "0.5", "-", "1 of 2", "9.26"],
+        ["c", "-", "2", "1", "-"],
+    ]
+
+
+def test_a_study(stand_in, tmp_path):
+    """Every variant with every seed, trained and then evaluated; the same again does nothing and finds the same."""
+    found = runs.run(two(), settings(tmp_path / "study"))
+    calls = stand_in()
+    assert [call[0] for call in calls] == ["train", "evaluate"] * 4
+    assert len({call[1] for call in calls}) == 4
+    assert [r.metrics["density/ebm/kl_data_model"] for r in found["2 x-steps"]] == pytest.approx([0.5, 0.51])
+    assert found["2 x-steps"][0].metrics["update_seconds"] == pytest.approx(1 / 20)
+    assert runs.run(two(), settings(tmp_path / "study")) == found
+    assert stand_in() == calls
+    assert len(runs.run(two(), settings(tmp_path / "study", range(3)))["1 x-steps"]) == 3
+    assert len(stand_in()) == 12
+
+
+def test_equal_seconds(stand_in, tmp_path):
+    """Rates 10 and 20 a second, measured once: 30 s are 300 and 600 updates; learning rates end where they did."""
+    found = runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
+    assert [r[0].metrics["num_steps"] for r in found.values()] == [300, 600]
+    assert [call[2] for call in stand_in() if call[0] == "train"] == [runs.PILOT_STEPS] * 2 + [300, 600]
+    config = two()["1 x-steps"]
+    longer = runs._for_seconds(config, 30.0, 10.0)
+    assert longer.optimizer.decay**300 == pytest.approx(config.optimizer.decay**20)
+    runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
+    assert len(stand_in()) == 6
+
+
+def test_a_run_that_fails(stand_in, tmp_path, monkeypatch):
+    """Is said with its reason, and tried again by the next command; the others go on."""
+    monkeypatch.setenv("FAIL", "1")
+    found = runs.run(two(), settings(tmp_path))
+    assert found["2 x-steps"][1].problem == "exit code 1: error: step 7: it diverged"
+    assert not found["2 x-steps"][0].problem
+    shown = tables.text(Study(two(), (beats("2 x-steps", "1 x-steps"),)), found)
+    assert "2 x-steps, seed 1: exit code 1: error: step 7: it diverged" in shown
+    assert "1 of 2" in shown
+    tables.write(tmp_path, Study(two()), found)
+    assert json.loads((tmp_path / "results.json").read_text())["2 x-steps"][1]["problem"]
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.delenv("FAIL")
+    assert not runs.run(two(), settings(tmp_path))["2 x-steps"][1].problem
+
+
+def test_jobs_share_the_devices(stand_in, tmp_path, monkeypatch):
+    """Each job has a GPU of its own, and two jobs are at work at a time."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setenv("SECONDS_EACH", "0.5")
+    start = time.monotonic()
+    runs.run(two(), settings(tmp_path, range(2), num_jobs=2))
+    assert time.monotonic() - start < 8 * 0.5
+    assert {call[3] for call in stand_in()} == {"4", "7"}
+
+
+COMMAND = [
+    "import sys; from pathlib import Path; from dualmcmc_jax.study import jobs; import test_study",
+    "jobs.sys.executable, workdir = sys.argv[1:]",
+    "try: print({k: len(v) for k, v in jobs and test_study.runs.run(test_study.two(),"
+    " test_study.settings(Path(workdir), range(3))).items()})",
+    "except jobs.Stopped as stopped: print(stopped); sys.exit(75)",
+]
+
+
+def start(workdir, seconds):
+    """A process of its own that runs the study of `two` with three seeds."""
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SECONDS_EACH": str(seconds)}
+    code = "\n".join(COMMAND)
+    command = [PYTHON, "-c", code, jobs.sys.executable, str(workdir)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_commands_share_the_runs(stand_in, tmp_path):
+    """Started twice on one folder, each run is made once, and both know all results."""
+    both = [start(tmp_path / "study", 0.3) for _ in range(2)]
+    printed = {process.communicate(timeout=60)[0] for process in both}
+    assert printed == {"{'1 x-steps': 3, '2 x-steps': 3}\n"}
+    assert len(stand_in()) == len({tuple(call[:2]) for call in stand_in()}) == 12
+
+
+def test_a_study_is_stopped_and_goes_on(stand_in, tmp_path):
+    process = start(tmp_path / "study", 1.5)
+    while not stand_in():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "stopped; the same command goes on from there\n"
+    assert process.returncode == 75
+    assert len(stand_in()) == 1
+    assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
+    assert len(stand_in()) == 1 + 12
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "celeba64", "toy2d"])
+def test_flags_make_the_config(name, monkeypatch):
+    config = importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
+    config.evaluation.ood = ("tfds:svhn_cropped", "digits")
+    monkeypatch.setattr(sys, "argv", ["program", *runs.flags_of(config)])
+    flags.FLAGS.unparse_flags()
+    command_line.parse(sys.argv)
+    assert command_line.CONFIG.value.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("path", sorted(Path(studies.__file__).parent.glob("table*.py")), ids=lambda path: path.stem)
+def test_the_papers_studies(path):
+    """Claims and the paper's numbers are of variants that there are, and no two runs share a folder."""
+    config = importlib.import_module("dualmcmc_jax.configs.digits").get_config()
+    study = importlib.import_module(f"dualmcmc_jax.configs.studies.{path.stem}").get_study(config)
+    named = {name for claim in study.claims for _, name, _ in claim.terms} | set(study.paper[1])
+    assert named <= study.variants.keys()
+    assert len({runs._slug(name) for name in study.variants}) == len(study.variants)
+    assert len({str(variant) for variant in study.variants.values()}) == len(study.variants)
+
+
+def command(*flags):
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    command = [PYTHON, "-m", "dualmcmc_jax.study", *flags]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+def test_for_real(tmp_path):
+    """The command on a study of one's own: it trains, evaluates and prints a table with a claim."""
+    (tmp_path / "mine.py").write_text(STUDY)
+    tiny = [f"--config.{name}.widths=(8,)" for name in ("energy", "generator", "encoder")]
+    tiny += ["--config.train.num_steps=4", "--config.evaluation.num_samples=60", "--config.log.every=2"]
+    tiny += ["--config.train.batch_size=20", "--config.evaluation.num_held_out=20"]
+    folder = tmp_path / "study"
+    arguments = ["--config=digits", *tiny, "--seeds=1", "--jobs=2", f"--workdir={folder}"]
+    done = command(str(tmp_path / "mine.py"), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 x-steps" in done.stdout
+    assert "2 x-steps beats 1 x-steps" in done.stdout
+    assert (folder / "table.txt").read_text() in done.stdout
+    assert (folder / "2-x-steps" / "0" / "evaluation" / "4" / "report.html").exists()
+    (folder / "2-x-steps" / "0" / "evaluation" / "4" / "metrics.json").unlink()
+    done = command(str(tmp_path / "mine.py"), *arguments, "--config.train.batch_size=30")
+    assert done.returncode == 1
+    assert "2 x-steps, seed 0: exit code 1: error: " in done.stdout
+    assert "config.json: a run of another config: train.batch_size is 20 there and 30 here" in done.stdout
+    assert done.stderr.endswith("error: found 1 runs that failed, expected none; the same command tries them again\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["table9", "--config=digits"], "study: found 'table9', expected a Python file or one of table3"),
+        (["table4"], "--config: found nothing"),
+        (["table4", "--config=digits", "--mode=sample"], "--mode: found, expected only --config, --seeds"),
+        (["table4", "--config=digits", "--inception_weights=/no"], "--inception_weights: found no file /no"),
+        (["table4", "--config=digits", "--config.train.batch_size=0"], "train.batch_size: found 0, expected 1 or more"),
+    ],
+)
+def test_bad_flags(flags, message, tmp_path):
+    done = command(*flags, f"--workdir={tmp_path / 'x'}")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "x").exists()
