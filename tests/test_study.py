@@ -88,14 +88,16 @@ def results(a, b, name="density/ebm/kl_data_model"):
 def test_verdicts():
     """Runs are paired by seed: what all seeds agree on holds although the seeds differ more than the variants."""
     claim = beats("a", "b")
-    assert tables.verdict(claim, results([1, 2, 3], [1.1, 2.12, 3.09])).startswith("holds: a beats b (by 0.103 ± 0.038")
+    assert tables.verdict(claim, results([1, 2, 3], [1.1, 2.12, 3.09])).startswith(
+        "holds: a beats b in quality (by 0.103 ± 0.038"
+    )
     assert tables.verdict(claim, results([1.1, 2.12, 3.09], [1, 2, 3])).startswith(
-        "does NOT hold: a beats b (by -0.103"
+        "does NOT hold: a beats b in quality (by -0.103"
     )
     undecided = tables.verdict(claim, results([1, 2, 3], [1.1, 1.9, 3.2]))
     assert undecided.startswith("not decided: ")
     assert undecided.endswith("2 of 3 seeds for it)")
-    assert tables.verdict(claim, results([None], [1])) == "not measured: a beats b"
+    assert tables.verdict(claim, results([None], [1])) == "not measured: a beats b in quality"
     assert "by 2 ±" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
     shrinking = Claim("x", ((1, "a", "quality"), (-2, "b", "quality")))
     assert tables.verdict(shrinking, results([4, 4.1], [1, 1])).startswith("holds: x (by 2.05")
@@ -107,6 +109,13 @@ def test_columns():
     assert tables.value(metrics, "auroc/") == pytest.approx(0.7)
     assert tables.value(metrics, "update_seconds") == 20
     assert tables.value(metrics, "quality") is None
+    generator = metrics | {"density/generator/kl_data_model": 0.2, "revised/frechet_x": 0.1}
+    assert tables.value(generator, "quality") == 0.2
+    assert tables.value(generator | {"density/ebm/kl_data_model": 0.3}, "quality") == 0.3
+    assert tables.value(generator | {"density/ebm/kl_data_model": 0.3, "revised/fid": 9.0}, "quality") == 9
+    assert tables.value(metrics, "reconstruction") is None
+    ways = {"reconstruction/encoder/mse": 0.3, "reconstruction/noise_chain/mse": 0.2, "reconstruction/encoder/psnr": 0}
+    assert tables.value(metrics | ways, "reconstruction") == 0.2
     found = results([0.1, 0.3], [0.5, None]) | {"c": [Result(0, {"revised/frechet_pixels": 2.0}, "")]}
     grid = tables.table(Study({}, (), ("FID", {"b": 9.26})), found)
     assert grid == [
@@ -216,7 +225,7 @@ def test_flags_make_the_config(name, monkeypatch):
     assert command_line.CONFIG.value.to_dict() == config.to_dict()
 
 
-@pytest.mark.parametrize("path", sorted(Path(studies.__file__).parent.glob("table*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(studies.__file__).parent.glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_the_papers_studies(path):
     """Claims and the paper's numbers are of variants that there are, and no two runs share a folder."""
     config = importlib.import_module("dualmcmc_jax.configs.digits").get_config()
@@ -244,7 +253,7 @@ def test_for_real(tmp_path):
     done = command(str(tmp_path / "mine.py"), *arguments)
     assert done.returncode == 0, done.stderr
     assert "1 x-steps" in done.stdout
-    assert "2 x-steps beats 1 x-steps" in done.stdout
+    assert "2 x-steps beats 1 x-steps in quality" in done.stdout
     assert (folder / "table.txt").read_text() in done.stdout
     assert (folder / "2-x-steps" / "0" / "evaluation" / "4" / "report.html").exists()
     (folder / "2-x-steps" / "0" / "evaluation" / "4" / "metrics.json").unlink()
@@ -258,7 +267,7 @@ def test_for_real(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["table9", "--config=digits"], "study: found 'table9', expected a Python file or one of table3"),
+        (["table9", "--config=digits"], "study: found 'table9', expected a Python file or one of rivals, table3"),
         (["table4"], "--config: found nothing"),
         (["table4", "--config=digits", "--mode=sample"], "--mode: found, expected only --config, --seeds"),
         (["table4", "--config=digits", "--inception_weights=/no"], "--inception_weights: found no file /no"),

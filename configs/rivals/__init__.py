@@ -5,6 +5,7 @@ networks, optimisers, batches and, unless said otherwise, chains.
 """
 
 import importlib
+from pathlib import Path
 
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
@@ -23,6 +24,17 @@ def without_chains(config) -> None:
     config.energy.update(spectral_norm=True, temperature=TEMPERATURE)
     config.loss.generator.update(NO_LOSS)
     config.loss.encoder.update(NO_LOSS)
+
+
+def names() -> list[str]:
+    """Of the methods."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def changed(name: str, config):
+    """A copy of a config, changed to the method of that name."""
+    rival = importlib.import_module(f"{__name__}.{name}").rival
+    return rival(config.copy_and_resolve_references())
 
 
 def named(name: str):

@@ -5,7 +5,11 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 Term = tuple[float, str, str]
-"""A factor, the name of a variant, and that of a metric, or "quality" for what is closest to the data's density."""
+"""A factor, the name of a variant, and that of a metric.
+
+"quality" stands for FID, or else KL(data, EBM) or of the generator where there is no EBM, or else a Frechet distance;
+"reconstruction" for the smallest error of held-out data, by inference model or z-chain.
+"""
 
 
 class Claim(NamedTuple):
@@ -29,8 +33,7 @@ class Study(NamedTuple):
 
 def beats(better: str, worse: str, metric: str = "quality") -> Claim:
     """Lower is better, of any metric."""
-    of = "" if metric == "quality" else f", {metric}"
-    return Claim(f"{better} beats {worse}{of}", ((1, worse, metric), (-1, better, metric)))
+    return Claim(f"{better} beats {worse} in {metric}", ((1, worse, metric), (-1, better, metric)))
 
 
 def changed(config: ConfigDict, **fields) -> ConfigDict:

@@ -69,6 +69,7 @@ def compare(
     if config.generator.latent_dim == 2:
         of_x = likelihood.quadrature(decode, x, variance=config.generator.variance)
         found["density/generator/log_likelihood"] = float(of_x.mean())
+        found["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - of_x.mean())
     estimate, size = likelihood.meter(config)(params, x, seed=seed)
     found["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
     found["density/generator/effective_sample_size_median"] = float(np.median(size))

@@ -13,9 +13,11 @@ from dualmcmc_jax.evaluation import figures
 from dualmcmc_jax.study.runs import Result
 from dualmcmc_jax.training.workdirs import replace
 
-QUALITY = ("density/ebm/kl_data_model", "revised/fid", "revised/frechet_")
+QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_data_model", "revised/frechet_")
+RECONSTRUCTION = tuple(f"reconstruction/{start}/mse" for start in ("encoder", "encoder_chain", "noise_chain"))
 COLUMNS = {
     "KL(data, EBM)": "density/ebm/kl_data_model",
+    "KL(data, generator)": "density/generator/kl_data_model",
     "missed modes": "density/ebm/missed_modes",
     "FID": "revised/fid",
     "FID of generator": "generator/fid",
@@ -43,9 +45,14 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def value(metrics: dict[str, float], name: str) -> float | None:
-    """The mean of the metrics whose names begin so, all in a column of the table; "quality" is the first of QUALITY."""
+    """The mean of the metrics whose names begin so, all in a column of the table.
+
+    "quality" is the first of QUALITY that there is, "reconstruction" the smallest of RECONSTRUCTION.
+    """
     if name == "quality":
         return next((found for part in QUALITY if (found := value(metrics, part)) is not None), None)
+    if name == "reconstruction":
+        return min((found for part in RECONSTRUCTION if (found := value(metrics, part)) is not None), default=None)
     found = [v for key, v in metrics.items() if key.startswith(name) and v is not None]
     return float(np.mean(found)) * (1000 if name == "update_seconds" else 1) if found else None
 

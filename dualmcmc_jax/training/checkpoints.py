@@ -68,7 +68,7 @@ class Checkpoints:
         Raises:
           ValueError: the folder is gone, has no space left, or the save before this one failed.
         """
-        host_state = jax.device_get(state)
+        host_state = train_state.stored(jax.device_get(state))
         self.wait()
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(host_state)))
         record = {"checksums": checksums(host_state)}
@@ -122,14 +122,14 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, like: TrainState) -> TrainState:
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), train_state.stored(like))
         self._check_size(step, sum(leaf.nbytes for leaf in jax.tree.leaves(target)))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         found = self._manager.restore(step, args=arguments)
         check_record(found.record, checksums(found.state))
         if int(found.state.step) != step:
             raise Damaged(f"it is of step {int(found.state.step)}")
-        return found.state
+        return like._replace(**found.state._asdict())
 
     def _check_space(self, num_bytes: int) -> None:
         """Orbax would notice later, with several tracebacks, or make the folder anew."""

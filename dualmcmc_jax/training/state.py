@@ -1,6 +1,6 @@
 """The train state: all that a run needs to go on."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,14 @@ class TrainState(NamedTuple):
     vectors: spectral_norm.Vectors
     attempt: jax.Array
     chains: persistent.Chains
+
+
+_Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if name != "chains"])
+
+
+def stored(state: TrainState) -> NamedTuple:
+    """The state as checkpoints hold it: without chains if none persist, as before there were any."""
+    return state if jax.tree.leaves(state.chains) else _Stored(*(getattr(state, name) for name in _Stored._fields))
 
 
 def create(config, nets: Nets, optimizers: Params) -> TrainState:

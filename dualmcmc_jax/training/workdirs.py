@@ -87,8 +87,12 @@ def check(workdir: Path, config: ConfigDict) -> None:
 
 
 def compare(path: Path, stored: dict, config: ConfigDict) -> None:
-    """Raises ValueError if a config differs from the one stored in a file in more than the free fields."""
-    stored = _flat(json.loads(json.dumps(stored)))
+    """Raises ValueError if a config differs from the one stored in a file in more than the free fields.
+
+    A field that the file does not know, because it is from before there was one, has its default there.
+    """
+    stored = _flat(default.get_config().to_dict()) | _flat(stored)
+    stored = json.loads(json.dumps(stored))
     given = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
