@@ -1,5 +1,6 @@
 """Damaged checkpoints are named and set aside, and the newest whole one is taken."""
 
+import json
 import shutil
 
 import jax
@@ -126,3 +127,17 @@ def test_another_network_is_refused(workdir):
     other = tiny.config(energy__widths=(16, 16))
     with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match="found a damaged"):
         store.restore(train_state.abstract(other))
+
+
+def test_a_run_from_before_chains_could_persist_goes_on(workdir, tmp_path):
+    """Without them, what is stored is what was stored then; fields that its config.json lacks have their defaults."""
+    before = ("step", "key", "params", "average", "opt_state", "vectors", "attempt")
+    assert train_state.stored(at(1))._fields == before
+    copy = tmp_path / "workdir"
+    shutil.copytree(workdir, copy)
+    stored = json.loads((copy / "config.json").read_text())
+    del stored["loss"]["elbo"], stored["x_chain"]["num_chains"]
+    (copy / "config.json").write_text(json.dumps(stored))
+    workdirs.check(copy, CONFIG)
+    with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 there and 2.0 here"):
+        workdirs.check(copy, tiny.config(loss__elbo__weight=2.0))
