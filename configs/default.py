@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     x_chain.num_steps = 30  # K_x: Langevin steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
     x_chain.init = "generator"  # start at g(z), at "noise" from N(0, I), or "persistent": where they ended before
+    x_chain.start_std = 0.0  # of noise added to g(z), in units of x: 0 (the recipe), or sigma for a draw of p(x | z)
     x_chain.num_chains = 10_000  # persistent: how many are kept; each update takes the next train.batch_size
 
     config.z_chain = z_chain = ConfigDict()

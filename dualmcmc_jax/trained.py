@@ -87,7 +87,7 @@ def load(path: str | Path, *, step: int | None = None) -> Trained:
     chain = ("num_steps", "step_size", "init", "keep_every", "unroll")
     model_pairs = jax.jit(
         partial(sampling.synthesize, decode=decode, energy=energy),
-        static_argnames=(*chain, "temperature", "latent_dim", "dtype"),
+        static_argnames=(*chain, "temperature", "start_std", "latent_dim", "dtype"),
     )
     data_pairs = jax.jit(partial(sampling.infer, encode=encode, decode=decode), static_argnames=(*chain, "variance"))
     return Trained(config, int(state.step), params, energy, decode, encode, synthesize, infer)

@@ -1,6 +1,5 @@
 """The problem that is solved in closed form: its formulas another way, and training that ends where they say."""
 
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -106,8 +105,11 @@ def test_maximum_likelihood(moments):
     assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1  # z says nothing
 
 
-@pytest.mark.parametrize("weights", [{}, {"energy": (1.2, 1.0), "generator": (0.5, 1.0), "encoder": (1.0, 2.0)}])
-def test_the_fixed_point_is_where_expected_gradients_vanish(weights, moments):
+@pytest.mark.parametrize(
+    ("weights", "start_std"),
+    [({}, 0.0), ({"energy": (1.2, 1.0), "generator": (0.5, 1.0), "encoder": (1.0, 2.0)}, 0.0), ({}, 0.4)],
+)
+def test_the_fixed_point_is_where_expected_gradients_vanish(weights, start_std, moments):
     """200,000 chains from it, by the core's own sampling, give pairs of which each model's best answer is itself.
 
     Exact maximisers, by least squares, take the place of the losses.
@@ -116,6 +118,7 @@ def test_the_fixed_point_is_where_expected_gradients_vanish(weights, moments):
     for name, (data_weight, model_weight) in weights.items():
         config.loss[name].update(data_weight=data_weight, model_weight=model_weight)
     config.train.compute_dtype = "float64"
+    config.x_chain.start_std = start_std
     at = linear_gaussian.fixed_point(config, mean, covariance)
     nets, params, num = models.build(config), params_of(at), 200_000
     decode, encode = nets.generator.bind(params.generator), nets.encoder.bind(params.encoder)
@@ -148,6 +151,18 @@ def regress(inputs, targets, weights):
     targets, weight = np.concatenate(targets), np.repeat(weights, len(inputs[0]))[:, None]
     solution = np.linalg.solve(rows.T @ (weight * rows), rows.T @ (weight * targets))
     return solution[:-1], np.sum(weight * (targets - rows @ solution) ** 2) / np.sum(weight)
+
+
+def test_draws_of_the_generator_have_no_bias(moments):
+    """Chains that start at exact draws of the best p(x | z), however short, stay where they are."""
+    config = config_of(x_chain__start_std=NOISE**0.5, x_chain__num_steps=20, x_chain__step_size=1e-3)
+    config.z_chain.update(num_steps=100_000, step_size=1e-5)
+    mean, _ = moments
+    at_least = np.array([[2.0, 0.3], [0.3, NOISE + 0.09 / (2.0 - NOISE)]])  # w w^T + NOISE I
+    at = linear_gaussian.fixed_point(config, mean, at_least)
+    best = linear_gaussian.maximum_likelihood(mean, at_least, variance=NOISE)
+    np.testing.assert_allclose(at.covariance, at_least, rtol=0.01)
+    np.testing.assert_allclose(at.weight, best.weight, rtol=0.01)
 
 
 def test_where_there_is_no_fixed_point(moments):
@@ -208,9 +223,9 @@ def trained(config, data):
     optimizer = optimizers.build(config, steps_per_epoch=len(data) // config.train.batch_size)
     state = train_state.create(config, nets, optimizer)
     update = loop.compiled_step(config, nets, optimizer, jax.local_devices()[:1])
-    share = partial(loop.share_of_batch(config, data))
+    share = loop.share_of_batch(config, data)
     for step in range(config.train.num_steps):
-        state, _ = update(state, share(step).reshape(1, -1, 2))
+        state, _ = update(state, jax.tree.map(lambda part: part.reshape(1, -1, *part.shape[2:]), share(step)))
     return linear_gaussian.measure(config, state.average, data)
 
 

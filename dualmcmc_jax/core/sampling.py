@@ -50,19 +50,22 @@ def synthesize(
     *,
     latent_dim: int,
     init: Literal["generator", "noise"] | jax.Array = "generator",
+    start_std: float = 0.0,
     dtype=jnp.float32,
     **chain,
 ) -> Synthesis:
     """Draws from the revised joint P~: z ~ N(0, I), x0 = g(z), then x~ = `revise_x` of x0 (Sec. 3.1).
 
-    With init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does; with an array
+    With start_std, x0 ~ N(g(z), start_std^2 I): sigma makes it a draw of p_theta(x | z), as the paper writes. With
+    init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does; with an array
     [B, ...], there.
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
     z = normal(prior_keys, (latent_dim,), dtype)
     generated = decode(z)
     noise = normal(init_keys, generated.shape[1:], generated.dtype)
-    x0 = {"generator": generated, "noise": noise}[init] if isinstance(init, str) else init
+    near = generated + start_std * noise if start_std else generated
+    x0 = {"generator": near, "noise": noise}[init] if isinstance(init, str) else init
     revised, trace = revise_x(x_keys, energy, x0, **chain)
     return Synthesis(z, generated, revised, trace)
 

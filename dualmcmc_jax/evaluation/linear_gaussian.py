@@ -79,7 +79,8 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
 
     A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. So after K steps from a
     variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and of the covariance with anything at
-    the start rho^K is left. The x-chain starts at W z, of variance W^2 along the first axis and 0 along the others.
+    the start rho^K is left. The x-chain starts at W z and noise, of variance
+    W^2 + start_std^2 along the first axis and start_std^2 along the others.
     The 1e-6 in q's divisor is left out: the inference model's variance is 2e-6 less with it.
 
     Returns:
@@ -89,18 +90,18 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
     )
-    starts = config.x_chain.init, config.z_chain.init
-    if starts != ("generator", "encoder") or not g_data or not e_data:
+    if (config.x_chain.init, config.z_chain.init) != ("generator", "encoder") or not g_data or not e_data:
         return None
     (values, axes), noise = _axes(covariance), config.generator.variance
     # Eq. 7: data_weight E[x^2] = model_weight E[x~^2].
     revised = values * config.loss.energy.data_weight / config.loss.energy.model_weight
     best = maximum_likelihood(mean, covariance, variance=noise)
     now = best.weight @ axes[0], best.slope @ axes[0], best.variance
+    noise_x = config.x_chain.start_std**2
     num_x, num_z, s_z = config.x_chain.num_steps, config.z_chain.num_steps, config.z_chain.step_size
     for _ in range(100_000):
         before = weight, slope, variance = now
-        kept = _kept(revised[0], weight**2, config.x_chain)
+        kept = _kept(revised[0], weight**2 + noise_x, config.x_chain)
         if kept is None:
             return None
         model = kept**num_x * weight  # E[x~ z]
@@ -121,7 +122,7 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         now = weight, slope, variance
         if np.allclose(now, before, rtol=1e-13, atol=0):
             break
-    kept = [_kept(value, weight**2 if i == 0 else 0.0, config.x_chain) for i, value in enumerate(revised)]
+    kept = [_kept(value, noise_x + weight**2 * (i == 0), config.x_chain) for i, value in enumerate(revised)]
     if None in kept:
         return None
     variances = config.x_chain.step_size / (1 - np.array(kept))

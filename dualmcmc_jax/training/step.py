@@ -125,8 +125,12 @@ def chain_settings(config) -> dict:
 
 def model_settings(config) -> dict:
     """The keyword arguments of `synthesize` that a config holds."""
-    start = {"init": _init(config.x_chain), "latent_dim": config.generator.latent_dim, "dtype": param_dtype(config)}
-    return chain_settings(config) | start
+    return chain_settings(config) | {
+        "init": _init(config.x_chain),
+        "start_std": config.x_chain.start_std,
+        "latent_dim": config.generator.latent_dim,
+        "dtype": param_dtype(config),
+    }
 
 
 def data_settings(config) -> dict:
