@@ -1,6 +1,5 @@
 """The problem that is solved in closed form: its formulas another way, and training that ends where they say."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

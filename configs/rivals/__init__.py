@@ -9,21 +9,34 @@ from pathlib import Path
 
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
-"""Of energies whose slope spectral norm bounds by 1 and no chain follows: f is as steep as 10 nats in a unit of x."""
+"""Of energies that no chain follows: in perceptrons, spectral norm leaves f about as steep as 1 / T at most."""
+
+
+def untaught(config, *names: str) -> None:
+    """Networks that no loss of their own teaches, and that nothing else moves."""
+    for name in names:
+        config.loss[name].update(NO_LOSS)
+        config.optimizer[name].l2 = 0.0
 
 
 def without_energy(config) -> None:
     """Neither learns the energy, nor revises by it."""
-    config.x_chain.num_steps = 0
-    config.loss.energy.update(NO_LOSS)
+    untaught(config, "energy")
+    config.x_chain.num_steps, config.evaluation.x_chain = 0, ()
 
 
 def without_chains(config) -> None:
-    """An energy that learns from samples of the generator as they are, its slope bounded."""
-    config.x_chain.num_steps = 0
-    config.energy.update(spectral_norm=True, temperature=TEMPERATURE)
+    """An energy that learns from samples of the generator as they are."""
     config.loss.generator.update(NO_LOSS)
     config.loss.encoder.update(NO_LOSS)
+    config.energy.update(spectral_norm=True, temperature=TEMPERATURE)
+    config.x_chain.num_steps, config.evaluation.x_chain = 0, ()
+
+
+def autoencoder(config) -> None:
+    """The ELBO, whose scale is the generator's: so must be that of the encoder's L2 beside it."""
+    config.loss.elbo.weight = 1.0
+    config.optimizer.encoder.l2 *= 2 * config.generator.variance
 
 
 def names() -> list[str]:

@@ -1,21 +1,24 @@
 """Alternating back-propagation (Han et al. 2017, arXiv:1606.08571): no EBM; z-chains go on where they ended.
 
-For data of other sizes, set z_chain.num_chains to the number of training examples.
+Held-out data have no chain to go on with: theirs start at noise. For other data than digits, toy2d and CIFAR-10, set
+z_chain.num_chains to the number of training examples.
 
 python -m dualmcmc_jax.main --config=configs/rivals/abp.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import NO_LOSS, named, without_energy
+from dualmcmc_jax.configs.rivals import named, untaught, without_energy
+
+NUM_EXAMPLES = {"digits": 1500, "toy2d": 100_000}
 
 
 def rival(config):
     """What differs, in a config."""
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
-    config.loss.encoder.update(NO_LOSS)
-    kind = config.data.source.partition(":")[0]
-    num_examples = {"digits": 1500, "toy2d": 100_000}.get(kind, 50_000)
-    config.z_chain.update(init="persistent", num_chains=num_examples)
+    untaught(config, "encoder")
+    num_chains = config.z_chain.num_chains or NUM_EXAMPLES.get(config.data.source.partition(":")[0], 50_000)
+    config.z_chain.update(init="persistent", num_chains=num_chains)
+    config.data.flip = False  # a mirrored example is another one
     return config
 
 

@@ -10,8 +10,8 @@ from dualmcmc_jax.configs.rivals import named
 
 def rival(config):
     """What differs, in a config."""
-    config.loss.generator.data_weight = 0.0
-    config.loss.encoder.update(data_weight=0.0, model_weight=1.0)
+    for name in ("generator", "encoder"):
+        config.loss[name].update(data_weight=0.0, model_weight=1.0)
     return config
 
 

@@ -7,13 +7,13 @@ too steep.
 python -m dualmcmc_jax.main --config=configs/rivals/divergence_triangle.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named, without_chains
+from dualmcmc_jax.configs.rivals import autoencoder, named, without_chains
 
 
 def rival(config):
     """What differs, in a config."""
     without_chains(config)
-    config.loss.elbo.weight = 1.0
+    autoencoder(config)
     scale = 2 * config.generator.variance  # that of the ELBO
     config.loss.generated.update(energy_weight=scale, posterior_weight=scale)
     return config

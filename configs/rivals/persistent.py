@@ -1,18 +1,18 @@
 """IGEBM (Du & Mordatch 2019, arXiv:1903.08689): no generator; chains go on from a replay buffer, 5% anew from noise.
 
-Samples for evaluation start at noise and take ten times as many steps, because the buffer stays behind.
+The buffer's chains take turns, and noise is N(0, I). Samples for evaluation start there and take ten times as many
+steps, because the buffer stays behind.
 
 python -m dualmcmc_jax.main --config=configs/rivals/persistent.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import NO_LOSS, named
+from dualmcmc_jax.configs.rivals import named, untaught
 
 
 def rival(config):
     """What differs, in a config."""
     config.x_chain.update(init="persistent", num_chains=10_000)
-    config.loss.generator.update(NO_LOSS)
-    config.loss.encoder.update(NO_LOSS)
+    untaught(config, "generator", "encoder")
     chain = config.x_chain
     config.evaluation.x_chain = (10 * chain.num_steps, chain.step_size, config.energy.temperature)
     return config

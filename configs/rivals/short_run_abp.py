@@ -3,14 +3,14 @@
 python -m dualmcmc_jax.main --config=configs/rivals/short_run_abp.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import NO_LOSS, named, without_energy
+from dualmcmc_jax.configs.rivals import named, untaught, without_energy
 
 
 def rival(config):
     """What differs, in a config."""
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
-    config.loss.encoder.update(NO_LOSS)
+    untaught(config, "encoder")
     config.z_chain.update(init="noise", num_steps=25)
     return config
 

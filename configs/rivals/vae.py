@@ -3,7 +3,7 @@
 python -m dualmcmc_jax.main --config=configs/rivals/vae.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import NO_LOSS, named, without_energy
+from dualmcmc_jax.configs.rivals import NO_LOSS, autoencoder, named, without_energy
 
 
 def rival(config):
@@ -11,7 +11,7 @@ def rival(config):
     without_energy(config)
     config.loss.generator.update(NO_LOSS)
     config.loss.encoder.update(NO_LOSS)
-    config.loss.elbo.weight = 1.0
+    autoencoder(config)
     return config
 
 

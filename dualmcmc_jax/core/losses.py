@@ -107,9 +107,10 @@ def generated_loss(
 
     Terms: energy_generated, the mean energy of g(z) (before division by T), and nats_generated.
     """
+    x = decode(z) if energy_weight or posterior_weight else None
     return _sum(
-        energy_generated=(energy_weight / temperature, lambda: jnp.mean(energy(decode(z)))),
-        nats_generated=(posterior_weight, lambda: _nats(encode, decode(z), z)),
+        energy_generated=(energy_weight / temperature, lambda: jnp.mean(energy(x))),
+        nats_generated=(posterior_weight, lambda: _nats(encode, x, z)),
     )
 
 

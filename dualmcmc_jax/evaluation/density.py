@@ -35,3 +35,10 @@ def sample(random: np.random.RandomState, cells: Grid, log_p: np.ndarray, num: i
     total = np.cumsum(np.exp(log_p))
     index = np.searchsorted(total, total[-1] * random.random_sample(num), side="right")
     return cells.x[index] + np.sqrt(cells.area) * (random.random_sample((num, 2)) - 0.5)
+
+
+def kl_of_gaussians(p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> float:
+    """KL(p, q) of two Gaussians (mean, covariance), in nats."""
+    (mean_p, cov_p), (mean_q, cov_q) = p, q
+    ratio, off = np.linalg.solve(cov_q, cov_p), mean_q - mean_p
+    return 0.5 * (np.trace(ratio) - len(off) - np.linalg.slogdet(ratio)[1] + off @ np.linalg.solve(cov_q, off))

@@ -92,7 +92,7 @@ class LongRun(NamedTuple):
 
 
 def long_run(config) -> Callable[..., LongRun]:
-    """run(params, *, seed): one group of x-chains from the generator; config.x_chain.num_steps must not be 0."""
+    """run(params, *, seed): one group of x-chains from their starts in training; config.x_chain.num_steps is not 0."""
     nets = models.build(config)
     size, num_steps = group_size(config), config.x_chain.num_steps
 
@@ -101,7 +101,7 @@ def long_run(config) -> Callable[..., LongRun]:
         decode = nets.generator.bind(params.generator)
         energy = nets.energy.bind(params.energy)
         settings = model_settings(config) | {"num_steps": 0}
-        x = synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings).generated
+        x = synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings).revised
         return x, energy(x)[None]
 
     @jax.jit

@@ -74,7 +74,7 @@ def light(config, given: Inputs) -> Callable[..., quality.Metrics]:
         seed = config.train.seed
         found, _ = quality.compare(config, given.space, known(), draw(params, num_samples=num, seed=seed), num)
         found |= quality.named("reconstruction", measure(params, few, seed=seed))
-        return quality.named("light", found)
+        return quality.named("light", quality.learned(config, found))
 
     return run
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import optimize
 
 from dualmcmc_jax import models
+from dualmcmc_jax.evaluation import density
 from dualmcmc_jax.training.params import Params
 
 
@@ -79,22 +80,26 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
 
     A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. So after K steps from a
     variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and of the covariance with anything at
-    the start rho^K is left. The x-chain starts at W z and noise, of variance
-    W^2 + start_std^2 along the first axis and start_std^2 along the others.
+    the start rho^K is left. The x-chain starts at W z and noise, of variance W^2 + start_std^2 along the first axis and
+    start_std^2 along the others.
     The 1e-6 in q's divisor is left out: the inference model's variance is 2e-6 less with it.
 
     Returns:
       The solution; None if no EBM of positive variance gives x~ the variance of data, as when chains are too short
-      to reach it or steps too long, if a chain starts elsewhere, or if a model has no data pairs to learn from.
+      to reach it or steps too long, if a chain starts elsewhere, if a model has no data pairs to learn from, or if it
+      learns from more than the three losses.
     """
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
     )
-    if (config.x_chain.init, config.z_chain.init) != ("generator", "encoder") or not g_data or not e_data:
+    loss, starts = config.loss, (config.x_chain.init, config.z_chain.init)
+    others = loss.elbo.weight, *loss.generated.values(), *(config.optimizer[name].l2 for name in Params._fields)
+    needed = starts == ("generator", "encoder"), g_data, e_data, loss.energy.model_weight
+    if not all(needed) or any(others) or config.energy.spectral_norm:
         return None
     (values, axes), noise = _axes(covariance), config.generator.variance
     # Eq. 7: data_weight E[x^2] = model_weight E[x~^2].
-    revised = values * config.loss.energy.data_weight / config.loss.energy.model_weight
+    revised = values * loss.energy.data_weight / loss.energy.model_weight
     best = maximum_likelihood(mean, covariance, variance=noise)
     now = best.weight @ axes[0], best.slope @ axes[0], best.variance
     noise_x = config.x_chain.start_std**2
@@ -120,8 +125,10 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         error_model = 1 - 2 * slope * model + slope**2 * revised[0]
         variance = (e_data * error_data + e_model * error_model) / (e_data + e_model)
         now = weight, slope, variance
-        if np.allclose(now, before, rtol=1e-13, atol=0):
+        if np.allclose(now, before, rtol=1e-11, atol=0):
             break
+    else:
+        return None
     kept = [_kept(value, noise_x + weight**2 * (i == 0), config.x_chain) for i, value in enumerate(revised)]
     if None in kept:
         return None
@@ -159,8 +166,8 @@ def divergences(
     off = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
     ratio = best.variance / solution.variance
     return {
-        "kl_ebm": _kl((best.mean, best.covariance), (solution.mean, solution.covariance)),
-        "kl_generator": _kl(marginal(best), marginal(solution)),
+        "kl_ebm": density.kl_of_gaussians((best.mean, best.covariance), (solution.mean, solution.covariance)),
+        "kl_generator": density.kl_of_gaussians(marginal(best), marginal(solution)),
         "kl_encoder": 0.5 * (ratio - 1 - np.log(ratio) + off / solution.variance),
     }
 
@@ -191,10 +198,3 @@ def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues [D], the largest first, and their eigenvectors as rows [D, D]."""
     values, vectors = np.linalg.eigh(covariance)
     return values[::-1], vectors.T[::-1]
-
-
-def _kl(p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> float:
-    """KL(p, q) of two Gaussians (mean, covariance), in nats."""
-    (mean_p, cov_p), (mean_q, cov_q) = p, q
-    ratio, off = np.linalg.solve(cov_q, cov_p), mean_q - mean_p
-    return 0.5 * (np.trace(ratio) - len(off) - np.linalg.slogdet(ratio)[1] + off @ np.linalg.solve(cov_q, off))

@@ -98,7 +98,7 @@ def learned(config, metrics: Metrics) -> Metrics:
     if not taught["energy"]:
         untaught += ("energy/", "auroc/", "long_run/", "likelihood/ebm/", "density/ebm/", "chain/x/")
     if not (taught["generator"] or autoencoder or adversarial):
-        untaught += ("generator/", "reconstruction/", "density/generator/", "chain/z/")
+        untaught += ("generator/", "energy/generator/", "reconstruction/", "density/generator/", "chain/z/")
     if not (taught["encoder"] or autoencoder or loss.generated.posterior_weight):
         by_encoder = ("log_likelihood_by_importance", "effective_sample_size")
         untaught += ("reconstruction/encoder", *(f"density/generator/{name}" for name in by_encoder))
