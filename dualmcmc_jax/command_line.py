@@ -127,8 +127,11 @@ def _named(argument: str) -> str:
     folder, names = Path(default.__file__).parent, completion.configs()
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
-    if colon and of not in names:
-        raise ValueError(f"{flag}: found {of!r} after the colon, expected one of {', '.join(names)}")
+    plain = [name for name in names if "/" not in name]
+    if colon and not value.startswith("rivals/"):
+        raise ValueError(f"{flag}: found a colon after {value!r}, expected one only after rivals/METHOD")
+    if colon and of not in plain:
+        raise ValueError(f"{flag}: found {of!r} after the colon, expected one of {', '.join(plain)}")
     return f"{flag}={folder / value}.py{colon}{of}"
 
 

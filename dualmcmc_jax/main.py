@@ -8,7 +8,8 @@
   dualmcmc --config=digits --mode=import --weights=FILE --workdir=DIR   go on from an exported model
 
 flags:
-  --config=NAME or FILE         digits, toy2d, linear_gaussian, cifar10, celeba64, images; or a Python file
+  --config=NAME or FILE         digits, toy2d, linear_gaussian, cifar10, celeba64, images; or a Python file;
+                                rivals/METHOD:NAME for another method on one of these, such as rivals/vae:digits
   --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
   --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER; default: runs/NAME
   --mode=train, sample, evaluate, export, import    default: train

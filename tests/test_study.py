@@ -34,14 +34,19 @@ given = dict(arg.lstrip("-").partition("=")[::2] for arg in sys.argv[3:])
 work, steps = pathlib.Path(given["workdir"]), int(given["config.train.num_steps"])
 seed, gpu = int(given["config.train.seed"]), os.environ.get("CUDA_VISIBLE_DEVICES")
 with open(os.environ["CALLS"], "a") as calls:
-    calls.write(json.dumps([given.get("mode", "train"), str(work), steps, gpu]) + "\\n")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    calls.write(json.dumps([given.get("mode", "train"), str(work), steps, gpu, os.getppid()]) + "\\n")
+def stop(*_):
+    signal.signal(signal.SIGTERM, lambda *_: (work / "killed").touch() or os._exit(143))
+    time.sleep(0.1 + 0.7 * seed)  # it saves
+    (work / "saved").touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
 time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
 if int(given["config.x_chain.num_steps"]) == 2 and seed == 1 and "FAIL" in os.environ:
     sys.exit("error: step 7: it diverged")
 if "mode" in given:
     out = pathlib.Path(given["out"])
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     kl = 1 / int(given["config.x_chain.num_steps"]) + 0.01 * seed
     (out / "metrics.json").write_text(json.dumps({"density/ebm/kl_data_model": kl}))
 else:
@@ -96,16 +101,21 @@ def test_verdicts():
     )
     undecided = tables.verdict(claim, results([1, 2, 3], [1.1, 1.9, 3.2]))
     assert undecided.startswith("not decided: ")
-    assert undecided.endswith("2 of 3 seeds for it)")
+    assert undecided.endswith("; 2 of 3 seeds for it)")
+    assert tables.verdict(claim, results([1], [2])) == "not decided: a beats b in quality (by 1; 1 of 1 seeds for it)"
     assert tables.verdict(claim, results([None], [1])) == "not measured: a beats b in quality"
-    assert "by 2 ±" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
+    assert "(by 2; 2 of 2" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
     shrinking = Claim("x", ((1, "a", "quality"), (-2, "b", "quality")))
     assert tables.verdict(shrinking, results([4, 4.1], [1, 1])).startswith("holds: x (by 2.05")
+    spoilt = {"density/ebm/kl_data_model": None, "density/generator/kl_data_model": 0.0}  # null: it was not finite
+    diverged = results([], [1, 1.2]) | {"a": [Result(0, spoilt), Result(1, spoilt)]}
+    assert tables.verdict(claim, diverged) == ("not decided: a beats b in quality (by -inf; 0 of 2 seeds for it)")
 
 
 def test_columns():
     """By the beginnings of names; a column without numbers is left out, and one missing number is a dash."""
-    metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6, "update_seconds": 0.02, "revised/frechet_pixels": None}
+    metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6, "update_seconds": 0.02}
+    assert tables.value({"revised/frechet_pixels": None}, "quality") == math.inf
     assert tables.value(metrics, "auroc/") == pytest.approx(0.7)
     assert tables.value(metrics, "update_seconds") == 20
     assert tables.value(metrics, "quality") is None
@@ -138,6 +148,10 @@ def test_a_study(stand_in, tmp_path):
     assert stand_in() == calls
     assert len(runs.run(two(), settings(tmp_path / "study", range(3)))["1 x-steps"]) == 3
     assert len(stand_in()) == 12
+    runs.run(two(), settings(tmp_path / "study")._replace(flags=("--inception_weights=x",)))
+    assert [call[0] for call in stand_in()[12:]] == ["train", "evaluate"] * 4  # other results are asked for
+    shorter = runs.run(two(num_steps=10), settings(tmp_path / "study"))
+    assert shorter["1 x-steps"][0].metrics["num_steps"] == 10
 
 
 def test_equal_seconds(stand_in, tmp_path):
@@ -145,9 +159,9 @@ def test_equal_seconds(stand_in, tmp_path):
     found = runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
     assert [r[0].metrics["num_steps"] for r in found.values()] == [300, 600]
     assert [call[2] for call in stand_in() if call[0] == "train"] == [runs.PILOT_STEPS] * 2 + [300, 600]
-    config = two()["1 x-steps"]
-    longer = runs._for_seconds(config, 30.0, 10.0)
-    assert longer.optimizer.decay**300 == pytest.approx(config.optimizer.decay**20)
+    made_with = json.loads((tmp_path / "1-x-steps" / "0" / "evaluation" / "300" / "study.json").read_text())
+    (decay,) = (float(flag.split("=")[1]) for flag in made_with if flag.startswith("--config.optimizer.decay="))
+    assert decay**300 == pytest.approx(two()["1 x-steps"].optimizer.decay ** 20)
     runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
     assert len(stand_in()) == 6
 
@@ -180,44 +194,63 @@ def test_jobs_share_the_devices(stand_in, tmp_path, monkeypatch):
 
 COMMAND = [
     "import sys; from pathlib import Path; from dualmcmc_jax.study import jobs; import test_study",
-    "jobs.sys.executable, workdir = sys.argv[1:]",
+    "jobs.sys.executable, workdir, num_jobs = sys.argv[1:]",
     "try: print({k: len(v) for k, v in jobs and test_study.runs.run(test_study.two(),"
-    " test_study.settings(Path(workdir), range(3))).items()})",
+    " test_study.settings(Path(workdir), range(3), int(num_jobs))).items()})",
     "except jobs.Stopped as stopped: print(stopped); sys.exit(75)",
 ]
 
 
-def start(workdir, seconds):
+def start(workdir, seconds, num_jobs=1):
     """A process of its own that runs the study of `two` with three seeds."""
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SECONDS_EACH": str(seconds)}
     code = "\n".join(COMMAND)
-    command = [PYTHON, "-c", code, jobs.sys.executable, str(workdir)]
+    command = [PYTHON, "-c", code, jobs.sys.executable, str(workdir), str(num_jobs)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
 def test_two_commands_share_the_runs(stand_in, tmp_path):
-    """Started twice on one folder, each run is made once, and both know all results."""
-    both = [start(tmp_path / "study", 0.3) for _ in range(2)]
+    """Started twice on one folder, each run is made once, by one or the other, and both know all results."""
+    both = [start(tmp_path / "study", 0.6) for _ in range(2)]
     printed = {process.communicate(timeout=60)[0] for process in both}
     assert printed == {"{'1 x-steps': 3, '2 x-steps': 3}\n"}
     assert len(stand_in()) == len({tuple(call[:2]) for call in stand_in()}) == 12
+    assert min(sum(call[4] == process.pid for call in stand_in()) for process in both) >= 2
 
 
-def test_a_study_is_stopped_and_goes_on(stand_in, tmp_path):
-    process = start(tmp_path / "study", 1.5)
-    while not stand_in():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_study_is_stopped_and_goes_on(number, stand_in, tmp_path):
+    """Each of its processes is told once, however long it takes to save, and none is begun any more."""
+    process = start(tmp_path / "study", 30, num_jobs=4)
+    while len(stand_in()) < 4:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.communicate(timeout=30)[0] == "stopped; the same command goes on from there\n"
     assert process.returncode == 75
-    assert len(stand_in()) == 1
+    assert len(stand_in()) == 4
+    assert len(list(tmp_path.rglob("saved"))) == 4
+    assert not list(tmp_path.rglob("killed"))
     assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
-    assert len(stand_in()) == 1 + 12
+    assert len(stand_in()) == 4 + 12
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10", "celeba64", "toy2d"])
-def test_flags_make_the_config(name, monkeypatch):
-    config = importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
+def test_a_study_is_killed_and_its_runs_go_on(stand_in, tmp_path):
+    """The next command does not begin what is still under way; it waits for it."""
+    process = start(tmp_path / "study", 4)
+    while not stand_in():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = time.monotonic()
+    assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
+    assert time.monotonic() - before > 2
+    first = [call for call in stand_in() if call[:2] == ["train", stand_in()[0][1]]]
+    assert len(first) == 2  # the second finds the run trained
+    assert stand_in().index(first[1]) > 6
+
+
+def test_flags_make_the_config(monkeypatch):
+    config = importlib.import_module("dualmcmc_jax.configs.celeba64").get_config()
     config.evaluation.ood = ("tfds:svhn_cropped", "digits")
     monkeypatch.setattr(sys, "argv", ["program", *runs.flags_of(config)])
     flags.FLAGS.unparse_flags()
@@ -232,7 +265,7 @@ def test_the_papers_studies(path):
     study = importlib.import_module(f"dualmcmc_jax.configs.studies.{path.stem}").get_study(config)
     named = {name for claim in study.claims for _, name, _ in claim.terms} | set(study.paper[1])
     assert named <= study.variants.keys()
-    assert len({runs._slug(name) for name in study.variants}) == len(study.variants)
+    assert len({runs.slug(name) for name in study.variants}) == len(study.variants)
     assert len({str(variant) for variant in study.variants.values()}) == len(study.variants)
 
 
@@ -256,25 +289,38 @@ def test_for_real(tmp_path):
     assert "2 x-steps beats 1 x-steps in quality" in done.stdout
     assert (folder / "table.txt").read_text() in done.stdout
     assert (folder / "2-x-steps" / "0" / "evaluation" / "4" / "report.html").exists()
-    (folder / "2-x-steps" / "0" / "evaluation" / "4" / "metrics.json").unlink()
     done = command(str(tmp_path / "mine.py"), *arguments, "--config.train.batch_size=30")
     assert done.returncode == 1
     assert "2 x-steps, seed 0: exit code 1: error: " in done.stdout
     assert "config.json: a run of another config: train.batch_size is 20 there and 30 here" in done.stdout
-    assert done.stderr.endswith("error: found 1 runs that failed, expected none; the same command tries them again\n")
+    assert done.stderr.endswith("error: found 2 of 2 runs failed; the same command tries them again\n")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["table9", "--config=digits"], "study: found 'table9', expected a Python file or one of rivals, table3"),
+        (
+            ["table9", "--config=digits"],
+            "study: found 'table9', expected a Python file or one of densities, rivals, table3",
+        ),
         (["table4"], "--config: found nothing"),
+        (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4, expected a get_study(config)"),
+        (["FOLDER/alike.py", "--config=digits"], "study: found variants x-y, x y, expected names of different letters"),
+        (["FOLDER/mis.py", "--config=digits"], "mis.py', expected a Python file or one of"),
+        (["table4", "--config=digits:toy2d"], "--config: found a colon after 'digits'"),
+        (["table4", "--config=rivals/vae:rivals/abp"], "--config: found 'rivals/abp' after the colon, expected one of"),
         (["table4", "--config=digits", "--mode=sample"], "--mode: found, expected only --config, --seeds"),
         (["table4", "--config=digits", "--inception_weights=/no"], "--inception_weights: found no file /no"),
-        (["table4", "--config=digits", "--config.train.batch_size=0"], "train.batch_size: found 0, expected 1 or more"),
+        (
+            ["table4", "--config=digits", "--config.train.batch_size=0"],
+            "z-steps: train.batch_size: found 0, expected 1",
+        ),
     ],
 )
 def test_bad_flags(flags, message, tmp_path):
+    (tmp_path / "misspelt.py").write_text(STUDY.replace("x_chain__", "x_chan__"))
+    (tmp_path / "alike.py").write_text(STUDY.replace("{k} x-steps", "x{'- '[k - 1]}y"))
+    flags = [flag.replace("FOLDER", str(tmp_path)) for flag in flags]
     done = command(*flags, f"--workdir={tmp_path / 'x'}")
     assert done.returncode == 1
     assert message in done.stderr

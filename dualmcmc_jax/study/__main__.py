@@ -10,22 +10,25 @@ flags:
   --seeds=N       runs of each variant, with train.seed from that of the config on; default: 3
   --jobs=N        runs at a time, each with its share of the cores or a GPU of its own; default: one a GPU, or 1
   --seconds=S     trains each variant for as many updates as S seconds allow, compilation aside; 0: as the config says
-  --workdir=DIR   folder of all runs; default: runs/studies/STUDY-CONFIG
+  --workdir=DIR   folder of all runs; default: runs/studies/STUDY-CONFIG, with the seconds
   --inception_weights=FILE   for FID
   --quiet, --debug   as for training
 
 The same command again goes on where it was stopped, and prints the table if there is nothing left to do. Started
-several times, on one machine or on several with a common folder, it shares the runs out among them.
+several times, on one machine or on several with a common folder that has locks, it shares the runs out among them.
 """
 
+import fcntl
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 from absl import flags, logging
 
 from dualmcmc_jax import command_line, completion
 from dualmcmc_jax.configs import validation
+from dualmcmc_jax.configs.studies import Study
 from dualmcmc_jax.study import jobs, runs, tables
 from dualmcmc_jax.training import signals
 
@@ -38,22 +41,18 @@ def main(argv) -> None:
     """Runs what is left to run, and prints the table."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("seeds", "jobs", "seconds", "workdir", "inception_weights")
-    path = _path(argv[1])
-    config = command_line.CONFIG.value
+    path, config, weights = _path(argv[1]), command_line.CONFIG.value, command_line.INCEPTION_WEIGHTS.value
     study = _load(path, config)
-    for name, variant in study.variants.items():
-        try:
-            validation.check(variant)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    workdir = Path(command_line.WORKDIR.value or f"runs/studies/{path.stem}-{command_line.config_name()}")
-    weights = command_line.INCEPTION_WEIGHTS.value
+    workdir = _workdir(path)
     if weights and not Path(weights).is_file():
         raise ValueError(f"--inception_weights: found no file {weights}, expected Inception's weights")
+    num_gpus = len(jobs.gpus())
+    if num_gpus and (_JOBS.value or 1) > num_gpus:
+        raise ValueError(f"--jobs: found {_JOBS.value}, expected at most {num_gpus}, the GPUs of this machine")
     settings = runs.Settings(
         workdir=workdir,
         seeds=range(config.train.seed, config.train.seed + _SEEDS.value),
-        num_jobs=_JOBS.value or max(1, len(jobs.gpus())),
+        num_jobs=_JOBS.value or max(1, num_gpus),
         seconds=_SECONDS.value,
         flags=(f"--inception_weights={weights}",) if weights else (),
     )
@@ -63,10 +62,13 @@ def main(argv) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     print(tables.text(study, results))
-    tables.write(workdir, study, results)
+    with (workdir / ".study").open("w") as file:  # another command may end at the same time
+        fcntl.flock(file, fcntl.LOCK_EX)
+        tables.write(workdir, study, results)
     print(f"wrote table.txt, results.json and figure.png to {workdir}")
-    if failed := sum(bool(result.problem) for found in results.values() for result in found):
-        raise ValueError(f"found {failed} runs that failed, expected none; the same command tries them again")
+    every = [result for found in results.values() for result in found]
+    if failed := sum(bool(result.problem) for result in every):
+        raise ValueError(f"found {failed} of {len(every)} runs failed; the same command tries them again")
 
 
 def _path(name: str) -> Path:
@@ -78,11 +80,34 @@ def _path(name: str) -> Path:
     return path
 
 
-def _load(path: Path, config):
-    module = runpy.run_path(str(path))
-    if "get_study" not in module:
-        raise ValueError(f"study: found no get_study() in {path}, expected a file with one")
-    return module["get_study"](config)
+def _load(path: Path, config) -> Study:
+    """The study of a file, with what is wrong in it as a ValueError of one line."""
+    try:
+        study = runpy.run_path(str(path))["get_study"](config)
+        variants = study.variants.items()
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else path
+        found = f"{type(error).__name__} ({error}) in {place}"
+        raise ValueError(f"study: found {found}, expected a get_study(config) that returns a Study") from error
+    slugs = [runs.slug(name) for name in study.variants]
+    if not all(slugs) or len(set(slugs)) < len(slugs):
+        raise ValueError(f"study: found variants {', '.join(study.variants)}, expected names of different letters")
+    for name, variant in variants:
+        try:
+            validation.check(variant)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return study
+
+
+def _workdir(path: Path) -> Path:
+    """The folder of all runs; its default has in it what makes runs differ from others of this study."""
+    seconds = f"-{_SECONDS.value:g}s" if _SECONDS.value else ""
+    workdir = command_line.WORKDIR.value or f"runs/studies/{path.stem}-{command_line.config_name()}{seconds}"
+    if "://" in workdir or (Path(workdir).exists() and not Path(workdir).is_dir()):
+        raise ValueError(f"--workdir: found {workdir}, expected a folder of this machine's")
+    return Path(workdir)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from typing import IO
 
 _POLL_SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -31,23 +33,25 @@ def gpus() -> list[str]:
 
 
 class Jobs:
-    """A few places to run processes in, each with its share of this machine; a context manager.
+    """A few places to run processes in; a context manager of the main thread.
 
-    Asked to stop, it tells every process of its own once, as a second signal would end it without saving.
+    Asked to stop, by a signal or by leaving it early, it tells each of its processes once, as a second signal would end
+    it without saving.
     """
 
     def __init__(self, num: int):
-        cores, devices = sorted(os.sched_getaffinity(0)), gpus()
+        cores, devices = sorted(_cores()), gpus()
         self._places = SimpleQueue()
         for i in range(num):
             own = set(cores[i::num]) if len(cores) >= num else set(cores)
-            self._places.put((own, {"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices and num > 1 else {}))
+            self._places.put((own, {"CUDA_VISIBLE_DEVICES": devices[i]} if devices and num > 1 else {}))
         self._pool = ThreadPoolExecutor(num)
         self._stopping = threading.Event()
-        self._running = set()
+        self._lock = threading.RLock()  # of what follows; a signal may come while this thread has it
+        self._to_tell = set()
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_):
@@ -61,45 +65,80 @@ class Jobs:
         futures = [self._pool.submit(function, item) for item in items]
         return [future.result() for future in futures]
 
-    def main(self, workdir: Path, *flags: str) -> str:
-        """Runs `dualmcmc_jax.main`; returns what went wrong, in a line, or nothing."""
-        if self._stopping.is_set():
-            raise Stopped
+    def main(self, workdir: Path, lock: IO, *flags: str) -> str:
+        """Runs `dualmcmc_jax.main`, which keeps lock, an open file, locked; returns what went wrong, if anything."""
         cores, devices = self._places.get()
+        command = [sys.executable, "-m", "dualmcmc_jax.main", *flags, "--quiet"]
         try:
             with (workdir / "log.txt").open("a+") as log:
-                command = [sys.executable, "-m", "dualmcmc_jax.main", *flags, "--quiet"]
-                process = subprocess.Popen(
-                    command, stdout=log, stderr=log, env=os.environ | devices, start_new_session=True
-                )
-                self._running.add(process)
-                os.sched_setaffinity(process.pid, cores)
+                start = log.seek(0, os.SEEK_END)
+                with self._lock:
+                    if self._stopping.is_set():
+                        raise Stopped
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=os.environ | devices,
+                        pass_fds=(lock.fileno(),),
+                        start_new_session=True,
+                    )
+                    self._to_tell.add(process)
+                _confine(process.pid, cores)
                 code = process.wait()
-                self._running.discard(process)
+                with self._lock:
+                    self._to_tell.discard(process)
                 if self._stopping.is_set():
                     raise Stopped
-                log.seek(0)
-                lines = log.read().split("\n")
+                log.seek(start)
+                said = log.read().strip().rpartition("\n")[2]
         finally:
             self._places.put((cores, devices))
-        return f"exit code {code}: {''.join(lines[-2:])}" if code else ""
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{ended}: {said or 'nothing said'}" if code else ""
 
     @contextlib.contextmanager
-    def claim(self, folder: Path) -> Iterator[None]:
-        """While it is entered, the folder is this process's; waits for others to leave it."""
+    def claim(self, folder: Path, *, wait: bool = True) -> Iterator[IO | None]:
+        """While it is entered, the folder is this process's; yields the file that is locked.
+
+        Waits for others to leave it, or if it should not, yields None.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".study").open("w") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._stopping.wait(_POLL_SECONDS):
-                        raise Stopped from None
-            yield
+            while not _locked(file, folder):
+                if not wait:
+                    yield None
+                    return
+                if self._stopping.wait(_POLL_SECONDS):
+                    raise Stopped
+            yield file
 
     def _stop(self, *_):
         self._stopping.set()
-        for process in list(self._running):
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+        with self._lock:
+            for process in self._to_tell:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+            self._to_tell.clear()
+
+
+def _locked(file: IO, folder: Path) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        found = f"{folder} without locks ({error.strerror})"
+        raise ValueError(f"--workdir: found {found}, expected a file system with flock") from error
+    return True
+
+
+def _cores() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
+
+
+def _confine(pid: int, cores: set[int]) -> None:
+    """Leaves a process these cores, where that can be said."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setaffinity(pid, cores)

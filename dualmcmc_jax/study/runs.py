@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dualmcmc_jax.configs import validation
+from dualmcmc_jax.configs.studies import changed
 from dualmcmc_jax.study import jobs
 from dualmcmc_jax.training.workdirs import replace
 
@@ -43,30 +45,35 @@ class Result(NamedTuple):
 def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[Result]]:
     """Does what is left of a study, and returns all its results by variant.
 
-    Raises:
-      Stopped: by SIGTERM or SIGINT, which its processes were told.
-    """
-    with jobs.Jobs(settings.num_jobs) as places:
-        if settings.seconds:
-            rates = places.map(lambda name: _pilot(places, settings.workdir / _slug(name), variants[name]), variants)
-            variants = {
-                name: _for_seconds(config, settings.seconds, rate)
-                for (name, config), rate in zip(variants.items(), rates, strict=True)
-            }
-        todo = [(name, seed) for seed in settings.seeds for name in variants]
-        with tqdm(total=len(todo), unit="run") as bar:
+    Runs that another command is at are left to it; only when there are no others are they waited for.
 
-            def one(item):
-                name, seed = item
-                config = variants[name].copy_and_resolve_references()
-                config.train.seed = seed
-                found = _train_and_evaluate(places, settings.workdir / _slug(name) / str(seed), config, settings.flags)
+    Raises:
+      Stopped: by SIGTERM, SIGINT or SIGHUP, which its processes were told.
+    """
+    todo, results = [(name, seed) for seed in settings.seeds for name in variants], {}
+    with jobs.Jobs(settings.num_jobs) as places, tqdm(total=len(todo), unit="run") as bar:
+        if settings.seconds:
+            bar.set_description("measuring rates")
+            lengths = places.map(lambda name: _for_seconds(places, settings, name, variants[name]), variants)
+            variants = dict(zip(variants, lengths, strict=True))
+            bar.set_description()
+
+        def one(item, wait):
+            name, seed = item
+            config, folder = variants[name], settings.workdir / slug(name) / str(seed)
+            if isinstance(config, str):
+                found = Result(seed, {}, config)
+            else:
+                config = changed(config, train__seed=seed)
+                found = _train_and_evaluate(places, folder, config, settings.flags, wait=wait)
+            if found:
+                results[item] = found
                 bar.set_postfix_str(f"{name}, seed {seed}", refresh=False)
                 bar.update(1)
-                return found
 
-            found = places.map(one, todo)
-    return {name: [result for (of, _), result in zip(todo, found, strict=True) if of == name] for name in variants}
+        places.map(lambda item: one(item, False), todo)
+        places.map(lambda item: one(item, True), [item for item in todo if item not in results])
+    return {name: [results[of, seed] for of, seed in todo if of == name] for name in variants}
 
 
 def flags_of(config: ConfigDict) -> list[str]:
@@ -75,47 +82,64 @@ def flags_of(config: ConfigDict) -> list[str]:
     return ["--config=default", *(f"--config.{name}={value}" for name, value in values)]
 
 
-def _train_and_evaluate(places: jobs.Jobs, workdir: Path, config: ConfigDict, more: tuple[str, ...]) -> Result:
-    """The result of one run; waits while another process has it."""
+def slug(name: str) -> str:
+    """The folder of a variant."""
+    return re.sub(r"\W+", "-", name).strip("-").lower()
+
+
+def _train_and_evaluate(
+    places: jobs.Jobs, workdir: Path, config: ConfigDict, more: tuple[str, ...], *, wait: bool
+) -> Result | None:
+    """The result of one run; None if another process has it and should not be waited for.
+
+    It stands as long as the flags that it was made with do.
+    """
     seed, num_steps = config.train.seed, config.train.num_steps
-    out = workdir / "evaluation" / str(num_steps)
-    with places.claim(workdir):
-        config.evaluation.every, config.log.images_every = 0, num_steps
-        flags = [*flags_of(config), f"--workdir={workdir}"]
-        if not (out / "metrics.json").exists():
-            problem = places.main(workdir, *flags) or places.main(
-                workdir, *flags, "--mode=evaluate", f"--seed={seed}", f"--out={out}", *more
+    config.evaluation.every, config.log.images_every = 0, num_steps
+    flags, out = flags_of(config), workdir / "evaluation" / str(num_steps)
+    evaluation = ["--mode=evaluate", f"--step={num_steps}", f"--seed={seed}", *more]
+    done, place = out / "study.json", f"--workdir={workdir}"
+    with places.claim(workdir, wait=wait) as lock:
+        if not lock:
+            return None
+        if not done.exists() or json.loads(done.read_text()) != [*flags, *evaluation]:
+            problem = places.main(workdir, lock, *flags, place) or places.main(
+                workdir, lock, *flags, place, *evaluation, f"--out={out}"
             )
             if problem:
                 return Result(seed, {}, problem)
+            replace(done, json.dumps([*flags, *evaluation]))
     metrics = json.loads((out / "metrics.json").read_text())
     return Result(seed, metrics | {"update_seconds": 1 / _rate(workdir), "num_steps": num_steps})
 
 
-def _pilot(places: jobs.Jobs, folder: Path, config: ConfigDict) -> float:
-    """Updates a second of a config, measured once and kept in its folder."""
-    kept = folder / "steps_per_second"
-    with places.claim(folder / "pilot"):
-        if not kept.exists():
-            config = config.copy_and_resolve_references()
-            config.train.num_steps = PILOT_STEPS
-            config.log.update(every=PILOT_EVERY, images_every=10**9)
-            config.evaluation.every = 0
-            if problem := places.main(folder / "pilot", *flags_of(config), f"--workdir={folder / 'pilot'}"):
-                raise ValueError(f"{folder}: found {problem}, expected a variant that can be trained")
-            replace(kept, f"{_rate(folder / 'pilot')}\n")
-    return float(kept.read_text())
+def _for_seconds(places: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:
+    """A config of as many updates as settings.seconds allow, or why its rate, measured once and kept, cannot be.
 
-
-def _for_seconds(config: ConfigDict, seconds: float, rate: float) -> ConfigDict:
-    """As many updates as so many seconds allow; by their end the learning rates fall as far as by the config's."""
-    config = config.copy_and_resolve_references()
-    num_steps = max(1, round(seconds * rate))
-    config.optimizer.decay **= config.train.num_steps / num_steps
-    config.train.num_steps = num_steps
-    config.checkpoint.every = max(1, num_steps // 5)
-    config.log.every = max(1, num_steps // 50)
-    return config
+    Its learning rates have by the last epoch fallen as far as those of the config.
+    """
+    folder = settings.workdir / slug(name)
+    pilot = changed(config, train__num_steps=PILOT_STEPS, log__every=PILOT_EVERY, log__images_every=10**9)
+    pilot.evaluation.every = 0
+    key = [*flags_of(pilot), f"--jobs={settings.num_jobs}"]
+    with places.claim(folder) as lock:
+        kept, workdir = folder / "rate.json", folder / "pilot"
+        found = json.loads(kept.read_text()) if kept.exists() else {}
+        if found.get("of") != key:
+            shutil.rmtree(workdir, ignore_errors=True)
+            workdir.mkdir()
+            if problem := places.main(workdir, lock, *key[:-1], f"--workdir={workdir}"):
+                return problem
+            found = {"of": key, "steps_per_second": _rate(workdir)}
+            replace(kept, json.dumps(found))
+    num_steps = max(1, round(settings.seconds * found["steps_per_second"]))
+    return changed(
+        config,
+        train__num_steps=num_steps,
+        optimizer__decay=config.optimizer.decay ** (config.train.num_steps / num_steps),
+        checkpoint__every=max(1, num_steps // 5),
+        log__every=max(1, num_steps // 50),
+    )
 
 
 def _rate(workdir: Path) -> float:
@@ -123,7 +147,3 @@ def _rate(workdir: Path) -> float:
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = [row["steps_per_second"] for row in rows if "steps_per_second" in row]
     return statistics.median(rates[1:] or rates)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "-", name).strip("-").lower()

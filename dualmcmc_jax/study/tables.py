@@ -39,21 +39,22 @@ Results = dict[str, list[Result]]
 def interval(values: list[float]) -> tuple[float, float]:
     """The mean, and half the width of its interval by Student's t; that of one value is infinite."""
     n = len(values)
-    if n < 2:
+    if n < 2 or not np.all(np.isfinite(values)):
         return float(np.mean(values)), math.inf
     return float(np.mean(values)), float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / n**0.5)
 
 
-def value(metrics: dict[str, float], name: str) -> float | None:
-    """The mean of the metrics whose names begin so, all in a column of the table.
+def value(metrics: dict[str, float | None], name: str) -> float | None:
+    """The mean of the metrics whose names begin so, all in a column of the table; None if there is none.
 
-    "quality" is the first of QUALITY that there is, "reconstruction" the smallest of RECONSTRUCTION.
+    "quality" is the first of QUALITY that there is, "reconstruction" the smallest of RECONSTRUCTION. A number that was
+    not finite, which JSON has as null, is infinite.
     """
     if name == "quality":
         return next((found for part in QUALITY if (found := value(metrics, part)) is not None), None)
     if name == "reconstruction":
         return min((found for part in RECONSTRUCTION if (found := value(metrics, part)) is not None), default=None)
-    found = [v for key, v in metrics.items() if key.startswith(name) and v is not None]
+    found = [math.inf if v is None else v for key, v in metrics.items() if key.startswith(name)]
     return float(np.mean(found)) * (1000 if name == "update_seconds" else 1) if found else None
 
 
@@ -73,10 +74,10 @@ def verdict(claim: Claim, results: Results) -> str:
             sums.append(sum(factor * part for factor, part in parts))
     if not sums:
         return f"not measured: {claim.text}"
-    mean, half = interval(sums)
-    held = "holds" if mean > half else "does NOT hold" if mean < -half else "not decided"
-    inclined = "" if held != "not decided" else f", {sum(s > 0 for s in sums)} of {len(sums)} seeds for it"
-    return f"{held}: {claim.text} (by {mean:.3g} ± {half:.2g}{inclined})"
+    (mean, half), favour = interval(sums), sum(s > 0 for s in sums)
+    decided = math.isfinite(mean) and abs(mean) > half
+    held = "not decided" if not decided else "holds" if mean > 0 else "does NOT hold"
+    return f"{held}: {claim.text} (by {_number(mean, half)}; {favour} of {len(sums)} seeds for it)"
 
 
 def table(study: Study, results: Results) -> list[list[str]]:
@@ -119,6 +120,8 @@ def figure(results: Results) -> Figure:
         for place, found in zip(places, results.values(), strict=True):
             if not (of_runs := values(found, name)):
                 continue
+            if not np.all(np.isfinite(of_runs)):
+                continue
             mean, half = interval(of_runs)
             axis.plot(of_runs, [place] * len(of_runs), ".", color="C0", alpha=0.6)
             axis.errorbar(mean, place, xerr=half if math.isfinite(half) else None, fmt="|", color="C3", capsize=3)
@@ -144,6 +147,9 @@ def write(folder: Path, study: Study, results: Results) -> None:
 def _cell(found: list[float]) -> str:
     if not found:
         return "-"
-    mean, half = interval(found)
-    number = lambda x: f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
-    return f"{number(mean)} ± {half:.2g}" if math.isfinite(half) and half else number(mean)
+    return _number(*interval(found))
+
+
+def _number(mean: float, half: float) -> str:
+    number = lambda x, digits: f"{x:,.0f}" if 1000 <= abs(x) < math.inf else f"{x:.{digits}g}"
+    return f"{number(mean, 3)} ± {number(half, 2)}" if 0 < half < math.inf else number(mean, 3)
