@@ -107,6 +107,8 @@ def test_verdicts():
     assert "(by 2; 2 of 2" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
     shrinking = Claim("x", ((1, "a", "quality"), (-2, "b", "quality")))
     assert tables.verdict(shrinking, results([4, 4.1], [1, 1])).startswith("holds: x (by 2.05")
+    higher = tables.verdict(beats("a", "b", "score"), results([6.5, 6.6], [6.1, 6.2], "revised/svc_score"))
+    assert higher.startswith("holds: a beats b in score (by 0.4")
     spoilt = {"density/ebm/kl_data_model": None, "density/generator/kl_data_model": 0.0}  # null: it was not finite
     diverged = results([], [1, 1.2]) | {"a": [Result(0, spoilt), Result(1, spoilt)]}
     assert tables.verdict(claim, diverged) == ("not decided: a beats b in quality (by -inf; 0 of 2 seeds for it)")
@@ -124,6 +126,7 @@ def test_columns():
     assert tables.value(generator | {"density/ebm/kl_data_model": 0.3}, "quality") == 0.3
     assert tables.value(generator | {"density/ebm/kl_data_model": 0.3, "revised/fid": 9.0}, "quality") == 9
     assert tables.value(metrics, "reconstruction") is None
+    assert tables.value({"revised/svc_score": 6.5}, "score") == 6.5
     ways = {"reconstruction/encoder/mse": 0.3, "reconstruction/noise_chain/mse": 0.2, "reconstruction/encoder/psnr": 0}
     assert tables.value(metrics | ways, "reconstruction") == 0.2
     found = results([0.1, 0.3], [0.5, None]) | {"c": [Result(0, {"revised/frechet_pixels": 2.0}, "")]}

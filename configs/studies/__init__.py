@@ -8,7 +8,8 @@ Term = tuple[float, str, str]
 """A factor, the name of a variant, and that of a metric.
 
 "quality" stands for FID, or else KL(data, EBM) or of the generator where there is no EBM, or else a Frechet distance;
-"reconstruction" for the smallest error of held-out data, by inference model or z-chain.
+"reconstruction" for the smallest error of held-out data, by inference model or z-chain; "score" for the Inception Score
+or that of a classifier of digits, the more the better.
 """
 
 
@@ -32,8 +33,9 @@ class Study(NamedTuple):
 
 
 def beats(better: str, worse: str, metric: str = "quality") -> Claim:
-    """Lower is better, of any metric."""
-    return Claim(f"{better} beats {worse} in {metric}", ((1, worse, metric), (-1, better, metric)))
+    """Lower is better, but of scores higher."""
+    sign = -1 if metric == "score" else 1
+    return Claim(f"{better} beats {worse} in {metric}", ((sign, worse, metric), (-sign, better, metric)))
 
 
 def changed(config: ConfigDict, **fields) -> ConfigDict:

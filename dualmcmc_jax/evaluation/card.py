@@ -7,6 +7,9 @@ from typing import Any
 
 from dualmcmc_jax.evaluation import report, wording
 from dualmcmc_jax.training import workdirs
+from dualmcmc_jax.training.params import Params
+
+DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
 
 
 def write(out: Path, config, evaluation: Path, *, name: str, step: int, license: str) -> bool:
@@ -19,14 +22,31 @@ def write(out: Path, config, evaluation: Path, *, name: str, step: int, license:
     pictures = [picture for picture in ("samples.png", "x_revision.png") if (evaluation / picture).exists()]
     for picture in pictures:
         shutil.copyfile(evaluation / picture, out / picture)
-    listing = workdirs.listing(config)
-    text = card(name, config=listing, step=step, license=license, metrics=metrics, pictures=pictures)
+    loss = config.loss
+    others = loss.elbo.weight, *loss.generated.values()
+    is_dual = all(loss[net].data_weight for net in Params._fields) and not any(others)
+    text = card(
+        name,
+        config=workdirs.listing(config),
+        step=step,
+        license=license,
+        metrics=metrics,
+        pictures=pictures,
+        method=DUAL if is_dual else "the losses and chains of the config below",
+    )
     workdirs.replace(out / "README.md", text)
     return metrics is not None
 
 
 def card(
-    name: str, *, config: str, step: int, license: str, metrics: dict[str, Any] | None, pictures: list[str]
+    name: str,
+    *,
+    config: str,
+    step: int,
+    license: str,
+    metrics: dict[str, Any] | None,
+    pictures: list[str],
+    method: str,
 ) -> str:
     """A README.md as model hubs read it.
 
@@ -37,6 +57,7 @@ def card(
       license: of the weights, by its SPDX name.
       metrics: from metrics.json of an evaluation of this step; None: there is none.
       pictures: files beside the card to show.
+      method: that it was trained by.
     """
     found = "Not evaluated." if metrics is None else f"```\n{report.text(metrics).strip()}\n```"
     shown = "".join(f"![{wording.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
@@ -49,8 +70,8 @@ tags: [energy-based-model, langevin-dynamics, jax]
 
 # {name}
 
-An energy-based model with its generator and inference model, trained for {step:,} updates by
-[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023) with dualmcmc_jax.
+An energy-based model with its generator and inference model, trained for {step:,} updates with dualmcmc_jax by
+{method}.
 
 {shown}```python
 import dualmcmc_jax, jax

@@ -15,6 +15,7 @@ from dualmcmc_jax.training.workdirs import replace
 
 QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_data_model", "revised/frechet_")
 RECONSTRUCTION = tuple(f"reconstruction/{start}/mse" for start in ("encoder", "encoder_chain", "noise_chain"))
+SCORE = ("revised/inception_score", "revised/svc_score")
 COLUMNS = {
     "KL(data, EBM)": "density/ebm/kl_data_model",
     "KL(data, generator)": "density/generator/kl_data_model",
@@ -47,11 +48,12 @@ def interval(values: list[float]) -> tuple[float, float]:
 def value(metrics: dict[str, float | None], name: str) -> float | None:
     """The mean of the metrics whose names begin so, all in a column of the table; None if there is none.
 
-    "quality" is the first of QUALITY that there is, "reconstruction" the smallest of RECONSTRUCTION. A number that was
-    not finite, which JSON has as null, is infinite.
+    "quality" and "score" are the first of QUALITY and of SCORE that there is, "reconstruction" the smallest of
+    RECONSTRUCTION. A number that was not finite, which JSON has as null, is infinite.
     """
-    if name == "quality":
-        return next((found for part in QUALITY if (found := value(metrics, part)) is not None), None)
+    if name in ("quality", "score"):
+        parts = QUALITY if name == "quality" else SCORE
+        return next((found for part in parts if (found := value(metrics, part)) is not None), None)
     if name == "reconstruction":
         return min((found for part in RECONSTRUCTION if (found := value(metrics, part)) is not None), default=None)
     found = [math.inf if v is None else v for key, v in metrics.items() if key.startswith(name)]
@@ -103,7 +105,9 @@ def text(study: Study, results: Results) -> str:
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
     lines += ["", "± half a 95% interval over seeds, by Student's t; claims compare runs of the same seed"]
     lines += [f"{name}, seed {r.seed}: {r.problem}" for name, found in results.items() for r in found if r.problem]
-    lines += ["", *(verdict(claim, results) for claim in study.claims)] if study.claims else []
+    everything = [result for found in results.values() for result in found]
+    claims = [claim for claim in study.claims if all(values(everything, metric) for _, _, metric in claim.terms)]
+    lines += ["", *(verdict(claim, results) for claim in claims)] if claims else []
     return "\n".join(lines)
 
 
