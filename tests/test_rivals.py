@@ -97,6 +97,8 @@ def test_a_weight_of_zero_computes_nothing():
     bad = lambda _: 1 / 0
     assert losses.energy_loss(bad, x, x, temperature=1.0, data_weight=0.0, model_weight=0.0) == (0, {})
     value, terms = losses.generator_loss(decode(w), (x, None), (x, z), data_weight=0.0, model_weight=1.0)
+    none = {"data_weight": 0.0, "model_weight": 0.0}
+    assert jax.grad(lambda w: losses.generator_loss(decode(w), (x, z), (x, z), **none)[0])(1.0) == 0
     assert terms.keys() == {"error_model"}
     assert value == terms["error_model"]
 

@@ -147,6 +147,7 @@ def test_a_study(stand_in, tmp_path):
     assert len({call[1] for call in calls}) == 4
     assert [r.metrics["density/ebm/kl_data_model"] for r in found["2 x-steps"]] == pytest.approx([0.5, 0.51])
     assert found["2 x-steps"][0].metrics["update_seconds"] == pytest.approx(1 / 20)
+    assert found["2 x-steps"][0].metrics["seconds"] == pytest.approx(20 / 20)
     assert runs.run(two(), settings(tmp_path / "study")) == found
     assert stand_in() == calls
     assert len(runs.run(two(), settings(tmp_path / "study", range(3)))["1 x-steps"]) == 3

@@ -110,7 +110,8 @@ def _train_and_evaluate(
                 return Result(seed, {}, problem)
             replace(done, json.dumps([*flags, *evaluation]))
     metrics = json.loads((out / "metrics.json").read_text())
-    return Result(seed, metrics | {"update_seconds": 1 / _rate(workdir), "num_steps": num_steps})
+    each = 1 / _rate(workdir)
+    return Result(seed, metrics | {"update_seconds": each, "num_steps": num_steps, "seconds": num_steps * each})
 
 
 def _for_seconds(places: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:

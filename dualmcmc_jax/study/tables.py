@@ -31,6 +31,7 @@ COLUMNS = {
     "AUROC": "auroc/",
     "ms an update": "update_seconds",
     "updates": "num_steps",
+    "seconds": "seconds",
 }
 CONFIDENCE = 0.95
 
@@ -114,7 +115,8 @@ def text(study: Study, results: Results) -> str:
 def figure(results: Results) -> Figure:
     """Every column of the table in a panel: a dot for each seed, a bar for the interval of their mean."""
     shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
-    shown.pop("updates", None)
+    for name in ("updates", "seconds"):
+        shown.pop(name, None)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     size = (2.6 * columns + 1.6, (0.7 + 0.28 * len(results)) * rows + 0.3)

@@ -36,7 +36,7 @@ def check_params(step: int, state: TrainState) -> None:
         raise Diverged(step, "a parameter is not finite")
     if not _finite((state.opt_state, state.vectors)):
         raise Diverged(step, "the state of an optimiser is not finite")
-    if not _finite((state.step, state.chains)):
+    if jax.tree.leaves(state.chains) and not _finite(state.chains):
         raise Diverged(step, "the state of a persistent chain is not finite")
 
 
