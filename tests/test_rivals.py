@@ -120,7 +120,11 @@ def keeps(config):
     return "persistent" in (config.x_chain.init, config.z_chain.init)
 
 
-@pytest.mark.parametrize("rival", EVERY, ids=lambda rival: rival.__name__.split(".")[-1])
+OFTEN = (abp, divergence_triangle, persistent, vae)
+SOME = [rival if rival in OFTEN else pytest.param(rival, marks=pytest.mark.more) for rival in EVERY]
+
+
+@pytest.mark.parametrize("rival", SOME, ids=lambda rival: rival.__name__.split(".")[-1])
 def test_a_rival_teaches_what_it_has(rival):
     """All that its losses name moves, nothing else does; of chains kept, any number of devices gives the same run."""
     config = small(rival)
@@ -212,7 +216,7 @@ def test_persistent_latents_are_those_of_their_example():
     np.testing.assert_array_equal(moved, np.sort(index[0]))
 
 
-@pytest.mark.parametrize("rival", [persistent, abp])
+@pytest.mark.parametrize("rival", [persistent, pytest.param(abp, marks=pytest.mark.more)])
 def test_persistent_chains_resume(rival, tmp_path):
     """40 updates are 20, a stop, and 20 more, bit for bit."""
     from dualmcmc_jax.data import sources

@@ -222,7 +222,10 @@ def test_two_commands_share_the_runs(stand_in, tmp_path):
     assert min(sum(call[4] == process.pid for call in stand_in()) for process in both) >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.more)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more), HANG_UP])
 def test_a_study_is_stopped_and_goes_on(number, stand_in, tmp_path):
     """Each of its processes is told once, however long it takes to save, and none is begun any more."""
     process = start(tmp_path / "study", 30, num_jobs=4)
