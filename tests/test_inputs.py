@@ -231,8 +231,13 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def forks():
     """run(flags, env, log): the exit code of a command whose process is a fork of one that has imported everything."""
+    yield from serve(FORKS)
+
+
+def serve(program):
+    """Starts such a program, yields its run, and ends it."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    parent = subprocess.Popen([sys.executable, "-c", FORKS], cwd=ROOT, text=True, **pipes)
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, **pipes)
 
     def run(flags, env, log):
         parent.stdin.write(json.dumps([flags, env, str(log)]) + "\n")

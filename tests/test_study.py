@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_inputs
 from absl import flags
 
 from dualmcmc_jax import command_line
@@ -116,10 +117,9 @@ def test_verdicts():
 
 def test_columns():
     """By the beginnings of names; a column without numbers is left out, and one missing number is a dash."""
-    metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6, "update_seconds": 0.02}
+    metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6}
     assert tables.value({"revised/frechet_pixels": None}, "quality") == math.inf
     assert tables.value(metrics, "auroc/") == pytest.approx(0.7)
-    assert tables.value(metrics, "update_seconds") == 20
     assert tables.value(metrics, "quality") is None
     generator = metrics | {"density/generator/kl_data_model": 0.2, "revised/frechet_x": 0.1}
     assert tables.value(generator, "quality") == 0.2
@@ -146,7 +146,6 @@ def test_a_study(stand_in, tmp_path):
     assert [call[0] for call in calls] == ["train", "evaluate"] * 4
     assert len({call[1] for call in calls}) == 4
     assert [r.metrics["density/ebm/kl_data_model"] for r in found["2 x-steps"]] == pytest.approx([0.5, 0.51])
-    assert found["2 x-steps"][0].metrics["update_seconds"] == pytest.approx(1 / 20)
     assert found["2 x-steps"][0].metrics["seconds"] == pytest.approx(20 / 20)
     assert runs.run(two(), settings(tmp_path / "study")) == found
     assert stand_in() == calls
@@ -154,8 +153,22 @@ def test_a_study(stand_in, tmp_path):
     assert len(stand_in()) == 12
     runs.run(two(), settings(tmp_path / "study")._replace(flags=("--inception_weights=x",)))
     assert [call[0] for call in stand_in()[12:]] == ["train", "evaluate"] * 4  # other results are asked for
-    shorter = runs.run(two(num_steps=10), settings(tmp_path / "study"))
-    assert shorter["1 x-steps"][0].metrics["num_steps"] == 10
+    longer = runs.run(two(num_steps=30), settings(tmp_path / "study"))
+    assert longer["1 x-steps"][0].metrics["num_steps"] == 30
+
+
+def test_another_study_is_refused(stand_in, tmp_path):
+    """Before anything is run: what other configs have begun, and what is longer already than it should be."""
+    folder = tmp_path / "1-x-steps" / "0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(two()["1 x-steps"].to_dict()))
+    with pytest.raises(ValueError, match=r"^train.num_steps: found a run of 20 updates in .*; name another --workdir"):
+        runs.run(two(num_steps=10), settings(tmp_path))
+    others = {name: changed(config, train__batch_size=8) for name, config in two().items()}
+    with pytest.raises(ValueError, match=r"a run of another config: train.batch_size is 256 there and 8 here"):
+        runs.run(others, settings(tmp_path))
+    assert not stand_in()
+    runs.run(two(num_steps=30), settings(tmp_path))
 
 
 def test_equal_seconds(stand_in, tmp_path):
@@ -298,9 +311,15 @@ def test_for_real(tmp_path):
     assert (folder / "2-x-steps" / "0" / "evaluation" / "4" / "report.html").exists()
     done = command(str(tmp_path / "mine.py"), *arguments, "--config.train.batch_size=30")
     assert done.returncode == 1
-    assert "2 x-steps, seed 0: exit code 1: error: " in done.stdout
-    assert "config.json: a run of another config: train.batch_size is 20 there and 30 here" in done.stdout
-    assert done.stderr.endswith("error: found 2 of 2 runs failed; the same command tries them again\n")
+    assert "config.json: a run of another config: train.batch_size is 20 there and 30 here" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """As that of test_inputs, of this command."""
+    cli = "from dualmcmc_jax import command_line; from dualmcmc_jax.study.__main__ import main\n"
+    cli += "cli = lambda: command_line.run(main, help='', argument='study')"
+    yield from test_inputs.serve(test_inputs.FORKS.replace("from dualmcmc_jax.main import cli", cli))
 
 
 @pytest.mark.parametrize(
@@ -311,8 +330,11 @@ def test_for_real(tmp_path):
             "study: found 'table9', expected a Python file or one of densities, rivals, table3",
         ),
         (["table4"], "--config: found nothing"),
-        (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4, expected a get_study(config)"),
+        (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4: "),
         (["FOLDER/alike.py", "--config=digits"], "study: found variants x-y, x y, expected names of different letters"),
+        (["FOLDER/claim.py", "--config=digits"], "study: found '1 x-steps' and 'qualty' in the claim"),
+        (["FOLDER/none.py", "--config=digits"], "study: found no study in"),
+        (["rivals", "--config=rivals/vae:digits"], "study: found a config of another method"),
         (["FOLDER/mis.py", "--config=digits"], "mis.py', expected a Python file or one of"),
         (["table4", "--config=digits:toy2d"], "--config: found a colon after 'digits'"),
         (["table4", "--config=rivals/vae:rivals/abp"], "--config: found 'rivals/abp' after the colon, expected one of"),
@@ -324,12 +346,14 @@ def test_for_real(tmp_path):
         ),
     ],
 )
-def test_bad_flags(flags, message, tmp_path):
+def test_bad_flags(flags, message, tmp_path, forks):
     (tmp_path / "misspelt.py").write_text(STUDY.replace("x_chain__", "x_chan__"))
+    (tmp_path / "claim.py").write_text(STUDY.replace('"1 x-steps"', '"1 x-steps", "qualty"'))
+    (tmp_path / "none.py").write_text("get_study = lambda config: {}")
     (tmp_path / "alike.py").write_text(STUDY.replace("{k} x-steps", "x{'- '[k - 1]}y"))
     flags = [flag.replace("FOLDER", str(tmp_path)) for flag in flags]
-    done = command(*flags, f"--workdir={tmp_path / 'x'}")
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert forks([*flags, f"--workdir={tmp_path / 'x'}"], {}, tmp_path / "log") == 1
+    said = (tmp_path / "log").read_text()
+    assert message in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "x").exists()

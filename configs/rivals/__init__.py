@@ -7,6 +7,7 @@ networks, optimisers, batches and, unless said otherwise, chains.
 import importlib
 from pathlib import Path
 
+NETS = ("energy", "generator", "encoder")
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
 """Of energies that no chain follows: in perceptrons, spectral norm leaves f about as steep as 1 / T at most."""
@@ -42,6 +43,13 @@ def autoencoder(config) -> None:
 def names() -> list[str]:
     """Of the methods."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def check_base(config) -> None:
+    """Raises ValueError for a config that is a rival's already."""
+    loss = config.loss
+    if loss.elbo.weight or any(loss.generated.values()) or not all(loss[net].data_weight for net in NETS):
+        raise ValueError("found a config of another method, expected one of dual-MCMC, such as --config=digits")
 
 
 def changed(name: str, config):

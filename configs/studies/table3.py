@@ -11,6 +11,7 @@ PAPER = {"vae": 0.0341, "abp": 0.0183, "cooperative": 0.0271, "divergence_triang
 
 def get_study(config):
     """The methods of the table: the inference model alone, and with z-steps from it."""
+    rivals.check_base(config)
     variants = {name: rivals.changed(name, config) for name in rivals.names() if name in PAPER} | {"dual-MCMC": config}
     alone, revised = "reconstruction/encoder/mse", "reconstruction/encoder_chain/mse"
     steps = Claim("z-steps beat the inference model alone", ((1, "dual-MCMC", alone), (-1, "dual-MCMC", revised)))

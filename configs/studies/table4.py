@@ -17,6 +17,8 @@ def get_study(config):
     }
     pairs = [(f"inference start, {k} z-steps", f"noise start, {k} z-steps") for k in (10, 30)]
     pairs += [(f"{start} start, 30 z-steps", f"{start} start, 10 z-steps") for start in STARTS]
-    claims = [beats(better, worse, metric) for metric in ("quality", "score", "reconstruction") for better, worse in pairs]
+    claims = [
+        beats(better, worse, metric) for metric in ("quality", "score", "reconstruction") for better, worse in pairs
+    ]
     paper = dict(zip(variants, (17.32, 14.51, 9.26, 9.18), strict=True))
     return Study(variants, tuple(claims), ("FID, CIFAR-10", paper))

@@ -161,11 +161,14 @@ def draw(config, given: Inputs, params: Params, found: Findings, workdir: Path, 
         revised = strips.revisions(config, held_out)(params, seed=seed)
         between = strips.interpolations(config, held_out)(params, seed=seed)
         nearest = given.dataset.train[found.nearest[:6]]
-        made["x_revision"], made["z_revision"] = figures.x_revision(**revised), figures.z_revision(**revised)
+        made["z_revision"] = figures.z_revision(**revised)
+        if samples.x_chain(config)[0]:
+            made["x_revision"] = figures.x_revision(**revised)
         made["interpolation"] = figures.interpolation(**between)
         made["neighbours"] = figures.neighbours(samples=kept["revised"][:6], nearest=nearest, distances=found.distances)
     made["reconstruction"] = curves.reconstruction(history, found.metrics)
-    made["energies"] = curves.energies(found.energies, found.others)
+    if any(config.loss.energy.values()):
+        made["energies"] = curves.energies(found.energies, found.others)
     if found.chains:
         steps, states, energy = found.chains
         typical = found.energies["held_out"].mean()

@@ -24,7 +24,9 @@ def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainSt
         made = {"samples": figures.samples(drawn)}
         if revise:
             chains = revise(state.average, seed=seed)
-            made |= {"x_revision": figures.x_revision(**chains), "z_revision": figures.z_revision(**chains)}
+            made["z_revision"] = figures.z_revision(**chains)
+            if samples.x_chain(config)[0]:
+                made["x_revision"] = figures.x_revision(**chains)
         pictures = {}
         for name, figure in made.items():
             path = folder / f"{name}_{step:08d}.png"

@@ -83,10 +83,11 @@ def text(metrics: dict[str, Any]) -> str:
 def summary(metrics: dict[str, Any]) -> str:
     """One line: which step, and what was compared."""
     num_steps, step_size, temperature = metrics["x_chain"]
+    chain = f"x-revision of {num_steps} steps of {step_size:.3g} at temperature {temperature:.3g}"
     return (
         f"step {metrics['step']:,}: {metrics['num_samples']:,} samples against the {metrics['num_train']:,} training "
         f"examples, in the feature space {metrics['features']} ({metrics['num_features']} features); "
-        f"x-revision of {num_steps} steps of {step_size:.3g} at temperature {temperature:.3g}"
+        f"{chain if num_steps else 'no x-revision'}"
     )
 
 

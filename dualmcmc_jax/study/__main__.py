@@ -3,13 +3,20 @@
   python -m dualmcmc_jax.study table5 --config=digits               the paper's Table 5, on digits
   python -m dualmcmc_jax.study table5 --config=toy2d --seeds=5      in the plane
   python -m dualmcmc_jax.study table5 --config=cifar10 --jobs=8     on CIFAR-10, eight GPUs at work
-  python -m dualmcmc_jax.study FILE.py --config=digits              a study of your own, like those in configs/studies
+  python -m dualmcmc_jax.study FILE.py --config=digits              a study of your own, such as
+
+    from dualmcmc_jax.configs.studies import Study, beats, changed
+
+    def get_study(config):
+        variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (5, 50)}
+        return Study(variants, (beats("50 x-steps", "5 x-steps"),))
 
 flags:
   --config=NAME or FILE, --config.SECTION.FIELD=VALUE   what all variants have in common, as for training
   --seeds=N       runs of each variant, with train.seed from that of the config on; default: 3
   --jobs=N        runs at a time, each with its share of the cores or a GPU of its own; default: one a GPU, or 1
-  --seconds=S     trains each variant for as many updates as S seconds allow, compilation aside; 0: as the config says
+  --seconds=S     trains each variant for as many updates as S seconds allow, at a rate that is measured first, on a
+                  machine best left alone; compiling and evaluating are besides; 0: train.num_steps of the config
   --workdir=DIR   folder of all runs; default: runs/studies/STUDY-CONFIG, with the seconds
   --inception_weights=FILE   for FID
   --quiet, --debug   as for training
@@ -83,17 +90,27 @@ def _path(name: str) -> Path:
 def _load(path: Path, config) -> Study:
     """The study of a file, with what is wrong in it as a ValueError of one line."""
     try:
-        study = runpy.run_path(str(path))["get_study"](config)
-        variants = study.variants.items()
+        study = runpy.run_path(str(path)).get("get_study", lambda _: None)(config)
+    except ValueError as error:
+        raise ValueError(f"study: {error}") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        place = f"{path}, line {lines[-1]}" if lines else path
-        found = f"{type(error).__name__} ({error}) in {place}"
-        raise ValueError(f"study: found {found}, expected a get_study(config) that returns a Study") from error
+        line = f", line {lines[-1]}" if lines else ""
+        raise ValueError(f"study: found {type(error).__name__} in {path}{line}: {error}") from error
+    if not isinstance(study, Study):
+        raise ValueError(f"study: found no study in {path}, expected a get_study(config) that returns a Study")
     slugs = [runs.slug(name) for name in study.variants]
     if not all(slugs) or len(set(slugs)) < len(slugs):
         raise ValueError(f"study: found variants {', '.join(study.variants)}, expected names of different letters")
-    for name, variant in variants:
+    for claim in study.claims:
+        for _, name, metric in claim.terms:
+            known = ("quality", "score", "reconstruction")
+            if name not in study.variants or not (metric in known or "/" in metric):
+                expected = f"a variant ({', '.join(study.variants)}) and a metric ({', '.join(known)}, or one with a /)"
+                raise ValueError(
+                    f"study: found {name!r} and {metric!r} in the claim {claim.text!r}, expected {expected}"
+                )
+    for name, variant in study.variants.items():
         try:
             validation.check(variant)
         except ValueError as error:

@@ -35,8 +35,8 @@ def gpus() -> list[str]:
 class Jobs:
     """A few places to run processes in; a context manager of the main thread.
 
-    Asked to stop, by a signal or by leaving it early, it tells each of its processes once, as a second signal would end
-    it without saving.
+    Asked to stop, by a signal or by leaving it early, it tells each of its processes, which then save and end. A second
+    signal ends them at once.
     """
 
     def __init__(self, num: int):
@@ -48,14 +48,15 @@ class Jobs:
         self._pool = ThreadPoolExecutor(num)
         self._stopping = threading.Event()
         self._lock = threading.RLock()  # of what follows; a signal may come while this thread has it
-        self._to_tell = set()
+        self._running = set()
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_):
-        self._stop()
+        if not self._stopping.is_set():
+            self._stop()
         self._pool.shutdown()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -84,11 +85,11 @@ class Jobs:
                         pass_fds=(lock.fileno(),),
                         start_new_session=True,
                     )
-                    self._to_tell.add(process)
+                    self._running.add(process)
                 _confine(process.pid, cores)
                 code = process.wait()
                 with self._lock:
-                    self._to_tell.discard(process)
+                    self._running.discard(process)
                 if self._stopping.is_set():
                     raise Stopped
                 log.seek(start)
@@ -114,13 +115,14 @@ class Jobs:
                     raise Stopped
             yield file
 
-    def _stop(self, *_):
-        self._stopping.set()
+    def _stop(self, number: int | None = None, _frame=None):
         with self._lock:
-            for process in self._to_tell:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-            self._to_tell.clear()
+            again = self._stopping.is_set()
+            self._stopping.set()
+            for process in self._running:
+                process.terminate()
+        if number and self._running and not again:
+            print(f"stopping: waiting for {len(self._running)} runs to save; again: at once", file=sys.stderr)
 
 
 def _locked(file: IO, folder: Path) -> bool:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dualmcmc_jax.configs import validation
 from dualmcmc_jax.configs.studies import changed
 from dualmcmc_jax.study import jobs
+from dualmcmc_jax.training import workdirs
 from dualmcmc_jax.training.workdirs import replace
 
 PILOT_STEPS, PILOT_EVERY = 60, 10
@@ -57,6 +58,7 @@ def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[R
             lengths = places.map(lambda name: _for_seconds(places, settings, name, variants[name]), variants)
             variants = dict(zip(variants, lengths, strict=True))
             bar.set_description()
+        _check(variants, settings)
 
         def one(item, wait):
             name, seed = item
@@ -74,6 +76,19 @@ def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[R
         places.map(lambda item: one(item, False), todo)
         places.map(lambda item: one(item, True), [item for item in todo if item not in results])
     return {name: [results[of, seed] for of, seed in todo if of == name] for name in variants}
+
+
+def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
+    """Raises ValueError for the first run that was begun with another config, or is longer already than asked for."""
+    for name, config in variants.items():
+        for seed in () if isinstance(config, str) else settings.seeds:
+            workdir = settings.workdir / slug(name) / str(seed)
+            if (workdir / "config.json").exists():
+                workdirs.check(workdir, changed(config, train__seed=seed))
+                stored = workdirs.stored_config(workdir).train.num_steps
+                if stored > config.train.num_steps:
+                    found = f"a run of {stored} updates in {workdir}, expected at most {config.train.num_steps}"
+                    raise ValueError(f"train.num_steps: found {found}; name another --workdir")
 
 
 def flags_of(config: ConfigDict) -> list[str]:
@@ -110,8 +125,7 @@ def _train_and_evaluate(
                 return Result(seed, {}, problem)
             replace(done, json.dumps([*flags, *evaluation]))
     metrics = json.loads((out / "metrics.json").read_text())
-    each = 1 / _rate(workdir)
-    return Result(seed, metrics | {"update_seconds": each, "num_steps": num_steps, "seconds": num_steps * each})
+    return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
 
 
 def _for_seconds(places: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:

@@ -29,7 +29,6 @@ COLUMNS = {
     "MSE, z-chain from it": "reconstruction/encoder_chain/mse",
     "MSE, z-chain from noise": "reconstruction/noise_chain/mse",
     "AUROC": "auroc/",
-    "ms an update": "update_seconds",
     "updates": "num_steps",
     "seconds": "seconds",
 }
@@ -58,7 +57,7 @@ def value(metrics: dict[str, float | None], name: str) -> float | None:
     if name == "reconstruction":
         return min((found for part in RECONSTRUCTION if (found := value(metrics, part)) is not None), default=None)
     found = [math.inf if v is None else v for key, v in metrics.items() if key.startswith(name)]
-    return float(np.mean(found)) * (1000 if name == "update_seconds" else 1) if found else None
+    return float(np.mean(found)) if found else None
 
 
 def values(results: list[Result], name: str) -> list[float]:
@@ -104,7 +103,9 @@ def text(study: Study, results: Results) -> str:
     for first, *rest in grid:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    lines += ["", "± half a 95% interval over seeds, by Student's t; claims compare runs of the same seed"]
+    several = max(len(found) for found in results.values()) > 1
+    means = "mean ± half-width of its 95% interval over seeds, by Student's t; claims compare runs of the same seed"
+    lines += ["", means if several else "one seed: no intervals, and no claim can be decided"]
     lines += [f"{name}, seed {r.seed}: {r.problem}" for name, found in results.items() for r in found if r.problem]
     everything = [result for found in results.values() for result in found]
     claims = [claim for claim in study.claims if all(values(everything, metric) for _, _, metric in claim.terms)]
@@ -115,8 +116,7 @@ def text(study: Study, results: Results) -> str:
 def figure(results: Results) -> Figure:
     """Every column of the table in a panel: a dot for each seed, a bar for the interval of their mean."""
     shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
-    for name in ("updates", "seconds"):
-        shown.pop(name, None)
+    shown.pop("updates", None)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     size = (2.6 * columns + 1.6, (0.7 + 0.28 * len(results)) * rows + 0.3)
@@ -132,6 +132,7 @@ def figure(results: Results) -> Figure:
             axis.plot(of_runs, [place] * len(of_runs), ".", color="C0", alpha=0.6)
             axis.errorbar(mean, place, xerr=half if math.isfinite(half) else None, fmt="|", color="C3", capsize=3)
         axis.set_title(heading, fontsize=9)
+        axis.xaxis.set_major_locator(figures.plt.MaxNLocator(3))
         axis.tick_params(labelsize=8)
         axis.set_yticks(places, results)
         axis.set_ylim(-0.6, len(results) - 0.4)

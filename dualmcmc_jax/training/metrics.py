@@ -54,7 +54,7 @@ class MetricsWriter:
         (before, first), self._clock = self._clock, (now, step)
         row["steps_per_second"] = (step - first) / (now - before)
         self.scalars(step, row)
-        shown = ("revision_mse", "posterior_mse_end", "energy_loss")
+        shown = ("revision_mse", "posterior_mse_end", "energy_loss", "elbo_loss")
         self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown if name in row}, refresh=False)
 
     def scalars(self, step: int, row: dict[str, float]) -> None:
