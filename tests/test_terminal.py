@@ -51,7 +51,7 @@ def test_colour_is_for_terminals_alone(monkeypatch):
         ("--config =", set(completion.configs())),
         ("--mode = e", {"evaluate", "export"}),
         ("--num_s", {"--num_samples="}),
-        ("--config.x_chain.n", {"--config.x_chain.num_steps="}),
+        ("--config.x_chain.num_s", {"--config.x_chain.num_steps="}),
         ("--qui", {"--quiet"}),
         ("--he", {"--help"}),
         ("--config.data.source =", set()),
