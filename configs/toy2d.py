@@ -4,7 +4,7 @@ python -m dualmcmc_jax.main --config=configs/toy2d.py
 python -m dualmcmc_jax.main --config=configs/toy2d.py --mode=evaluate
 
 Expected: KL(data, EBM) of 0.018, 0.027, 0.046, 0.040 and 0.019 nats for seeds 0 to 4. Other densities, with
---config.data.source=toy2d:NAME --workdir=runs/NAME, each blurred by Gaussian noise and integrated on a square [-h, h]^2:
+--config.data.source=toy2d:NAME --workdir=runs/NAME, blurred by Gaussian noise and integrated on [-h, h]^2:
 
   8gaussians    points on a circle of radius 2                   std 0.2     h 5
   25gaussians   points of a 5 x 5 grid, one apart                std 0.15    h 4
