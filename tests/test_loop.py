@@ -95,8 +95,9 @@ def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
     seen = []
 
     def remember(make, steps):
-        seen.append([make(step) for step in steps])
-        return iter(seen[-1])
+        made = [make(step) for step in steps]
+        seen.append([batch.x for batch in made])
+        return iter(made)
 
     monkeypatch.setattr(batches, "prefetch", remember)
     for flip, name in ((False, "plain"), (True, "flipped"), (True, "again")):

@@ -120,7 +120,7 @@ def keeps(config):
     return "persistent" in (config.x_chain.init, config.z_chain.init)
 
 
-OFTEN = (abp, divergence_triangle, persistent, vae)
+OFTEN = (divergence_triangle, persistent)
 SOME = [rival if rival in OFTEN else pytest.param(rival, marks=pytest.mark.more) for rival in EVERY]
 
 
