@@ -1,8 +1,10 @@
-"""The learning objectives (Eq. 7, 10 and 15) and two of other methods, as means over a batch of fixed samples.
+"""The three learning objectives (Eq. 7, 10 and 15), and two of other methods, as means over a batch.
 
-In each, data pairs (x, z~) come from Q~ and model pairs (x~, z) from P~. The samples are constants, so what the
-KL divergences leave is written here; its gradient is theirs. Each is a weighted sum of named terms, and a weight of 0
-leaves its term out, so that nothing is computed for it. All return the sum and the terms by name.
+In the three, data pairs (x, z~) come from Q~ and model pairs (x~, z) from P~. These samples are constants, so what the
+KL divergences leave is written here; its gradient is theirs. In the other two the gradient goes through the samples.
+
+Each is a weighted sum of named terms, and a weight of 0 leaves its term out, so that nothing is computed for it. All
+return the sum and the terms by name.
 """
 
 from collections.abc import Callable
