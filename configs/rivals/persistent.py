@@ -1,7 +1,7 @@
 """IGEBM (Du & Mordatch 2019, arXiv:1903.08689): no generator; chains go on from a replay buffer, 5% anew from noise.
 
-The buffer's chains take turns, noise is N(0, I), and energies are not penalised. Samples for evaluation start there and take ten times as many
-steps, because the buffer stays behind.
+The buffer's chains take turns, noise is N(0, I), and energies are not penalised. Samples for evaluation start at noise
+and take ten times as many steps, because the buffer stays behind.
 
 python -m dualmcmc_jax.main --config=configs/rivals/persistent.py:digits
 """
