@@ -35,9 +35,9 @@ from pathlib import Path
 
 from absl import logging
 
-from dualmcmc_jax import command_line, terminal
-from dualmcmc_jax.configs import validation
-from dualmcmc_jax.training import buckets
+from dualmcmc_jax import config_check
+from dualmcmc_jax.cli import command_line, terminal
+from dualmcmc_jax.runtime import storage
 
 
 def cli() -> None:
@@ -49,12 +49,12 @@ def main(_argv) -> None:
     """Runs the chosen mode."""
     logging.set_verbosity(logging.FATAL)  # Orbax and TFDS warn of what is meant, and log what they raise as well
     config = command_line.CONFIG.value
-    validation.check(config)
+    config_check.check(config)
     command_line.check()
     import jax
 
-    from dualmcmc_jax import startup
-    from dualmcmc_jax.training import processes
+    from dualmcmc_jax.cli import startup
+    from dualmcmc_jax.runtime import processes
 
     startup.start(config)
     if command_line.NUM_PROCESSES.value > 1:
@@ -68,11 +68,11 @@ def main(_argv) -> None:
     if command_line.MODE.value != "train":
         processes.check_alone(command_line.MODE.value)
     run = {"train": train, "sample": sample, "evaluate": evaluate, "export": export, "import": import_}
-    workdir = buckets.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
+    workdir = storage.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
     try:
         run[command_line.MODE.value](config, workdir)
     finally:
-        buckets.close(workdir, leads=jax.process_index() == 0)
+        storage.close(workdir, leads=jax.process_index() == 0)
 
 
 def train(config, workdir: Path) -> None:
@@ -81,8 +81,9 @@ def train(config, workdir: Path) -> None:
 
     from dualmcmc_jax import models
     from dualmcmc_jax.data import sources
-    from dualmcmc_jax.evaluation import evaluate, pictures
-    from dualmcmc_jax.training import loop, signals
+    from dualmcmc_jax.evaluation import pictures, suite
+    from dualmcmc_jax.runtime import signals
+    from dualmcmc_jax.training import loop
 
     models.build(config)  # says what does not fit before data are fetched
     dataset = sources.load(config.data)
@@ -90,7 +91,7 @@ def train(config, workdir: Path) -> None:
     if jax.process_index() == 0:
         draw = pictures.drawer(config, dataset.test, workdir / "samples")
         if config.evaluation.every:
-            light = evaluate.light(config, evaluate.inputs(config, dataset, _weights()))
+            light = suite.light(config, suite.inputs(config, dataset, _weights()))
             measure = lambda state: light(state.average)
     try:
         loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure)
@@ -98,61 +99,62 @@ def train(config, workdir: Path) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     if jax.process_index() == 0:
-        print(f"done: {buckets.shown(workdir)}")
+        print(f"done: {storage.shown(workdir)}")
 
 
 def sample(config, workdir: Path) -> None:
     """Draws from a checkpoint into samples.npz and samples.png."""
     import numpy as np
 
-    from dualmcmc_jax.evaluation import devices, figures, samples
-    from dualmcmc_jax.training import checkpoints
+    from dualmcmc_jax.evaluation import drawing
+    from dualmcmc_jax.report import figures
+    from dualmcmc_jax.runtime import checkpoints, parallel
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
-    draw = samples.sampler(config)
-    drawn = devices.collect(
+    draw = drawing.sampler(config)
+    drawn = parallel.collect(
         draw(state.average, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
     out = _out(workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **drawn)
     figures.save(out / "samples.png", figures.samples(drawn))
-    print(f"step {int(state.step)}: wrote samples.npz and samples.png to {buckets.shown(out)}")
+    print(f"step {int(state.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
 
 
 def evaluate(config, workdir: Path) -> None:
     """Measures a checkpoint: a table, metrics.json, figures and report.html."""
     from dualmcmc_jax.data import sources
-    from dualmcmc_jax.evaluation import evaluate, figures, quality, report
-    from dualmcmc_jax.training import checkpoints, workdirs
+    from dualmcmc_jax.evaluation import samples, suite
+    from dualmcmc_jax.report import figures, tables
+    from dualmcmc_jax.runtime import checkpoints, workdirs
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
-    given = evaluate.inputs(config, sources.load(config.data), _weights())
+    given = suite.inputs(config, sources.load(config.data), _weights())
     step, seed = int(state.step), command_line.SEED.value
-    found = evaluate.evaluate(config, given, state.average, step=step, seed=seed)
-    metrics = quality.learned(config, found.metrics)
-    print(report.text(metrics))
+    found = suite.evaluate(config, given, state.average, step=step, seed=seed)
+    metrics = samples.learned(config, found.metrics)
+    print(tables.text(metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = _out(workdir / "evaluation" / f"{step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
-    workdirs.replace(out / "metrics.json", report.as_json(metrics))
+    workdirs.replace(out / "metrics.json", tables.as_json(metrics))
     paths = {}
-    for name, figure in evaluate.draw(
-        config, given, state.average, found, workdir, seed=command_line.SEED.value
-    ).items():
+    for name, figure in suite.draw(config, given, state.average, found, workdir, seed=command_line.SEED.value).items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
-    title = f"Evaluation of {buckets.shown(workdir)}"
-    workdirs.replace(out / "report.html", report.page(title, metrics, paths, workdirs.listing(config)))
-    print(f"wrote report.html and metrics.json to {buckets.shown(out)}")
+    title = f"Evaluation of {storage.shown(workdir)}"
+    workdirs.replace(out / "report.html", tables.page(title, metrics, paths, workdirs.listing(config)))
+    print(f"wrote report.html and metrics.json to {storage.shown(out)}")
 
 
 def export(config, workdir: Path) -> None:
     """Writes a checkpoint as model.safetensors, with config.json and a model card."""
     import json
 
-    from dualmcmc_jax.evaluation import card
-    from dualmcmc_jax.training import checkpoints, weights_file, workdirs
+    from dualmcmc_jax.interop import weights_file
+    from dualmcmc_jax.report import card
+    from dualmcmc_jax.runtime import checkpoints, workdirs
 
     state = checkpoints.restore(config, workdir, step=command_line.STEP.value)
     config, step = workdirs.stored_config(workdir), int(state.step)  # the run's own, in the fields that may differ too
@@ -163,27 +165,28 @@ def export(config, workdir: Path) -> None:
     name, license = command_line.config_name(), command_line.LICENSE.value
     measured = card.write(out, config, workdir / "evaluation" / str(step), name=name, step=step, license=license)
     missing = "" if measured else "; --mode=evaluate first, and it has numbers and pictures"
-    print(f"wrote model.safetensors and README.md, its card, to {buckets.shown(out)}{missing}")
+    print(f"wrote model.safetensors and README.md, its card, to {storage.shown(out)}{missing}")
 
 
 def import_(config, workdir: Path) -> None:
     """Makes a workdir that goes on from a model.safetensors."""
-    from dualmcmc_jax.training import checkpoints, weights_file, workdirs
+    from dualmcmc_jax.interop import weights_file
+    from dualmcmc_jax.runtime import checkpoints, workdirs
 
-    path = buckets.local_path("weights", command_line.WEIGHTS.value)
+    path = storage.local_path("weights", command_line.WEIGHTS.value)
     stored, state = weights_file.read(path)
     workdirs.compare(path, stored.to_dict(), config)
     checkpoints.begin(config, workdir, state)
-    print(f"wrote {buckets.shown(workdir)}, at step {int(state.step)}")
+    print(f"wrote {storage.shown(workdir)}, at step {int(state.step)}")
 
 
 def _weights() -> Path | None:
     given = command_line.INCEPTION_WEIGHTS.value
-    return given and buckets.local_path("inception_weights", given)
+    return given and storage.local_path("inception_weights", given)
 
 
 def _out(default: Path) -> Path:
-    return buckets.local_path("out", command_line.OUT.value) if command_line.OUT.value else default
+    return storage.local_path("out", command_line.OUT.value) if command_line.OUT.value else default
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import default
-from dualmcmc_jax.models import torch_names
+from dualmcmc_jax.interop import torch_names
 from dualmcmc_jax.training.params import Params
 
 NAMES = ("cifar10", "celeba64")

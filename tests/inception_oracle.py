@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from dualmcmc_jax.evaluation.inception import Inception
+from dualmcmc_jax.features.inception import Inception
 
 REFERENCE = Path(__file__).parent / "reference" / "inception.npz"
 SIZES = (32, 64, 299)

@@ -11,7 +11,7 @@ import inception_oracle
 import jax
 import numpy as np
 
-from dualmcmc_jax.evaluation import inception
+from dualmcmc_jax.features import inception
 
 
 def main():

@@ -10,7 +10,8 @@ from scipy.special import ndtr
 from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data import sources, toy2d
-from dualmcmc_jax.evaluation import ais, density, evaluate, partition
+from dualmcmc_jax.evaluation import likelihood, suite
+from dualmcmc_jax.metrics import ais, quadrature
 from dualmcmc_jax.models.build import Net
 from dualmcmc_jax.training.params import Params
 
@@ -61,13 +62,13 @@ def test_bounds_meet_where_z_is_known():
 def test_bounds_with_exact_draws():
     """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
     truth = toy2d.known("8gaussians")
-    cells = density.grid(truth.half_width)
+    cells = quadrature.grid(truth.half_width)
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     log_f = lambda x: 3 + jax.nn.logsumexp(-jnp.sum((x[:, None] - centers) ** 2, axis=-1) / 0.08, axis=-1)
     exact = 3 + np.log(8 * 2 * np.pi * 0.04)
     log_p = truth.log_density(cells.x)
-    draw = lambda _: jnp.asarray(density.sample(np.random.RandomState(0), cells, log_p, 500))
+    draw = lambda _: jnp.asarray(quadrature.sample(np.random.RandomState(0), cells, log_p, 500))
     settings = {"half_width": truth.half_width, "num_temperatures": 200, "num_chains": 500}
     settings["dtype"] = jnp.float64
     below, above = ais.bounds(jax.random.key(0), log_f, (2,), draw=draw, **settings)
@@ -97,7 +98,7 @@ def test_bits_per_dimension_of_what_is_known(monkeypatch):
         energy = lambda x, slope=slope: -config.energy.temperature * slope * x.reshape(len(x), -1).sum(-1)
         nets = models.Nets(*[Net(None, lambda _, f=energy: f)] * 3)
         monkeypatch.setattr(models, "build", lambda config, nets=nets: nets)
-        found = partition.measure(config, Params({}, {}, {}), x, seed=0)
+        found = likelihood.measure(config, Params({}, {}, {}), x, seed=0)
         monkeypatch.undo()
         edges = np.linspace(-1, 1, 257)
         share = np.exp(slope * edges)
@@ -113,4 +114,4 @@ def test_where_the_range_is_not_known():
     config = tiny.config(evaluation__ais_temperatures=9, data__source="npz:x.npz", data__shape=(2,))
     vectors = np.zeros((20, 2), np.float32)
     with pytest.raises(ValueError, match=r"^evaluation.ais_temperatures: found 9, expected 0, because"):
-        evaluate.inputs(config, sources.Dataset(vectors, vectors[:1]), None)
+        suite.inputs(config, sources.Dataset(vectors, vectors[:1]), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import fake_gcs
 import pytest
 
-from dualmcmc_jax.training import buckets
+from dualmcmc_jax.runtime import storage
 
 ROOT = Path(__file__).parents[1]
 PLAIN = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
@@ -65,23 +65,23 @@ def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
     (tmp_path / ".home").write_text("gs://gone/run")
     (tmp_path / "samples.png").write_bytes(b"picture")
-    assert not buckets.push(tmp_path)
+    assert not storage.push(tmp_path)
     assert "gs://gone/run out of reach" in caplog.text
-    buckets.close(tmp_path)
+    storage.close(tmp_path)
     assert (tmp_path / "samples.png").exists()
     (tmp_path / ".home").write_text("gs://bucket/other/")
-    buckets.close(tmp_path)
+    storage.close(tmp_path)
     assert server[1]["bucket"]["other/samples.png"][1] == b"picture"
     assert not tmp_path.exists()
 
 
 def test_names():
-    assert buckets._prefix("gs://bucket") == buckets._prefix("gs://bucket/") == ""
-    assert buckets._prefix("gs://bucket/a/b/") == "a/b/"
+    assert storage._prefix("gs://bucket") == storage._prefix("gs://bucket/") == ""
+    assert storage._prefix("gs://bucket/a/b/") == "a/b/"
     with pytest.raises(ValueError, match="--workdir: found s3://bucket, expected a local folder or gs://"):
-        buckets.open_workdir("s3://bucket")
+        storage.open_workdir("s3://bucket")
     with pytest.raises(ValueError, match="--out: found ~nosuchuser/x, expected a path"):
-        buckets.local_path("out", "~nosuchuser/x")
+        storage.local_path("out", "~nosuchuser/x")
 
 
 def test_no_bucket(run):

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from dualmcmc_jax import models
-from dualmcmc_jax.training import checkpoints, optimizers, workdirs
+from dualmcmc_jax.runtime import checkpoints, workdirs
+from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
 
 CONFIG = tiny.config()

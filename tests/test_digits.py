@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import to_uint8
-from dualmcmc_jax.evaluation import distances, judge
+from dualmcmc_jax.features import classifiers
+from dualmcmc_jax.metrics import frechet
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,17 +28,17 @@ def flat(images):
 def test_the_judge_knows_digits():
     """Held-out digits score 7.7; a Gaussian fitted to the pixels, which the pixel distance cannot tell apart, 3.0."""
     data = sources.load(tiny.config().data)
-    verdict = judge.DigitsJudge()
+    verdict = classifiers.DigitsJudge()
     order = np.random.RandomState(0).permutation(1797)
     assert np.mean(verdict(data.test).argmax(1) == load_digits().target[order][1500:]) >= 0.99
-    found = judge.verdict(verdict(data.test))
+    found = classifiers.verdict(verdict(data.test))
     assert 7.5 < found["svc_score"] < 8
     assert found["class_entropy"] > 2.28
     x = flat(data.train)
     fitted = np.random.default_rng(0).multivariate_normal(x.mean(0), np.cov(x.T), 1500)
-    assert distances.frechet(distances.moments(fitted), distances.moments(x)) < 0.1
+    assert frechet.frechet(frechet.moments(fitted), frechet.moments(x)) < 0.1
     images = to_uint8(fitted).reshape(-1, 8, 8, 1)
-    assert judge.verdict(verdict(images))["svc_score"] < 3.5
+    assert classifiers.verdict(verdict(images))["svc_score"] < 3.5
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from dualmcmc_jax.evaluation import distances, neighbours
-from dualmcmc_jax.evaluation.distances import Accumulator, InceptionScore, Moments, frechet, kernel_distance, moments
+from dualmcmc_jax.metrics import neighbours
+from dualmcmc_jax.metrics.frechet import Accumulator, InceptionScore, Moments, frechet, kernel_distance, moments
 
 
 def gaussian(random, d):
@@ -98,7 +98,7 @@ def test_kernel_distance_is_unbiased_and_sees_a_shift(monkeypatch):
     x, y = random.normal(size=(50, 3)), random.normal(1, 1, (60, 3))
     whole = kernel_distance(x, y)
     assert whole > 5 * np.std(same)
-    monkeypatch.setattr(distances, "CHUNK", 7)
+    monkeypatch.setattr(frechet, "CHUNK", 7)
     assert kernel_distance(x, y) == pytest.approx(whole, rel=1e-12)
 
 

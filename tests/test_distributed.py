@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from dualmcmc_jax.training import processes
+from dualmcmc_jax.runtime import processes
 
 ROOT = Path(__file__).parents[1]
 NUM_DEVICES = 4

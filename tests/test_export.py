@@ -15,7 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 import dualmcmc_jax
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.training import checkpoints, loop, weights_file, workdirs
+from dualmcmc_jax.interop import weights_file
+from dualmcmc_jax.runtime import checkpoints, workdirs
+from dualmcmc_jax.training import loop
 
 ROOT = Path(__file__).parents[1]
 FLAGS = {

@@ -14,7 +14,8 @@ import tiny
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import pictures
-from dualmcmc_jax.training import checkpoints, loop, workdirs
+from dualmcmc_jax.runtime import checkpoints, workdirs
+from dualmcmc_jax.training import loop
 
 ROOT = Path(__file__).parents[1]
 SMALL = [

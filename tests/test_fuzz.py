@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dualmcmc_jax import command_line
-from dualmcmc_jax.configs import default, validation
-from dualmcmc_jax.data import images, sources, torch_file
-from dualmcmc_jax.training import checkpoints, metrics, workdirs
+from dualmcmc_jax import config_check, torch_reader
+from dualmcmc_jax.cli import command_line
+from dualmcmc_jax.configs import default
+from dualmcmc_jax.data import images, sources
+from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
 
 hypothesis.settings.register_profile(
     "fuzz",
@@ -124,7 +125,7 @@ def test_npz_files(content):
 def test_torch_files(content):
     path = FOLDER / "a.pth"
     path.write_bytes(content)
-    refused_or(lambda: torch_file.load(path))
+    refused_or(lambda: torch_reader.load(path))
 
 
 ANY_JSON = st.recursive(
@@ -154,10 +155,10 @@ def test_config_json(content):
 
 @hypothesis.given(st.text(max_size=50) | ANY_JSON.map(json.dumps))
 def test_rows(row):
-    assert isinstance(metrics._step(row), float)
+    assert isinstance(metric_writer._step(row), float)
 
 
-FIELDS = [name for name, _ in validation.fields(default.get_config())]
+FIELDS = [name for name, _ in config_check.fields(default.get_config())]
 VALUES = (
     st.none()
     | st.booleans()
@@ -174,4 +175,4 @@ VALUES = (
 def test_validator(values):
     config = ConfigDict(default.get_config().to_dict(), type_safe=False)
     config.update_from_flattened_dict(values)
-    refused_or(lambda: validation.check(config))
+    refused_or(lambda: config_check.check(config))

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.training import checkpoints, health, loop
+from dualmcmc_jax.runtime import checkpoints
+from dualmcmc_jax.training import health, loop
 
 
 def train(config, workdir):

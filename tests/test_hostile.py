@@ -16,7 +16,8 @@ from PIL import Image
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.training import checkpoints, metrics, optimizers, workdirs
+from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
+from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
 
 
@@ -330,7 +331,7 @@ def test_config_json_of_another_hand(name, tmp_path):
 
 
 def test_rows_that_no_run_writes_are_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "_tensorboard_writer", lambda workdir: None)  # importing it takes memory
+    monkeypatch.setattr(metric_writer, "_tensorboard_writer", lambda workdir: None)  # importing it takes memory
     good = b'{"step": 1, "energy_loss": 2.0}\n'
     bad = [
         b"{}",
@@ -344,6 +345,6 @@ def test_rows_that_no_run_writes_are_dropped(tmp_path, monkeypatch):
         b'{"step": 1' + b"0" * 400 + b"}",
     ]
     (tmp_path / "metrics.jsonl").write_bytes(good + b"\n".join(bad) + b'\n{"step": 2')
-    with metrics.MetricsWriter(tmp_path, step=1, num_steps=3, every=1):
+    with metric_writer.MetricsWriter(tmp_path, step=1, num_steps=3, every=1):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == good

@@ -11,7 +11,7 @@ import numpy as np
 import pth
 import pytest
 
-from dualmcmc_jax.evaluation import inception
+from dualmcmc_jax.features import inception
 
 
 def run(weights, images):

@@ -206,7 +206,7 @@ CASES = [
 FORKS = """
 import json, os, sys, time, traceback
 time.sleep = lambda seconds: None  # no waiting for a network that is not there
-import dualmcmc_jax.evaluation.evaluate, dualmcmc_jax.training.loop  # what takes long to import, before JAX has started
+import dualmcmc_jax.evaluation.suite, dualmcmc_jax.training.loop  # what takes long to import, before JAX has started
 from dualmcmc_jax.main import cli
 for line in sys.stdin:
     flags, env, log = json.loads(line)

@@ -12,7 +12,8 @@ from dualmcmc_jax.configs import linear_gaussian as config_linear_gaussian
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.evaluation import linear_gaussian, report
+from dualmcmc_jax.evaluation import linear_gaussian
+from dualmcmc_jax.report import tables
 from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.params import Params
@@ -186,7 +187,7 @@ def test_what_is_learned_is_read_off(data, moments):
         for row in (*ROWS, "kl_ebm", "kl_generator", "kl_encoder"):
             expected = found[f"linear/fixed_point/{row}"]
             assert found[f"linear/learned/{row}"] == pytest.approx(expected, rel=1e-4), row
-    (table,) = report.tables(found)
+    (table,) = tables.tables(found)
     assert table.columns == ["learned", "fixed point", "maximum likelihood"]
     best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
     for value in linear_gaussian.divergences(best, best, mean, covariance, variance=NOISE).values():

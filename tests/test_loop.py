@@ -11,7 +11,8 @@ import tiny
 from PIL import Image
 
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.training import checkpoints, loop
+from dualmcmc_jax.runtime import checkpoints
+from dualmcmc_jax.training import loop
 
 METRICS = {
     "step",

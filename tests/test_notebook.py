@@ -40,7 +40,7 @@ def test_what_does_not_run_here_is_python(tag):
     """And its commands have flags that there are."""
     from IPython.core.inputtransformer2 import TransformerManager
 
-    from dualmcmc_jax import command_line, completion
+    from dualmcmc_jax.cli import command_line, completion
 
     sources = [
         cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if tag in cell.metadata.get("tags", [])

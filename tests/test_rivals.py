@@ -10,16 +10,17 @@ import pytest
 import test_step
 import tiny
 
-from dualmcmc_jax import command_line, models
+from dualmcmc_jax import models
 from dualmcmc_jax.benchmark import program
+from dualmcmc_jax.cli import command_line
 from dualmcmc_jax.configs import rivals
 from dualmcmc_jax.configs.rivals import abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, vae
 from dualmcmc_jax.configs.rivals import short_run_abp as short_run_inference
 from dualmcmc_jax.core import densities, langevin, losses
 from dualmcmc_jax.data.batches import Batch
-from dualmcmc_jax.evaluation import quality
+from dualmcmc_jax.evaluation import samples
 from dualmcmc_jax.training import loop
-from dualmcmc_jax.training import persistent as chains
+from dualmcmc_jax.training import persistent_chains as chains
 
 B, D, d = 6, 4, 2
 random = np.random.default_rng(2)
@@ -144,7 +145,7 @@ def test_a_rival_teaches_what_it_has(rival):
     assert all(np.isfinite(value) for row in rows for value in row.values())
     if keeps(config):
         test_step.same_run(rows, test_step.run(config, 4, 4)[1])
-    names = quality.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
+    names = samples.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
     needs = {"energy/x": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
     assert set(names) == {name for name, net in needs.items() if net in found}
 

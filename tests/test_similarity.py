@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import metrics
 
-from dualmcmc_jax.evaluation import similarity
+from dualmcmc_jax.metrics import image_similarity
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -14,7 +14,7 @@ def test_scikit_image_agrees(shape, dtype):
     x = random.uniform(-1, 1, (5, *shape))
     y = np.clip(x + random.normal(0, 0.05, x.shape) * np.array([0, 1, 3, 10, 30])[:, None, None, None] + 1e-9, -1, 1)
     x, y = x.astype(dtype), y.astype(dtype)
-    found = {name: np.asarray(getattr(similarity, name)(x, y)) for name in ("mse", "psnr", "ssim")}
+    found = {name: np.asarray(getattr(image_similarity, name)(x, y)) for name in ("mse", "psnr", "ssim")}
     for i in range(1, 5):
         assert found["mse"][i] == pytest.approx(metrics.mean_squared_error(x[i], y[i]), rel=1e-5)
         assert found["psnr"][i] == pytest.approx(metrics.peak_signal_noise_ratio(x[i], y[i], data_range=2), abs=1e-4)

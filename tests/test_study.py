@@ -15,16 +15,16 @@ import pytest
 import test_inputs
 from absl import flags
 
-from dualmcmc_jax import command_line
+from dualmcmc_jax.cli import command_line
 from dualmcmc_jax.configs import studies
-from dualmcmc_jax.configs.studies import Claim, Study, beats, changed
 from dualmcmc_jax.study import jobs, runs, tables
+from dualmcmc_jax.study.definitions import Claim, Study, beats, changed
 from dualmcmc_jax.study.runs import Result
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 STUDY = """
-from dualmcmc_jax.configs.studies import Study, beats, changed
+from dualmcmc_jax.study.definitions import Study, beats, changed
 def get_study(config):
     variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (1, 2)}
     return Study(variants, (beats("2 x-steps", "1 x-steps"),), ("FID", {"2 x-steps": 9.0}))

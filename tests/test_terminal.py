@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dualmcmc_jax import command_line, completion, terminal
+from dualmcmc_jax.cli import command_line, completion, terminal
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,14 +14,14 @@ import numpy as np
 import pth
 import pytest
 
-from dualmcmc_jax.data import torch_file, torch_pickle
+from dualmcmc_jax import torch_reader
 
 FILES = [Path(__file__).parent / "reference" / f"tensors{kind}.pth" for kind in ("", "_legacy")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=("zip", "legacy"))
 def test_reads_what_torch_wrote(path):
-    found = torch_file.load(path)
+    found = torch_reader.load(path)
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     expected = {
         "weight": base,
@@ -44,7 +44,7 @@ def test_reads_what_torch_wrote(path):
 def test_reads_what_the_tests_write(tmp_path):
     arrays = {"a.b": np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32), "n": np.array([1, 2])}
     pth.save(tmp_path / "x.pth", arrays)
-    found = torch_file.load(tmp_path / "x.pth")
+    found = torch_reader.load(tmp_path / "x.pth")
     assert list(found) == ["a.b", "n"]
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
@@ -72,12 +72,12 @@ def test_nothing_is_run(kind, tmp_path):
     if kind == "zip":
         in_zip(path, bad)
     elif kind == "legacy":
-        header = [torch_file._LEGACY[0], torch_file._LEGACY[1], {"little_endian": True}]
+        header = [torch_reader._LEGACY[0], torch_reader._LEGACY[1], {"little_endian": True}]
         path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in header) + bad)
     else:
         path.write_bytes(bad)
     with pytest.raises(ValueError, match=r"found the object (posix|nt)\.mkdir, expected a file of tensors"):
-        torch_file.load(path)
+        torch_reader.load(path)
     assert not trace.exists()
     pickle.loads(bad)
     assert trace.exists()
@@ -91,7 +91,7 @@ def test_other_names_are_refused(name, tmp_path):
     module, attribute = name.split()
     in_zip(tmp_path / "x.pth", f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(ValueError, match=f"found the object {module}.{attribute}"):
-        torch_file.load(tmp_path / "x.pth")
+        torch_reader.load(tmp_path / "x.pth")
 
 
 def rewrite(path, out, change):
@@ -114,7 +114,7 @@ def test_damage_is_one_line(tmp_path):
                 del damaged[random.randint(len(whole)) :]
             (tmp_path / "x.pth").write_bytes(damaged)
             try:
-                torch_file.load(tmp_path / "x.pth")
+                torch_reader.load(tmp_path / "x.pth")
             except ValueError as error:
                 refused.append(str(error))
     assert len(refused) > 300
@@ -129,36 +129,36 @@ def test_refusals(tmp_path):
     out = tmp_path / "out.pth"
     rewrite(path, out, lambda add, name, data: add(name, data[:-4] if "/data/" in name else data))
     with refuse("20 bytes of a storage of 24"):
-        torch_file.load(out)
+        torch_reader.load(out)
     rewrite(path, out, lambda add, name, data: "/data/" in name or add(name, data))
     with refuse("no storage 0"):
-        torch_file.load(out)
+        torch_reader.load(out)
     rewrite(good, out, lambda add, name, data: add(name, b"big" if "byteorder" in name else data))
     with refuse("big-endian numbers"):
-        torch_file.load(out)
+        torch_reader.load(out)
     in_zip(path, b"\x80\x02}." + bytes(10_000_000), zipfile.ZIP_DEFLATED)
     with refuse("compressed entries"):
-        torch_file.load(path)
+        torch_reader.load(path)
     with refuse("found no such file"):
-        torch_file.load(tmp_path / "nosuch.pth")
+        torch_reader.load(tmp_path / "nosuch.pth")
     path.write_text("text")
     with refuse("expected a file of tensors written by torch.save"):
-        torch_file.load(path)
+        torch_reader.load(path)
     pth.save(path, {"a": np.zeros((2, 3), np.float32)}, shape=(2, 4))
     with refuse(r"a tensor of shape \(2, 4\) outside its storage of 6"):
-        torch_file.load(path)
+        torch_reader.load(path)
     pth.save(path, {"a": np.zeros((2, 3), np.float32)}, shape=(2**40, 2**40), strides=(0, 0))
     with refuse("outside its storage"):
-        torch_file.load(path)
+        torch_reader.load(path)
     deep = io.BytesIO()
     deep.write(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
     in_zip(path, deep.getvalue())
     with refuse("endless nesting"):
-        torch_file.load(path)
+        torch_reader.load(path)
     looped = b"\x80\x02]q\x00h\x00a."
     in_zip(path, looped)
     with refuse("endless nesting"):
-        torch_file.load(path)
+        torch_reader.load(path)
 
 
 def tensor(rest):
@@ -183,7 +183,7 @@ def test_keys_that_would_end_the_process_when_hashed(tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", content)
         with pytest.raises(ValueError, match="a key that is no name"):
-            torch_file.load(path)
+            torch_reader.load(path)
 
 
 def test_state_cannot_alter_what_was_checked(tmp_path):
@@ -192,11 +192,11 @@ def test_state_cannot_alter_what_was_checked(tmp_path):
     state = b"}(X\x05\0\0\0shapeJ\0\x10\0\0\x85X\x07\0\0\0stridesK\x01\x85ub"
     for rest in (b"", state):
         with_storage(path, tensor(rest))
-        np.testing.assert_array_equal(torch_file.load(path), [0, 1, 2, 3])
+        np.testing.assert_array_equal(torch_reader.load(path), [0, 1, 2, 3])
     with_storage(path, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(X\x05\0\0\0arrayK\x01ub.")
     with pytest.raises(ValueError, match="an object of type type"):
-        torch_file.load(path)
-    assert callable(torch_pickle.Tensor.array)
+        torch_reader.load(path)
+    assert callable(torch_reader.Tensor.array)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_memory_and_time_are_bounded(content, message, tmp_path):
     start = time.perf_counter()
     if message:
         with pytest.raises(ValueError, match=message):
-            torch_file.load(path)
+            torch_reader.load(path)
     else:
-        torch_file.load(path)
+        torch_reader.load(path)
     assert time.perf_counter() - start < 5
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
@@ -240,7 +240,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
             info.filename = f"x/data/{i}"
             archive.filelist.append(info)
     with pytest.raises(ValueError, match="entries that overlap"):
-        torch_file.load(path)
+        torch_reader.load(path)
 
 
 def test_a_legacy_storage_cannot_claim_more_than_the_file_holds(tmp_path):
@@ -248,4 +248,4 @@ def test_a_legacy_storage_cannot_claim_more_than_the_file_holds(tmp_path):
     place = whole.index(struct.pack("<q", 24))
     (tmp_path / "x.pth").write_bytes(whole[:place] + struct.pack("<q", 2**40) + whole[place + 8 :])
     with pytest.raises(ValueError, match=r"a storage \d+ of 1099511627776 numbers, 24 announced"):
-        torch_file.load(tmp_path / "x.pth")
+        torch_reader.load(tmp_path / "x.pth")

@@ -11,11 +11,11 @@ import pth
 import pytest
 
 import dualmcmc_jax
-from dualmcmc_jax import models, torch_import
+from dualmcmc_jax import models, torch_reader
 from dualmcmc_jax.core import langevin
-from dualmcmc_jax.data import torch_file
-from dualmcmc_jax.models import torch_names
-from dualmcmc_jax.training import checkpoints, optimizers
+from dualmcmc_jax.interop import torch_import, torch_names
+from dualmcmc_jax.runtime import checkpoints
+from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import apply_gradient
 
@@ -70,7 +70,7 @@ def test_adam_goes_on():
     state = torch_import.convert(FILES["cifar10"], config)
     gradients = jax.tree.map(jnp.float32, authors.params(reference, config, "grad/"))
     updates = optimizers.build(config, steps_per_epoch=10)
-    content = torch_file.load(FILES["cifar10"])
+    content = torch_reader.load(FILES["cifar10"])
     for net, theirs in torch_names.NAMES.items():
         parts = (getattr(tree, net) for tree in (updates, gradients, state.opt_state, state.params))
         actual, _ = apply_gradient(*parts)
@@ -93,7 +93,7 @@ def test_training_goes_on():
 
 
 def content():
-    return {k: v for k, v in torch_file.load(FILES["cifar10"]).items() if k.startswith("net")}
+    return {k: v for k, v in torch_reader.load(FILES["cifar10"]).items() if k.startswith("net")}
 
 
 def rename(state, old, new):

@@ -16,9 +16,10 @@ from dualmcmc_jax.configs import toy2d as config_toy2d
 from dualmcmc_jax.core import densities
 from dualmcmc_jax.core.langevin import chain_keys, langevin
 from dualmcmc_jax.data import toy2d
-from dualmcmc_jax.evaluation import acceptance, density, evaluate, known_density, likelihood
+from dualmcmc_jax.evaluation import ground_truth_density, suite
+from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
 from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.training import checkpoints
+from dualmcmc_jax.runtime import checkpoints
 from dualmcmc_jax.training.params import Params
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def test_density(name):
     The samples' mean log-density is minus the entropy, and each component gets its share.
     """
     known = toy2d.known(name)
-    cells = density.grid(known.half_width, 250)
+    cells = quadrature.grid(known.half_width, 250)
     log_p = known.log_density(cells.x)
     p = np.exp(log_p)
     assert p.sum() * cells.area == pytest.approx(1, abs=1e-8)
@@ -70,12 +71,12 @@ def test_gaussian_is_what_a_linear_generator_makes():
 
 
 def test_kl_divergence_of_gaussians():
-    cells = density.grid(8.0, 400)
+    cells = quadrature.grid(8.0, 400)
     log_normal = lambda mean, std: -np.sum((cells.x - mean) ** 2, axis=-1) / (2 * std**2) - np.log(2 * np.pi * std**2)
-    log_p, log_q = log_normal((0.3, -0.2), 0.7), density.normalized(log_normal((0.0, 0.0), 1.1) + 3, cells.area)
+    log_p, log_q = log_normal((0.3, -0.2), 0.7), quadrature.normalized(log_normal((0.0, 0.0), 1.1) + 3, cells.area)
     exact = 2 * (np.log(1.1 / 0.7) + 0.7**2 / (2 * 1.1**2) - 0.5) + (0.3**2 + 0.2**2) / (2 * 1.1**2)
-    assert density.kl_divergence(log_p, log_q, cells.area) == pytest.approx(exact, abs=1e-9)
-    draws = density.sample(np.random.RandomState(0), cells, log_p, 50_000)
+    assert quadrature.kl_divergence(log_p, log_q, cells.area) == pytest.approx(exact, abs=1e-9)
+    draws = quadrature.sample(np.random.RandomState(0), cells, log_p, 50_000)
     np.testing.assert_allclose(draws.mean(0), (0.3, -0.2), atol=0.02)
     np.testing.assert_allclose(draws.std(0), 0.7, rtol=0.02)
 
@@ -90,7 +91,7 @@ def test_likelihood_of_a_linear_generator():
     x = np.random.RandomState(0).normal(size=(40, 2))
     covariance = w.T @ w + variance * np.eye(2)
     exact = -0.5 * np.sum(x @ np.linalg.inv(covariance) * x, -1) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
-    by_quadrature = likelihood.quadrature(linear, x, variance=variance)
+    by_quadrature = marginal_likelihood.quadrature(linear, x, variance=variance)
     np.testing.assert_allclose(by_quadrature, exact, atol=1e-8)
     precision = np.eye(2) + w @ w.T / variance
     encode = lambda x: (
@@ -98,7 +99,9 @@ def test_likelihood_of_a_linear_generator():
         jnp.broadcast_to(jnp.log(jnp.diag(jnp.linalg.inv(precision))), x.shape),
     )
     keys = chain_keys(jax.random.key(0), jnp.arange(40))
-    run = jax.jit(lambda x: likelihood.importance(keys, encode, linear, x, variance=variance, num_samples=4000))
+    run = jax.jit(
+        lambda x: marginal_likelihood.importance(keys, encode, linear, x, variance=variance, num_samples=4000)
+    )
     log_p, size = run(jnp.asarray(x))
     np.testing.assert_allclose(log_p, exact, atol=5 * np.sqrt(1 / np.min(size)))
     assert np.mean(log_p - exact) == pytest.approx(0, abs=0.02)
@@ -113,7 +116,7 @@ def test_importance_from_the_exact_posterior():
     encode = lambda x: (2 * x / variance / precision, jnp.full(x.shape, -np.log(precision)))
     x = jnp.array(np.random.RandomState(0).normal(size=(5, 3)))
     keys = chain_keys(jax.random.key(1), jnp.arange(5))
-    log_p, size = likelihood.importance(keys, encode, decode, x, variance=variance, num_samples=7)
+    log_p, size = marginal_likelihood.importance(keys, encode, decode, x, variance=variance, num_samples=7)
     exact = -0.5 * np.sum(x**2, -1) / (4 + variance) - 1.5 * np.log(2 * np.pi * (4 + variance))
     np.testing.assert_allclose(log_p, exact, rtol=1e-12)
     np.testing.assert_allclose(size, 7, rtol=1e-12)
@@ -157,7 +160,7 @@ def test_a_perfect_model(monkeypatch):
         bind = energy(num), linear, lambda x: (0.1 * x, jnp.zeros_like(x))
         nets = models.Nets(*(Net(None, lambda _, f=f: f) for f in bind))
         monkeypatch.setattr(models, "build", lambda config, nets=nets: nets)
-        compared = known_density.compare(config, truth, Params({}, {}, {}), x, {"revised": x[:500]}, seed=0)
+        compared = ground_truth_density.compare(config, truth, Params({}, {}, {}), x, {"revised": x[:500]}, seed=0)
         found.append(compared.metrics)
         monkeypatch.undo()
     perfect, missing = found
@@ -178,16 +181,16 @@ def test_the_figure(tmp_path):
     """The truth and the energy on one scale, and both samples."""
     config = config_toy2d.get_config()
     config.data.source = "toy2d:moons"
-    truth = known_density.of(config)
-    cells = density.grid(truth.half_width)
+    truth = ground_truth_density.of(config)
+    cells = quadrature.grid(truth.half_width)
     side = truth.log_density(cells.x).reshape(500, 500)
     x = truth.sample(np.random.RandomState(0), 500)
     squares = {"data": side, "ebm": side[::-1]}
-    figure = evaluate.figures.known(squares, {"generator": x, "revised": x}, half_width=truth.half_width)
+    figure = suite.figures.known(squares, {"generator": x, "revised": x}, half_width=truth.half_width)
     shown = [axis.images[0].get_array() for axis in figure.axes[:2]]
     np.testing.assert_allclose(shown[0], np.exp(side.T))  # rows are x2
     np.testing.assert_allclose(shown[1], shown[0][:, ::-1])
-    assert evaluate.figures.save(tmp_path / "known.png", figure).shape[1] > 1000
+    assert suite.figures.save(tmp_path / "known.png", figure).shape[1] > 1000
 
 
 @pytest.mark.slow
@@ -202,10 +205,10 @@ def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
     config.train.num_steps = num_steps
     params = checkpoints.restore(config, tmp_path).average
     energy = models.build(config).energy
-    truth = known_density.of(config)
-    cells = density.grid(truth.half_width)
+    truth = ground_truth_density.of(config)
+    cells = quadrature.grid(truth.half_width)
     log_f = jax.jit(lambda x: -energy.bind(params.energy)(x) / config.energy.temperature)(cells.x.astype(np.float32))
-    log_q = density.normalized(log_f, cells.area)
-    kl = density.kl_divergence(truth.log_density(cells.x), log_q, cells.area)
+    log_q = quadrature.normalized(log_f, cells.area)
+    kl = quadrature.kl_divergence(truth.log_density(cells.x), log_q, cells.area)
     print(f"KL(data, EBM) = {kl:.4f} nats")
     assert kl < largest

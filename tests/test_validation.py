@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from dualmcmc_jax import models
-from dualmcmc_jax.configs import default, validation
+from dualmcmc_jax import config_check, models
+from dualmcmc_jax.configs import default
 
-CONFIGS = [path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "validation"]
+CONFIGS = [path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py")]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configs_are_valid(name):
     config = importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
-    validation.check(config)
+    config_check.check(config)
     models.build(config)
 
 
@@ -41,5 +41,5 @@ def test_impossible_values_are_refused(field, value, message):
     config = default.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match="found") as error:
-        validation.check(config)
+        config_check.check(config)
     assert str(error.value).startswith(message)

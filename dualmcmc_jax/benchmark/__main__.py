@@ -21,8 +21,8 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from dualmcmc_jax import command_line
-from dualmcmc_jax.configs import validation
+from dualmcmc_jax import config_check
+from dualmcmc_jax.cli import command_line
 
 _VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Updates timed.", lower_bound=3)
@@ -35,12 +35,12 @@ def main(_argv) -> None:
     command_line.refuse_others("versus", "repeats", "json")
     configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
     for config in configs:
-        validation.check(config)
+        config_check.check(config)
     if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
         raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
     if len({(config.train.compute_dtype == "float64", config.train.deterministic) for config in configs}) > 1:
         raise ValueError("--versus.train: found float64 or deterministic in one config alone, expected it in both")
-    from dualmcmc_jax import startup
+    from dualmcmc_jax.cli import startup
 
     startup.start(configs[0])
     found = measure(*configs)

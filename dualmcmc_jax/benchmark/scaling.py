@@ -10,8 +10,8 @@ latency for each collective. Weak scaling keeps 100 images a device, strong scal
 import os
 from typing import NamedTuple
 
-from dualmcmc_jax import command_line
-from dualmcmc_jax.configs import validation
+from dualmcmc_jax import config_check
+from dualmcmc_jax.cli import command_line
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UTILIZATION = 0.4
@@ -42,7 +42,7 @@ MACHINES = {
 def main(_argv) -> None:
     """The program, after its flags are parsed."""
     config = command_line.CONFIG.value
-    validation.check(config)
+    config_check.check(config)
     command_line.refuse_others()
     virtual = f"--xla_force_host_platform_device_count={NUM_DEVICES[-1]} --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {virtual}"

@@ -17,8 +17,9 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
-from dualmcmc_jax.evaluation import samples
-from dualmcmc_jax.training import loop, metrics, optimizers
+from dualmcmc_jax.evaluation import drawing
+from dualmcmc_jax.runtime import metric_writer
+from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import AXIS, apply_gradient, chain_settings, data_settings
 
@@ -143,7 +144,7 @@ def logging_seconds(work: Workload) -> float:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(contextlib.redirect_stderr(stack.enter_context((folder / "bar").open("w"))))
-        writer = stack.enter_context(metrics.MetricsWriter(folder, step=0, num_steps=10**6, every=1))
+        writer = stack.enter_context(metric_writer.MetricsWriter(folder, step=0, num_steps=10**6, every=1))
         row = iter(range(1, 10**6))
         seconds = seconds_of(lambda: writer.finished(next(row), scalars), 20)
     return float(np.median(seconds)) / work.config.log.every
@@ -151,12 +152,12 @@ def logging_seconds(work: Workload) -> float:
 
 def sampling(work: Workload) -> dict[str, float]:
     """Images a second of the generator alone, and after the x-revision of training, in full calls on all devices."""
-    found, num_samples = {}, 4 * samples.group_size(work.config) * jax.local_device_count()
+    found, num_samples = {}, 4 * drawing.group_size(work.config) * jax.local_device_count()
     for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
         config = work.config.copy_and_resolve_references()
         config.evaluation.x_chain = ()
         config.x_chain.num_steps = num_steps
-        draw = samples.sampler(config)
+        draw = drawing.sampler(config)
         everything = lambda draw=draw: list(draw(work.state.average, num_samples=num_samples, seed=0))
         found[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(everything, 3)))
     return found

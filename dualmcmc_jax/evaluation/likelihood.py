@@ -1,7 +1,4 @@
-"""log p_theta(x) of the generator, which is an integral over its latents."""
-
-import math
-from collections.abc import Callable
+"""The energy's normalising constant, and hence the likelihood of held-out examples and their bits per dimension."""
 
 import jax
 import jax.numpy as jnp
@@ -9,94 +6,66 @@ import numpy as np
 
 from dualmcmc_jax import models
 from dualmcmc_jax.core import densities
-from dualmcmc_jax.core.langevin import chain_keys, normal
-from dualmcmc_jax.data.batches import to_float
-from dualmcmc_jax.evaluation import devices
-from dualmcmc_jax.evaluation.density import grid
+from dualmcmc_jax.data.batches import subset
+from dualmcmc_jax.evaluation import ground_truth_density, out_of_distribution
+from dualmcmc_jax.evaluation.drawing import at_test_time
+from dualmcmc_jax.metrics import ais, quadrature
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import param_dtype
 
-NUM_SAMPLES = 1000
-"""Latents per example by default: log p of fewer is lower."""
+NUM_CHAINS = 200
+NUM_HELD_OUT = 1000
 
 
-def importance(
-    keys: jax.Array,
-    encode: densities.Encode,
-    decode: densities.Decode,
-    x: jax.Array,
-    *,
-    variance: float,
-    num_samples: int,
-) -> tuple[jax.Array, jax.Array]:
-    """log p_theta(x) = log E_q[p_theta(x, z) / q_phi(z | x)] from draws of the inference model.
+def box(config) -> float | None:
+    """Half the width of the box on which the energy is a density: 1 of images; None where the range is not known."""
+    truth = ground_truth_density.of(config)
+    return truth.half_width if truth else 1.0 if len(config.data.shape) == 3 else None
 
-    Args:
-      keys: [B] keys, one per example.
-      encode: x -> (mean, log_var) of q_phi(z | x).
-      decode: z -> g(z).
-      x: [B, ...].
-      variance: sigma^2 of p(x | z).
-      num_samples: latents per example.
 
-    Returns:
-      log p_theta(x) [B] in nats, on average at most the truth, and the effective sample size
-      (sum w)^2 / sum w^2 [B], from 1 to num_samples.
+def measure(config, params: Params, held_out: np.ndarray, *, seed: int) -> dict[str, float]:
+    """log Z on the box and the log-likelihood of held_out [N, ...], both from two sides, by "likelihood/ebm/NAME".
+
+    Images are dequantised: to each of their 256 levels belongs an interval of [-1, 1] of width 1/128, from which x is
+    drawn, so that the mean of -log2 (p(x) 128^-D) / D is at least the bits per dimension of the levels themselves. The
+    error is that of one side: of the mean over held-out examples and of log Z together.
     """
-    mean, log_var = encode(x)
+    config = at_test_time(config)
+    energy, temperature = models.build(config).energy.bind(params.energy), config.energy.temperature
+    log_f = lambda x: densities.log_ebm(x, energy, temperature=temperature)
+    shape, half_width, dtype = tuple(config.data.shape), box(config), param_dtype(config)
+    random, draw = np.random.RandomState(seed), None
+    if truth := ground_truth_density.of(config):
+        cells = quadrature.grid(truth.half_width)
+        log_q = quadrature.normalized(jax.jit(log_f)(cells.x.astype(dtype)), cells.area)
+        draw = lambda _: jnp.asarray(quadrature.sample(random, cells, log_q, NUM_CHAINS), dtype)
+    settings = {"num_temperatures": config.evaluation.ais_temperatures, "num_chains": NUM_CHAINS, "draw": draw}
+    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+    below, above = ais.bounds(key, log_f, shape, half_width=half_width, dtype=dtype, **settings)
 
-    def step(sums, i):
-        noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), mean.shape[1:], mean.dtype)
-        log_q = densities.log_prior(noise) - 0.5 * jnp.sum(log_var, axis=-1)
-        log_w = densities.log_joint(x, mean + jnp.exp(0.5 * log_var) * noise, decode, variance=variance) - log_q
-        return (jnp.logaddexp(sums[0], log_w), jnp.logaddexp(sums[1], 2 * log_w)), None
-
-    start = (jnp.full(len(x), -jnp.inf, x.dtype),) * 2
-    (log_sum, log_squares), _ = jax.lax.scan(step, start, jnp.arange(num_samples))
-    return log_sum - math.log(num_samples), jnp.exp(2 * log_sum - log_squares)
-
-
-def quadrature(
-    decode: densities.Decode, x: np.ndarray, *, variance: float, half_width: float = 6.0, num_points: int = 600
-) -> np.ndarray:
-    """log p_theta(x) [N] in nats of a generator with two latents, summed over a grid of z."""
-    cells = grid(half_width, num_points)
-    z = jnp.asarray(cells.x, jnp.result_type(x.dtype, jnp.float32)).reshape(num_points, num_points, 2)
-
-    @jax.jit
-    def log_p(x):
-        def add(total, z):
-            log_prior = densities.log_prior(z)
-            mean = decode(z).reshape(num_points, -1)
-            square = jnp.sum((x[:, None] - mean) ** 2, axis=-1)  # [B, num_points]
-            normalizer = 0.5 * mean.shape[-1] * (densities.LOG_2PI + math.log(variance))
-            terms = log_prior - square / (2 * variance) - normalizer
-            return jnp.logaddexp(total, jax.nn.logsumexp(terms, axis=-1)), None
-
-        return jax.lax.scan(add, jnp.full(len(x), -jnp.inf, z.dtype), z)[0] + math.log(cells.area)
-
-    x = x.reshape(len(x), -1).astype(z.dtype)
-    return np.concatenate([np.asarray(log_p(x[i : i + 500])) for i in range(0, len(x), 500)])
-
-
-def meter(config, num_samples: int = NUM_SAMPLES) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """measure(params, x, *, seed): `importance` of examples x [N, ...], uint8 images or vectors."""
-    nets = models.build(config)
-
-    def group(constants, index, x):
-        params, key = constants
-        encode, decode = nets.encoder.bind(params.encoder), nets.generator.bind(params.generator)
-        x = to_float(x, param_dtype(config))
-        settings = {"variance": config.generator.variance, "num_samples": num_samples}
-        return importance(chain_keys(key, index), encode, decode, x, **settings)
-
-    run = devices.stream(group, config.evaluation.batch_size, desc="likelihoods")
-
-    def measure(params: Params, x: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return devices.collect(run((params, jax.random.fold_in(jax.random.key(seed), _STREAM)), len(x), x))
-
-    return measure
+    x = held_out[subset(len(held_out), NUM_HELD_OUT)]
+    is_image = x.dtype == np.uint8
+    x = ((x + random.random_sample(x.shape)) / 128 - 1 if is_image else x).astype(dtype)
+    values = -out_of_distribution.meter(config)(params, x).astype(np.float64) / temperature
+    error = values.std() / len(values) ** 0.5
+    found = {
+        "log_z_from_below": below.log_z,
+        "log_z_from_below_error": below.error,
+        "chains_that_count_below": below.effective_sample_size,
+        "log_z_from_above": above.log_z,
+        "log_z_from_above_error": above.error,
+        "chains_that_count_above": above.effective_sample_size,
+        "log_likelihood_at_least": values.mean() - above.log_z,
+        "log_likelihood_at_most": values.mean() - below.log_z,
+        "log_likelihood_error": np.hypot(error, above.error),
+    }
+    if is_image:
+        nats = np.prod(shape) * np.log(2)
+        found["bits_per_dim_at_most"] = 7 - found["log_likelihood_at_least"] / nats
+        found["bits_per_dim_at_least"] = 7 - found["log_likelihood_at_most"] / nats
+        found["bits_per_dim_error"] = found["log_likelihood_error"] / nats
+    return {f"likelihood/ebm/{name}": float(value) for name, value in found.items()}
 
 
-_STREAM = 2027
+_STREAM = 2030
 """Keeps this randomness apart from that of training and of other measures of the same seed."""

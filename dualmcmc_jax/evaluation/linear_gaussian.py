@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize
 
 from dualmcmc_jax import models
-from dualmcmc_jax.evaluation import density
+from dualmcmc_jax.metrics import quadrature
 from dualmcmc_jax.training.params import Params
 
 
@@ -166,8 +166,8 @@ def divergences(
     off = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
     ratio = best.variance / solution.variance
     return {
-        "kl_ebm": density.kl_of_gaussians((best.mean, best.covariance), (solution.mean, solution.covariance)),
-        "kl_generator": density.kl_of_gaussians(marginal(best), marginal(solution)),
+        "kl_ebm": quadrature.kl_of_gaussians((best.mean, best.covariance), (solution.mean, solution.covariance)),
+        "kl_generator": quadrature.kl_of_gaussians(marginal(best), marginal(solution)),
         "kl_encoder": 0.5 * (ratio - 1 - np.log(ratio) + off / solution.variance),
     }
 

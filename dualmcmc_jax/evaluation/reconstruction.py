@@ -9,8 +9,9 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import reconstruct
 from dualmcmc_jax.data.batches import to_float
-from dualmcmc_jax.evaluation import devices, similarity
-from dualmcmc_jax.evaluation.samples import group_size
+from dualmcmc_jax.evaluation.drawing import group_size
+from dualmcmc_jax.metrics import image_similarity
+from dualmcmc_jax.runtime import parallel
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import param_dtype
 from dualmcmc_jax.training.step import data_settings
@@ -24,11 +25,11 @@ def reconstructor(config) -> Callable[..., dict[str, float]]:
     window fits, ssim.
     """
     nets = models.build(config)
-    measures = {"mse": similarity.mse}
+    measures = {"mse": image_similarity.mse}
     if len(config.data.shape) == 3:
-        measures["psnr"] = similarity.psnr
-        if min(config.data.shape[:2]) >= similarity.WINDOW:
-            measures["ssim"] = similarity.ssim
+        measures["psnr"] = image_similarity.psnr
+        if min(config.data.shape[:2]) >= image_similarity.WINDOW:
+            measures["ssim"] = image_similarity.ssim
 
     def group(constants, index, x):
         params, key = constants
@@ -45,11 +46,11 @@ def reconstructor(config) -> Callable[..., dict[str, float]]:
         }
         return {f"{how}/{what}": measure(y, x) for how, y in made.items() for what, measure in measures.items()}
 
-    run = devices.stream(group, group_size(config), desc="reconstructing")
+    run = parallel.stream(group, group_size(config), desc="reconstructing")
 
     def measure(params: Params, x: np.ndarray, *, seed: int) -> dict[str, float]:
         key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-        found = devices.collect(run((params, key), len(x), x))
+        found = parallel.collect(run((params, key), len(x), x))
         return {name: float(np.mean(values, dtype=np.float64)) for name, values in found.items()}
 
     return measure

@@ -5,7 +5,7 @@
   python -m dualmcmc_jax.study table5 --config=cifar10 --jobs=8     on CIFAR-10, eight GPUs at work
   python -m dualmcmc_jax.study FILE.py --config=digits              a study of your own, such as
 
-    from dualmcmc_jax.configs.studies import Study, beats, changed
+    from dualmcmc_jax.study.definitions import Study, beats, changed
 
     def get_study(config):
         variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (5, 50)}
@@ -33,11 +33,11 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from dualmcmc_jax import command_line, completion
-from dualmcmc_jax.configs import validation
-from dualmcmc_jax.configs.studies import Study
+from dualmcmc_jax import config_check
+from dualmcmc_jax.cli import command_line, completion
+from dualmcmc_jax.runtime import signals
 from dualmcmc_jax.study import jobs, runs, tables
-from dualmcmc_jax.training import signals
+from dualmcmc_jax.study.definitions import Study
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each variant.", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", None, "Runs at a time.", lower_bound=1)
@@ -79,7 +79,7 @@ def main(argv) -> None:
 
 
 def _path(name: str) -> Path:
-    folder = Path(completion.__file__).parent / "configs" / "studies"
+    folder = Path(completion.__file__).parents[1] / "configs" / "studies"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     path = folder / f"{name}.py" if name in names else Path(name)
     if not path.is_file():
@@ -112,7 +112,7 @@ def _load(path: Path, config) -> Study:
                 )
     for name, variant in study.variants.items():
         try:
-            validation.check(variant)
+            config_check.check(variant)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return study

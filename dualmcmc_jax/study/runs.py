@@ -10,11 +10,11 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dualmcmc_jax.configs import validation
-from dualmcmc_jax.configs.studies import changed
+from dualmcmc_jax import config_check
+from dualmcmc_jax.runtime import workdirs
+from dualmcmc_jax.runtime.workdirs import replace
 from dualmcmc_jax.study import jobs
-from dualmcmc_jax.training import workdirs
-from dualmcmc_jax.training.workdirs import replace
+from dualmcmc_jax.study.definitions import changed
 
 PILOT_STEPS, PILOT_EVERY = 60, 10
 
@@ -93,7 +93,7 @@ def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
 
 def flags_of(config: ConfigDict) -> list[str]:
     """The flags of `dualmcmc_jax.main` that make this config."""
-    values = validation.fields(config)
+    values = config_check.fields(config)
     return ["--config=default", *(f"--config.{name}={value}" for name, value in values)]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from dualmcmc_jax.configs.studies import Claim, Study
-from dualmcmc_jax.evaluation import figures
+from dualmcmc_jax.report import figures
+from dualmcmc_jax.runtime.workdirs import replace
+from dualmcmc_jax.study.definitions import Claim, Study
 from dualmcmc_jax.study.runs import Result
-from dualmcmc_jax.training.workdirs import replace
 
 QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_data_model", "revised/frechet_")
 RECONSTRUCTION = tuple(f"reconstruction/{start}/mse" for start in ("encoder", "encoder_chain", "noise_chain"))

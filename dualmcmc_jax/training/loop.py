@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.training import buckets, checkpoints, health, metrics, optimizers, signals, workdirs
+from dualmcmc_jax.runtime import checkpoints, metric_writer, signals, storage, workdirs
+from dualmcmc_jax.training import health, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import AXIS, train_step
@@ -64,7 +65,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
         _log.debug("%d examples to train, on %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if int(state.step) >= config.train.num_steps:
-            found = f"{buckets.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
+            found = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s", found)
             return state
         event = {}
@@ -99,7 +100,7 @@ def _run(
     """From a state to the last step, or until training diverges or is asked to stop; event: a row to begin with."""
     start, last = int(state.step), config.train.num_steps
     at = lambda step, every: every and (step % every == 0 or step == last)
-    with metrics.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
+    with metric_writer.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
         writer.scalars(start, event)
         under_way = deque()
 
@@ -120,10 +121,10 @@ def _run(
                 health.check(step, scalars, config)
                 health.check_params(step, state)
                 if jax.process_index() == 0:
-                    buckets.push(workdir, buckets.ROWS)  # first, so that no checkpoint is without its rows
+                    storage.push(workdir, storage.ROWS)  # first, so that no checkpoint is without its rows
                 store.save(state)
                 if jax.process_index() == 0 and not stopping:
-                    buckets.push(workdir)
+                    storage.push(workdir)
             if at(step, config.log.images_every):
                 writer.images(step, draw(step, state))
             if at(step, config.evaluation.every):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dualmcmc_jax import models
 from dualmcmc_jax.models import spectral_norm
 from dualmcmc_jax.models.build import Nets
-from dualmcmc_jax.training import optimizers, persistent
+from dualmcmc_jax.training import optimizers, persistent_chains
 from dualmcmc_jax.training.params import Params
 
 
@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
     opt_state: Params
     vectors: spectral_norm.Vectors
     attempt: jax.Array
-    chains: persistent.Chains
+    chains: persistent_chains.Chains
 
 
 _Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if name != "chains"])
@@ -57,7 +57,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
         attempt=jnp.zeros((), jnp.int32),
-        chains=persistent.create(chains_key, config, param_dtype(config)),
+        chains=persistent_chains.create(chains_key, config, param_dtype(config)),
     )
 
 

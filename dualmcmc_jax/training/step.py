@@ -14,7 +14,7 @@ from dualmcmc_jax.core.sampling import Inference, infer, synthesize
 from dualmcmc_jax.data.batches import Batch, to_float
 from dualmcmc_jax.models.build import Nets
 from dualmcmc_jax.models.spectral_norm import normalize, power_iterate
-from dualmcmc_jax.training import persistent
+from dualmcmc_jax.training import persistent_chains
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import TrainState, param_dtype, usable
 
@@ -47,8 +47,10 @@ def train_step(
     index = lax.axis_index(AXIS) * x.shape[0] + jnp.arange(x.shape[0])
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     model_key, data_key, fresh_key, elbo_key, restart_key = jax.random.split(step_key, 5)
-    places = persistent.places(state.chains, state.step, index, batch.example, batch_size=config.train.batch_size)
-    starts = persistent.starts(chain_keys(restart_key, index), state.chains, places)
+    places = persistent_chains.places(
+        state.chains, state.step, index, batch.example, batch_size=config.train.batch_size
+    )
+    starts = persistent_chains.starts(chain_keys(restart_key, index), state.chains, places)
 
     # P~: z ~ p(z), x~ = K_x steps on pi_alpha from g(z).   Q~: x ~ data, z~ = K_z steps on p_theta(z | x).
     decode_bound = nets.generator.bind(params.generator)
@@ -93,7 +95,7 @@ def train_step(
     new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
     average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
-    chains = persistent.keep(state.chains, places, persistent.Chains(revised, data.z), axis_name=AXIS)
+    chains = persistent_chains.keep(state.chains, places, persistent_chains.Chains(revised, data.z), axis_name=AXIS)
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt, chains)
     return state, metrics | norms
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from dualmcmc_jax.training.workdirs import replace
+from dualmcmc_jax.runtime.workdirs import replace
 
 TITLES = {"generator": "generator", "revised": "after the x-revision"}
 

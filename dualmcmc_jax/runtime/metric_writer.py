@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dualmcmc_jax.training import buckets
-from dualmcmc_jax.training.workdirs import replace
+from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime.workdirs import replace
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _tensorboard_writer(workdir: Path):
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
-    _log.info("to watch: tensorboard --logdir=%s", buckets.shown(workdir))
+    _log.info("to watch: tensorboard --logdir=%s", storage.shown(workdir))
     try:
         return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
     except (tf.errors.OpError, OSError) as error:

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from dualmcmc_jax.data import cache
 from dualmcmc_jax.data.batches import subset, to_float
-from dualmcmc_jax.evaluation import devices, distances, inception
+from dualmcmc_jax.features import inception
+from dualmcmc_jax.metrics import frechet
+from dualmcmc_jax.runtime import parallel
 
 NUM_COMPONENTS = 64
 NUM_TO_FIT = 10_000
@@ -38,7 +40,7 @@ class Space(NamedTuple):
 class Statistics(NamedTuple):
     """The training data in a space: their moments, and the features [M, d] of some of them, in random order."""
 
-    moments: distances.Moments
+    moments: frechet.Moments
     features: np.ndarray
 
 
@@ -58,13 +60,13 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
 
 
 def _inception(config, path: Path) -> Space:
-    params = devices.everywhere(inception.load(path))
+    params = parallel.everywhere(inception.load(path))
     network = inception.Inception()
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":
         size = min(size, 16)  # beyond the caches it gets slower: 10.4 images/s of 8, 6.8 of 100
-    run = devices.stream(lambda params, _, x: network.apply({"params": params}, x), size, desc="Inception")
-    extract = lambda x: devices.collect(run(params, len(x), x))
+    run = parallel.stream(lambda params, _, x: network.apply({"params": params}, x), size, desc="Inception")
+    extract = lambda x: parallel.collect(run(params, len(x), x))
     return Space(
         "inception", inception.NUM_FEATURES, lambda: f"inception {inception.SHA256} {inception.VERSION}", extract
     )
@@ -84,7 +86,7 @@ def _pixels(train: np.ndarray) -> Space:
     size = min(NUM_COMPONENTS, num_pixels)
 
     def fit():
-        accumulator = distances.Accumulator(num_pixels)
+        accumulator = frechet.Accumulator(num_pixels)
         index = subset(len(train), NUM_TO_FIT)
         for i in range(0, len(index), 1000):
             accumulator.add(pixels(train[index[i : i + 1000]]))
@@ -106,7 +108,7 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
     num_features = min(num_features, len(train))
 
     def make():
-        accumulator, kept = distances.Accumulator(space.size), np.empty((num_features, space.size), np.float32)
+        accumulator, kept = frechet.Accumulator(space.size), np.empty((num_features, space.size), np.float32)
         place = np.full(len(train), -1)
         place[subset(len(train), num_features)] = np.arange(num_features)
         for i in tqdm(range(0, len(train), 1000), desc="training data", unit="thousand", delay=2, leave=False):
@@ -119,7 +121,7 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
 
     key = {"data": fingerprint(train), "space": space.key(), "num_features": num_features}
     found = cache.arrays("statistics", key, make)
-    return Statistics(distances.Moments(found["mean"], found["covariance"]), found["features"])
+    return Statistics(frechet.Moments(found["mean"], found["covariance"]), found["features"])
 
 
 def fingerprint(x: np.ndarray) -> str:

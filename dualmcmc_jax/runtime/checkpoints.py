@@ -15,9 +15,9 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.training import buckets, workdirs
+from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.runtime.checksums import Damaged, check_record, checksums
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.checksums import Damaged, check_record, checksums
 from dualmcmc_jax.training.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -31,22 +31,22 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> Tr
     """
     workdirs.check(workdir, config)
     found = None
-    if (buckets.home(workdir) / "checkpoints").is_dir():
+    if (storage.home(workdir) / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as store:
             if step is not None and step not in store.steps():
                 raise ValueError(f"--step: found {step}, expected one of {', '.join(map(str, store.steps()))}")
             found = store.restore(train_state.abstract(config), step)
     if found is None:
         raise ValueError(
-            f"--workdir: found no checkpoint in {buckets.shown(workdir)}/checkpoints, expected one: train first"
+            f"--workdir: found no checkpoint in {storage.shown(workdir)}/checkpoints, expected one: train first"
         )
     return found
 
 
 def begin(config: ConfigDict, workdir: Path, state: TrainState) -> None:
     """Makes a workdir of a run that goes on from a state; raises ValueError if there is a run in it already."""
-    if list((buckets.home(workdir) / "checkpoints").glob("[0-9]*")):
-        raise ValueError(f"--workdir: found {buckets.shown(workdir)} with checkpoints, expected a new folder")
+    if list((storage.home(workdir) / "checkpoints").glob("[0-9]*")):
+        raise ValueError(f"--workdir: found {storage.shown(workdir)} with checkpoints, expected a new folder")
     with workdirs.claim(workdir, config), Checkpoints(workdir, config.checkpoint.keep) as store:
         store.save(state)
 
@@ -57,7 +57,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
         reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, **reading)
-        self._folder = buckets.home(workdir) / "checkpoints"
+        self._folder = storage.home(workdir) / "checkpoints"
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._read_only = read_only
@@ -103,7 +103,7 @@ class Checkpoints:
             except MemoryError:
                 raise
             except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
-                if buckets.is_remote(self._folder) and not isinstance(error, Damaged):  # perhaps only for now
+                if storage.is_remote(self._folder) and not isinstance(error, Damaged):  # perhaps only for now
                     found = f"{self._folder / str(candidate)}: found it out of reach or damaged ({first_line(error)})"
                     raise ValueError(f"{found}, expected a whole checkpoint; try again, or remove it") from error
                 damaged[candidate] = (
@@ -133,7 +133,7 @@ class Checkpoints:
 
     def _check_space(self, num_bytes: int) -> None:
         """Orbax would notice later, with several tracebacks, or make the folder anew."""
-        if buckets.is_remote(self._folder):
+        if storage.is_remote(self._folder):
             return
         try:
             free = shutil.disk_usage(self._folder).free
@@ -156,7 +156,7 @@ class Checkpoints:
             ) from error
 
     def _what_is_left(self) -> str:
-        is_whole = lambda path: not buckets.is_remote(path) or (path / "commit_success.txt").exists()  # Orbax's mark
+        is_whole = lambda path: not storage.is_remote(path) or (path / "commit_success.txt").exists()  # Orbax's mark
         whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_whole(path))
         return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
 

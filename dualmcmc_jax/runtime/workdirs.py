@@ -12,8 +12,9 @@ from typing import IO, Any
 import jax
 from ml_collections import ConfigDict
 
-from dualmcmc_jax.configs import default, validation
-from dualmcmc_jax.training import buckets
+from dualmcmc_jax import config_check
+from dualmcmc_jax.configs import default
+from dualmcmc_jax.runtime import storage
 
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields that may change from one start of a run to the next: they leave the mathematics of a step alone."""
@@ -102,18 +103,18 @@ def compare(path: Path, stored: dict, config: ConfigDict) -> None:
     if differing:
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
         what = "; ".join(differing[:5]) + more
-        raise ValueError(f"{buckets.shown(path)}: a run of another config: {what}")
+        raise ValueError(f"{storage.shown(path)}: a run of another config: {what}")
 
 
 def stored_config(workdir: Path) -> ConfigDict:
     """The config of the run in a workdir; raises ValueError if there is none."""
     path = workdir / "config.json"
     if not path.is_file():
-        raise ValueError(f"{buckets.shown(path)}: found no such file, expected the config of a run")
+        raise ValueError(f"{storage.shown(path)}: found no such file, expected the config of a run")
     try:
         return as_config(json.loads(path.read_text()))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{buckets.shown(path)}: {error}; expected the config of a run") from error
+        raise ValueError(f"{storage.shown(path)}: {error}; expected the config of a run") from error
 
 
 def as_config(stored: Any) -> ConfigDict:
@@ -124,7 +125,7 @@ def as_config(stored: Any) -> ConfigDict:
         config.update_from_flattened_dict(flat)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"found {error}") from error
-    validation.check(config)
+    config_check.check(config)
     return config
 
 

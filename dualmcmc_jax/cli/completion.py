@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dualmcmc_jax.configs import default, validation
+from dualmcmc_jax import config_check
+from dualmcmc_jax.configs import default
 
 SCRIPT = """_dualmcmc() {
   local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]}
@@ -24,11 +25,11 @@ def configs() -> list[str]:
     """The names of the configs that come with the program."""
     folder = Path(default.__file__).parent
     files = [path for path in (*folder.glob("*.py"), *folder.glob("rivals/*.py")) if path.stem != "__init__"]
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files if path.stem != "validation")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
 
 
 def script(flags: list[str], modes: list[str]) -> str:
     """What bash, or zsh after bashcompinit, evaluates."""
-    fields = [f"--config.{name}=" for name, _ in validation.fields(default.get_config())]
+    fields = [f"--config.{name}=" for name, _ in config_check.fields(default.get_config())]
     words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
     return SCRIPT % {name: " ".join(found) for name, found in words.items()}

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from dualmcmc_jax import models
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.evaluation.samples import at_test_time
-from dualmcmc_jax.training import buckets, checkpoints, weights_file, workdirs
+from dualmcmc_jax.evaluation.drawing import at_test_time
+from dualmcmc_jax.interop import weights_file
+from dualmcmc_jax.runtime import checkpoints, storage, workdirs
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import data_settings, model_settings
 
@@ -57,7 +58,7 @@ def load(path: str | Path, *, step: int | None = None) -> Trained:
     Raises:
       ValueError: there is none, or it is damaged.
     """
-    path = buckets.open_workdir(str(path))
+    path = storage.open_workdir(str(path))
     if path.is_dir():
         config = workdirs.stored_config(path)
         absl = logging.getLogger("absl")
@@ -67,7 +68,7 @@ def load(path: str | Path, *, step: int | None = None) -> Trained:
             state = checkpoints.restore(config, path, step=step)
         finally:
             absl.setLevel(level)
-            buckets.close(path, leads=False)
+            storage.close(path, leads=False)
     else:
         config, state = weights_file.read(path)
         if step not in (None, int(state.step)):

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dualmcmc_jax.evaluation import report, wording
-from dualmcmc_jax.training import workdirs
+from dualmcmc_jax.report import tables, wording
+from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training.params import Params
 
 DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
@@ -59,7 +59,7 @@ def card(
       pictures: files beside the card to show.
       method: that it was trained by.
     """
-    found = "Not evaluated." if metrics is None else f"```\n{report.text(metrics).strip()}\n```"
+    found = "Not evaluated." if metrics is None else f"```\n{tables.text(metrics).strip()}\n```"
     shown = "".join(f"![{wording.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
     return f"""---
 license: {license}

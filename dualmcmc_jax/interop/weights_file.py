@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training import workdirs
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import TrainState
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from dualmcmc_jax.evaluation.figures import histograms
+from dualmcmc_jax.report.figures import histograms
 
 METHODS = {
     "encoder_chain": "z-revision from the inference model",

@@ -10,8 +10,8 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core import sampling
 from dualmcmc_jax.core.langevin import chain_keys, normal
 from dualmcmc_jax.data.batches import subset, to_float, to_uint8
-from dualmcmc_jax.evaluation import similarity
-from dualmcmc_jax.evaluation.samples import at_test_time, group_size
+from dualmcmc_jax.evaluation.drawing import at_test_time, group_size
+from dualmcmc_jax.metrics import image_similarity
 from dualmcmc_jax.training.state import param_dtype
 from dualmcmc_jax.training.step import chain_settings, data_settings, model_settings
 
@@ -46,7 +46,7 @@ def revisions(config, held_out: np.ndarray, num_chains: int = 6) -> Callable[...
             "x_states": model.trace.states[:, :num_chains],
             "energy": -model.trace.log_density * config.energy.temperature,
             "z_states": decoded[:, :num_chains],
-            "mse": jax.vmap(similarity.mse, (0, None))(decoded, x),
+            "mse": jax.vmap(image_similarity.mse, (0, None))(decoded, x),
         }
 
     def revise(params, *, seed: int) -> Arrays:

@@ -10,8 +10,8 @@ from dualmcmc_jax.core import densities
 from dualmcmc_jax.core.langevin import chain_keys, langevin
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data import toy2d
-from dualmcmc_jax.evaluation import acceptance, density, likelihood
-from dualmcmc_jax.evaluation.samples import at_test_time
+from dualmcmc_jax.evaluation.drawing import at_test_time
+from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import data_settings, model_settings
 
@@ -51,15 +51,15 @@ def compare(
     nets = models.build(config)
     decode, energy = nets.generator.bind(params.generator), nets.energy.bind(params.energy)
     temperature = config.energy.temperature
-    cells = density.grid(truth.half_width)
+    cells = quadrature.grid(truth.half_width)
     components = truth.components(cells.x)
     of_cell = components.argmax(axis=1)
     log_p = np.logaddexp.reduce(components, axis=1) - np.log(truth.num_components)
     log_f = jax.jit(lambda x: densities.log_ebm(x, energy, temperature=temperature))
-    log_q = density.normalized(log_f(cells.x.astype(np.float32)), cells.area)
+    log_q = quadrature.normalized(log_f(cells.x.astype(np.float32)), cells.area)
     found = {
-        "density/ebm/kl_data_model": density.kl_divergence(log_p, log_q, cells.area),
-        "density/ebm/kl_model_data": density.kl_divergence(log_q, log_p, cells.area),
+        "density/ebm/kl_data_model": quadrature.kl_divergence(log_p, log_q, cells.area),
+        "density/ebm/kl_model_data": quadrature.kl_divergence(log_q, log_p, cells.area),
     }
 
     x = held_out[:NUM_HELD_OUT]
@@ -67,10 +67,10 @@ def compare(
     found["density/data/log_likelihood"] = float(truth.log_density(x).mean())
     found["density/ebm/log_likelihood"] = float(np.asarray(log_f(x), np.float64).mean() - log_z)
     if config.generator.latent_dim == 2:
-        of_x = likelihood.quadrature(decode, x, variance=config.generator.variance)
+        of_x = marginal_likelihood.quadrature(decode, x, variance=config.generator.variance)
         found["density/generator/log_likelihood"] = float(of_x.mean())
         found["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - of_x.mean())
-    estimate, size = likelihood.meter(config)(params, x, seed=seed)
+    estimate, size = marginal_likelihood.meter(config)(params, x, seed=seed)
     found["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
     found["density/generator/effective_sample_size_median"] = float(np.median(size))
     found["density/generator/effective_sample_size_5_percent"] = float(np.percentile(size, 5))
@@ -85,7 +85,7 @@ def compare(
         found[f"density/{name}/smallest_mode"] = float(share.min() * truth.num_components)
 
     found |= _chains(config, nets, params, x, seed=seed)
-    start = density.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
+    start = quadrature.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
     key = jax.random.fold_in(jax.random.key(seed), _STREAM)
     chain = {"num_steps": 10 * max(1, config.x_chain.num_steps), "step_size": config.x_chain.step_size}
     end, _ = jax.jit(lambda keys, x: langevin(keys, x, log_f, **chain))(chain_keys(key, np.arange(NUM_CHAINS)), start)

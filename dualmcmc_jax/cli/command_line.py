@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from dualmcmc_jax import completion, terminal
+from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.configs import default
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)

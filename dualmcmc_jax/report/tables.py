@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dualmcmc_jax.evaluation.wording import CAPTIONS, COLUMNS, FALLING, FIGURES, NOTES, RISING, SECTIONS
+from dualmcmc_jax.report.wording import CAPTIONS, COLUMNS, FALLING, FIGURES, NOTES, RISING, SECTIONS
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #222; }

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dualmcmc_jax.data import cache, torch_file
+from dualmcmc_jax import torch_reader
+from dualmcmc_jax.data import cache
 
 SHA256 = "6726825d"
 """How the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth, starts."""
@@ -152,7 +153,7 @@ def load(path: Path) -> dict:
     if not digest.startswith(SHA256):
         raise problem(f"{path} with sha256 {digest[:8]}...")
     arrays = cache.arrays(
-        "inception", {"sha256": digest, "version": VERSION}, lambda: _flat(convert(torch_file.load(path)))
+        "inception", {"sha256": digest, "version": VERSION}, lambda: _flat(convert(torch_reader.load(path)))
     )
     return _nested(arrays)
 

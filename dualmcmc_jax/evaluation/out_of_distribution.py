@@ -14,8 +14,8 @@ from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, synthesize
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset, to_float
-from dualmcmc_jax.evaluation import devices
-from dualmcmc_jax.evaluation.samples import group_size
+from dualmcmc_jax.evaluation.drawing import group_size
+from dualmcmc_jax.runtime import parallel
 from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import param_dtype
 from dualmcmc_jax.training.step import chain_settings, model_settings
@@ -24,12 +24,12 @@ from dualmcmc_jax.training.step import chain_settings, model_settings
 def meter(config) -> Callable[[Params, np.ndarray], np.ndarray]:
     """measure(params, x): energy [N] of examples x [N, ...], uint8 images or vectors."""
     energy = models.build(config).energy
-    run = devices.stream(
+    run = parallel.stream(
         lambda params, _, x: energy.bind(params.energy)(to_float(x, param_dtype(config))),
         config.evaluation.batch_size,
         desc="energies",
     )
-    return lambda params, x: devices.collect(run(params, len(x), x))
+    return lambda params, x: parallel.collect(run(params, len(x), x))
 
 
 def auroc(data: np.ndarray, other: np.ndarray) -> float:

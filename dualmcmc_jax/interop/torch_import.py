@@ -17,8 +17,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dualmcmc_jax import command_line
-from dualmcmc_jax.configs import validation
+from dualmcmc_jax import config_check
+from dualmcmc_jax.cli import command_line
 
 _log = logging.getLogger("dualmcmc_jax.torch_import")  # __name__ is "__main__" as a program
 
@@ -27,20 +27,20 @@ def main(argv: list[str]) -> None:
     """The program, after its flags are parsed."""
     logging.getLogger("absl").setLevel(logging.FATAL)  # Orbax warns of what is meant
     config = command_line.CONFIG.value
-    validation.check(config)
+    config_check.check(config)
     command_line.refuse_others("workdir", "step")
     if not command_line.WORKDIR.value:
         raise ValueError("--workdir: found nothing, expected a folder to make")
-    from dualmcmc_jax import startup
-    from dualmcmc_jax.training import buckets, checkpoints
+    from dualmcmc_jax.cli import startup
+    from dualmcmc_jax.runtime import checkpoints, storage
 
     startup.start(config)
-    state = convert(buckets.local_path("CKPT", argv[1]), config, step=command_line.STEP.value)
-    workdir = buckets.open_workdir(command_line.WORKDIR.value)
+    state = convert(storage.local_path("CKPT", argv[1]), config, step=command_line.STEP.value)
+    workdir = storage.open_workdir(command_line.WORKDIR.value)
     try:
         checkpoints.begin(config, workdir, state)
     finally:
-        buckets.close(workdir)
+        storage.close(workdir)
     print(f"wrote {command_line.WORKDIR.value}, at step {int(state.step)}")
 
 
@@ -57,9 +57,8 @@ def convert(path: Path, config, *, step: int | None = None):
     """
     import jax
 
-    from dualmcmc_jax import models
-    from dualmcmc_jax.data import torch_file
-    from dualmcmc_jax.models import torch_names
+    from dualmcmc_jax import models, torch_reader
+    from dualmcmc_jax.interop import torch_names
     from dualmcmc_jax.training import optimizers
     from dualmcmc_jax.training import state as train_state
     from dualmcmc_jax.training.params import Params
@@ -72,7 +71,7 @@ def convert(path: Path, config, *, step: int | None = None):
     shapes = jax.eval_shape(
         lambda: train_state.create(config, models.build(config), optimizers.build(config, 1))
     ).params
-    content = torch_file.load(path)
+    content = torch_reader.load(path)
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}
     wrong = [line for net in tensors for line in torch_names.problems(net, getattr(shapes, net), tensors[net])]
     moments = {net: None for net in tensors}

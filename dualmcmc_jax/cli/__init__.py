@@ -1,0 +1,1 @@
+"""What the user types: flags, errors, completion, terminal and start-up."""

@@ -1,0 +1,1 @@
+"""In which space images are compared: pixels, Inception features, classifiers."""

@@ -1,0 +1,1 @@
+"""Weights exchanged with other programs: PyTorch checkpoints and safetensors files."""
