@@ -61,7 +61,7 @@ def test_bounds_meet_where_z_is_known():
 
 def test_bounds_with_exact_draws():
     """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
-    truth = toy2d.known("8gaussians")
+    truth = toy2d.density("8gaussians")
     cells = quadrature.grid(truth.half_width)
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)

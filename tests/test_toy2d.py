@@ -31,7 +31,7 @@ def test_density(name):
 
     The samples' mean log-density is minus the entropy, and each component gets its share.
     """
-    known = toy2d.known(name)
+    known = toy2d.density(name)
     cells = quadrature.grid(known.half_width, 250)
     log_p = known.log_density(cells.x)
     p = np.exp(log_p)
@@ -61,7 +61,7 @@ def test_density(name):
 
 def test_gaussian_is_what_a_linear_generator_makes():
     """Its covariance is w w^T + 0.25 I."""
-    known = toy2d.known("gaussian")
+    known = toy2d.density("gaussian")
     x = known.sample(np.random.RandomState(1), 200_000)
     w = 1.5 * np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
     covariance = np.outer(w, w) + 0.25 * np.eye(2)
@@ -146,7 +146,7 @@ def test_a_perfect_model(monkeypatch):
     Steps of size s on N(m, v) have the stationary variance v / (1 - s / (2 v)). An energy without one mode is found.
     """
     config = config_toy2d.get_config()
-    truth = toy2d.known("8gaussians")
+    truth = toy2d.density("8gaussians")
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

@@ -34,14 +34,14 @@ class Known(NamedTuple):
     log_densities: dict[str, np.ndarray]
 
 
-def of(config) -> toy2d.Known | None:
+def of(config) -> toy2d.Density | None:
     """The known density of a config's data, if there is one."""
     kind, _, name = config.data.source.partition(":")
-    return toy2d.known(name) if kind == "toy2d" else None
+    return toy2d.density(name) if kind == "toy2d" else None
 
 
 def compare(
-    config, truth: toy2d.Known, params: Params, held_out: np.ndarray, kept: dict[str, np.ndarray], *, seed: int
+    config, truth: toy2d.Density, params: Params, held_out: np.ndarray, kept: dict[str, np.ndarray], *, seed: int
 ) -> Known:
     """KL divergences by quadrature, log-likelihoods of held_out [N, 2], modes, and what the chains get wrong.
 
