@@ -23,7 +23,7 @@ from dualmcmc_jax import config_check, torch_reader
 from dualmcmc_jax.cli import command_line
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.data import images, sources
-from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
+from dualmcmc_jax.runtime import checkpoints, metric_writer
 
 hypothesis.settings.register_profile(
     "fuzz",
@@ -150,7 +150,7 @@ def test_records(record):
 )
 def test_config_json(content):
     (FOLDER / "config.json").write_bytes(content)
-    refused_or(lambda: workdirs.check(FOLDER, tiny.config()))
+    refused_or(lambda: config_check.check_run(FOLDER, tiny.config()))
 
 
 @hypothesis.given(st.text(max_size=50) | ANY_JSON.map(json.dumps))
@@ -158,7 +158,7 @@ def test_rows(row):
     assert isinstance(metric_writer._step(row), float)
 
 
-FIELDS = [name for name, _ in config_check.fields(default.get_config())]
+FIELDS = [name for name in config_check.fields(default.get_config())]
 VALUES = (
     st.none()
     | st.booleans()

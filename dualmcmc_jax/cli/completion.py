@@ -30,6 +30,6 @@ def configs() -> list[str]:
 
 def script(flags: list[str], modes: list[str]) -> str:
     """What bash, or zsh after bashcompinit, evaluates."""
-    fields = [f"--config.{name}=" for name, _ in config_check.fields(default.get_config())]
+    fields = [f"--config.{name}=" for name in config_check.fields(default.get_config())]
     words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
     return SCRIPT % {name: " ".join(found) for name, found in words.items()}

@@ -60,7 +60,7 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
 
 
 def _inception(config, path: Path) -> Space:
-    params = parallel.everywhere(inception.load(path))
+    params = parallel.replicate(inception.load(path))
     network = inception.Inception()
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":

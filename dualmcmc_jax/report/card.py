@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from dualmcmc_jax import config_check
 from dualmcmc_jax.report import tables, wording
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training.params import Params
@@ -27,7 +28,7 @@ def write(out: Path, config, evaluation: Path, *, name: str, step: int, license:
     is_dual = all(loss[net].data_weight for net in Params._fields) and not any(others)
     text = card(
         name,
-        config=workdirs.listing(config),
+        config=config_check.listing(config),
         step=step,
         license=license,
         metrics=metrics,

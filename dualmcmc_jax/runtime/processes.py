@@ -37,7 +37,7 @@ def join(
         )
     except (RuntimeError, ValueError) as error:
         found = f"{coordinator_address or 'no answer of the cluster'} ({str(error).splitlines()[0]})"
-        raise ValueError(f"--coordinator_address: found {found}, expected a free port of process 0's host") from error
+        raise ValueError(f"coordinator_address: found {found}, expected a free port of process 0's host") from error
 
 
 def join_cluster(coordinator_address: str | None) -> None:
@@ -48,7 +48,7 @@ def join_cluster(coordinator_address: str | None) -> None:
     size, rank = os.environ.get("OMPI_COMM_WORLD_SIZE", "1"), os.environ.get("OMPI_COMM_WORLD_RANK", "0")
     if int(size) > 1 and "OMPI_MCA_orte_hnp_uri" not in os.environ:
         if not coordinator_address:
-            raise ValueError("--coordinator_address: found nothing under Open MPI 5, expected HOST:PORT of process 0")
+            raise ValueError("coordinator_address: found nothing under Open MPI 5, expected HOST:PORT of process 0")
         join(coordinator_address, int(size), int(rank), [int(os.environ["OMPI_COMM_WORLD_LOCAL_RANK"])])
     elif int(size) > 1 or _in_slurm() or _on_tpu():
         join(coordinator_address)
@@ -57,7 +57,9 @@ def join_cluster(coordinator_address: str | None) -> None:
 def check_alone(mode: str) -> None:
     """Raises ValueError if this process is one of several."""
     if jax.process_count() > 1:
-        raise ValueError(f"--mode={mode}: found {jax.process_count()} processes, expected one, on a single host")
+        raise ValueError(
+            f"mode: found {mode!r} in one of {jax.process_count()} processes, expected one, on a single host"
+        )
 
 
 def _in_slurm() -> bool:
