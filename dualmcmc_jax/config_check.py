@@ -9,13 +9,14 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.configs import default
+from dualmcmc_jax.core.samplers import SAMPLERS
+from dualmcmc_jax.models.build import NETWORKS
 from dualmcmc_jax.runtime import storage, workdirs
 
 CHOICES = {
-    "energy.kind": ("mlp", "resnet", "quadratic"),
-    "generator.kind": ("mlp", "resnet"),
+    **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
+    **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
     "generator.norm": ("batch", "group"),
-    "encoder.kind": ("mlp", "resnet"),
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
     "health.policy": ("stop", "rollback"),

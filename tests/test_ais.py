@@ -12,8 +12,7 @@ from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data import sources, toy2d
 from dualmcmc_jax.evaluation import likelihood, suite
 from dualmcmc_jax.metrics import ais, quadrature
-from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Net, Params
 
 
 def test_reflections():

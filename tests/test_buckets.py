@@ -84,9 +84,9 @@ def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
 def test_names():
     assert storage._path_in_bucket("gs://bucket") == storage._path_in_bucket("gs://bucket/") == "bucket"
     assert storage._path_in_bucket("gs://bucket/a/b/") == "bucket/a/b"
-    with pytest.raises(ValueError, match="^workdir: found s3://bucket, expected a local folder or gs://"):
+    with pytest.raises(ValueError, match=r"^workdir: found s3://bucket, expected a local folder or gs://"):
         storage.open_workdir("s3://bucket")
-    with pytest.raises(ValueError, match="^out: found ~nosuchuser/x, expected a path"):
+    with pytest.raises(ValueError, match=r"^out: found ~nosuchuser/x, expected a path"):
         storage.local_path("out", "~nosuchuser/x")
 
 

@@ -18,9 +18,8 @@ from dualmcmc_jax.core.langevin import chain_keys, langevin
 from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.evaluation import ground_truth_density, suite
 from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
-from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.runtime import checkpoints
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Net, Params
+from dualmcmc_jax.training import checkpointing
 
 ROOT = Path(__file__).parents[1]
 
@@ -203,7 +202,7 @@ def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
     subprocess.run(main, cwd=ROOT, env=env, check=True, timeout=900)
     config = config_toy2d.get_config()
     config.train.num_steps = num_steps
-    params = checkpoints.restore(config, tmp_path).average
+    params = checkpointing.restore(config, tmp_path).average
     energy = models.build(config).energy
     truth = ground_truth_density.of(config)
     cells = quadrature.grid(truth.half_width)

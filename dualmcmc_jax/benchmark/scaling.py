@@ -46,8 +46,10 @@ def main(_argv) -> None:
     command_line.refuse_others()
     virtual = f"--xla_force_host_platform_device_count={NUM_DEVICES[-1]} --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {virtual}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
     from tqdm import tqdm
+
+    jax.config.update("jax_platforms", "cpu")  # too late for JAX_PLATFORMS: configs import JAX
 
     costs = {n: count(config, n) for n in tqdm(NUM_DEVICES, desc="compiling", unit="program")}
     print(text(costs))

@@ -18,9 +18,9 @@ from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
 from dualmcmc_jax.evaluation import drawing
 from dualmcmc_jax.runtime import metric_writer, parallel
-from dualmcmc_jax.training import loop, optimizers
+from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import apply_gradient, chain_settings, data_settings
+from dualmcmc_jax.training.step import apply_gradient
 
 NUM_EXAMPLES = 2000
 """Examples of noise that stand for the data."""
@@ -62,7 +62,7 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
     config, nets, state = work.config, work.nets, work.state
     num_devices = jax.local_device_count()
     batch = config.train.batch_size // num_devices
-    dtype = train_state.param_dtype(config)
+    dtype = chains.param_dtype(config)
     index = np.arange(num_devices * batch).reshape(num_devices, batch)
     x, z = (
         jnp.zeros((num_devices, batch, *shape), dtype) for shape in (config.data.shape, (config.generator.latent_dim,))
@@ -71,11 +71,12 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
 
     def x_chain(params, parts):
         index, x = parts
-        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **chain_settings(config))[0]
+        settings = chains.x_revision(config, nets)
+        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **settings)[0]
 
     def z_chain(params, parts):
         index, x, z = parts
-        settings = {name: value for name, value in data_settings(config).items() if name != "init"}
+        settings = {name: value for name, value in chains.inference(config, nets).items() if name != "init"}
         return revise_z(chain_keys(jax.random.key(0), index), nets.generator.bind(params), x, z, **settings)[0]
 
     def optimizer(constants, _):

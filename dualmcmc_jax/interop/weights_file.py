@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dualmcmc_jax import config_check
+from dualmcmc_jax.models.build import Params
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import TrainState
 
 FORMAT = "dualmcmc_jax"

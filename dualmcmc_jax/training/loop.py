@@ -12,10 +12,10 @@ import numpy as np
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
+from dualmcmc_jax.models.build import Params
 from dualmcmc_jax.runtime import checkpoints, metric_writer, parallel, signals, storage, workdirs
 from dualmcmc_jax.training import checkpointing, health, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import train_step
 
 Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
