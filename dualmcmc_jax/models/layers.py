@@ -21,8 +21,11 @@ def uniform_fan_in(fan_in: int):
 
 
 def precision(dtype: Any) -> str:
-    """What to ask of a product: everything, unless it is in bfloat16; TPUs and GPUs round float32 otherwise."""
-    return "default" if dtype == jnp.bfloat16 else "highest"
+    """Return the precision to ask of a product, because TPUs and GPUs round float32 unless told not to.
+
+    Products in bfloat16 take the default. All others take `jax_default_matmul_precision`, or "highest" if it is unset.
+    """
+    return "default" if dtype == jnp.bfloat16 else jax.config.jax_default_matmul_precision or "highest"
 
 
 def conv(
