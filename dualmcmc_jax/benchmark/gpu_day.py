@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from dualmcmc_jax.benchmark.gpu_table import table
+
 WIDTHS = ("energy", "generator", "encoder")
 LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
 SHORTEST = 40.0
@@ -172,7 +174,7 @@ def main() -> None:
                 process.finish(until=max(time.monotonic(), deadline) + 3)  # its program is being counted
             else:
                 process.end()
-    text = table(flags.out)
+    text = table({path.stem: json.loads(path.read_text()) for path in sorted(flags.out.glob("*-*.json"))})
     (flags.out / "table.md").write_text(text + "\n")
     print(text, flush=True)
 
@@ -193,13 +195,6 @@ def take_turns(group: list[Process], deadline: float, say) -> None:
     for process in group:
         if process not in prepared:
             say(f"failed or late, see logs/{process.job.log}")
-
-
-def table(out: Path) -> str:
-    """Return the table of all JSON files in a folder, in Markdown."""
-    from dualmcmc_jax.benchmark import gpu_table
-
-    return gpu_table.table({path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*-*.json"))})
 
 
 if __name__ == "__main__":
