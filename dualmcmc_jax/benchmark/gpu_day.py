@@ -13,6 +13,7 @@ process writes DIR/NAME.json as soon as it has a number; DIR/table.md holds the 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -127,11 +128,9 @@ class Process:
 
     def cue(self) -> None:
         """Let the process begin its next phase."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which wait_for reports
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        except BrokenPipeError:  # it has ended, which wait_for reports
-            pass
 
     def finish(self, *, until: float) -> None:
         """Wait for the process to end by itself, or end it."""

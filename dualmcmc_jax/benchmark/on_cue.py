@@ -4,11 +4,11 @@
 
 flags:
   --config=NAME or FILE, --config.SECTION.FIELD=VALUE   as for training
-  --json=FILE      where the numbers go, as soon as each is known
+  --json=FILE      where the numbers go, as soon as each is known; the compiled program goes to a file beside it
   --repeats=N      updates timed at most; default: 20
   --seconds=S      after which no further update is timed; default: 8
   --peaks          also measures this GPU's best matrix product and copy
-  --profile=DIR    also writes a profile of one update there, and the text of the compiled program
+  --profile=DIR    also writes a profile of one update there
 
 The process prints "ready" once it has traced the update, "prepared" once it has compiled it, and "timed" at the end.
 Before compiling and before timing it waits for a line on its standard input.
@@ -103,9 +103,8 @@ def main(_argv) -> None:
     say("timed", wait=False)
 
     text = compiled.as_text()
-    if _PROFILE.value:
-        Path(_PROFILE.value).mkdir(parents=True, exist_ok=True)
-        Path(_PROFILE.value, "program.txt.gz").write_bytes(gzip.compress(text.encode()))
+    if _JSON.value:
+        Path(_JSON.value).with_suffix(".program.txt.gz").write_bytes(gzip.compress(text.encode()))
     cost = program.cost(text)
     numbers |= {
         "multiply_adds": cost.multiply_adds,
