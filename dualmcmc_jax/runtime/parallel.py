@@ -4,6 +4,7 @@ That size alone decides which examples share a call, so that neither the number 
 a generator with batch statistics makes of them.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
       size: examples per call.
       desc: what the progress bar says; it appears after two seconds.
     """
-    call = jax.pmap(lambda constants, parts: function(constants, *parts), in_axes=(None, 0), devices=available())
+    call = _compiled(function, tuple(available()))
     count = len(available()) * size
 
     def fetch(out, length):
@@ -60,3 +61,9 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
 def collect(parts: Iterator[Any]) -> Any:
     """All that a stream yields, put together."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Return the compiled function. The same function on the same devices is compiled once for all of its streams."""
+    return jax.pmap(lambda constants, parts: function(constants, *parts), in_axes=(None, 0), devices=devices)
