@@ -5,6 +5,8 @@ Fields are set from the command line as `--config.section.field=value`.
 
 from ml_collections import ConfigDict
 
+from dualmcmc_jax.training.objectives import OBJECTIVES
+
 
 def get_config() -> ConfigDict:
     """The recipe of Cui & Han (2023), on scikit-learn's digits."""
@@ -38,6 +40,7 @@ def get_config() -> ConfigDict:
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x: Langevin steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
+    x_chain.sampler = "langevin"  # the kernel of the chain, a row of core/samplers.py
     x_chain.init = "generator"  # start at g(z), at "noise" from N(0, I), or "persistent": where they ended before
     x_chain.start_std = 0.0  # of noise added to g(z), in units of x: 0 (the recipe), or sigma for a draw of p(x | z)
     x_chain.num_chains = 10_000  # persistent: how many are kept; each update takes the next train.batch_size
@@ -45,15 +48,13 @@ def get_config() -> ConfigDict:
     config.z_chain = z_chain = ConfigDict()
     z_chain.num_steps = 10  # K_z: Langevin steps of the z-revision
     z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
+    z_chain.sampler = "langevin"  # likewise
     z_chain.init = "encoder"  # start at a draw of q(z | x), at "noise" from N(0, I), or "persistent": likewise
     z_chain.num_chains = 0  # persistent: one of each training example
 
-    config.loss = loss = ConfigDict()
-    loss.energy = ConfigDict({"data_weight": 1.0, "model_weight": 1.0})  # Eq. 7: data, revised samples
-    loss.generator = ConfigDict({"data_weight": 1.0, "model_weight": 50.0})  # Eq. 10: (x, z~), (x~, z)
-    loss.encoder = ConfigDict({"data_weight": 1.0, "model_weight": 0.1})  # Eq. 15: (x, z~), (x~, z)
-    loss.elbo = ConfigDict({"weight": 0.0})  # of a variational autoencoder, times 2 sigma^2
-    loss.generated = ConfigDict({"energy_weight": 0.0, "posterior_weight": 0.0})  # KL(P, Pi): energy, -log q of g(z)
+    # loss.OBJECTIVE.WEIGHT: factors of the terms of each objective; training/objectives.py describes them.
+    # Eq. 7: energy. Eq. 10: generator. Eq. 15: encoder. Other methods: elbo, generated. A weight of 0 costs nothing.
+    config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()})
     loss.fresh_negatives = False  # the energy learns from a second x-chain, from the generator just updated
 
     config.optimizer = optimizer = ConfigDict()

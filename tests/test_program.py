@@ -120,13 +120,13 @@ def test_chains_compute_no_gradient_of_parameters(unroll):
         channels = width
     found = program.cost(chain(config, 5, unroll).as_text()).multiply_adds
     assert found == pytest.approx(2 * 5 * 2 * (by_hand + width), rel=0.001)
-    assert found <= 0.65 * 2 * textbook.x_chain(config) * 5 / config.x_chain.num_steps
+    assert found <= 0.65 * 2 * textbook.x_chain(config, models.build(config)) * 5 / config.x_chain.num_steps
 
 
 def test_textbook_counts():
     config = cifar10.get_config()
-    assert textbook.energy(config) == pytest.approx(4.31e9, rel=1e-3)
-    assert textbook.generator(config) == pytest.approx(6.71e9, rel=2e-3)
+    assert models.build(config).energy.textbook_multiply_adds == pytest.approx(4.31e9, rel=1e-3)
+    assert models.build(config).generator.textbook_multiply_adds == pytest.approx(6.71e9, rel=2e-3)
 
 
 def test_memory_does_not_grow_with_the_chain():

@@ -82,7 +82,7 @@ def measure(config, versus=None) -> dict:
         "images_per_second": config.train.batch_size / float(np.median(seconds + waits)),
         "multiply_adds": cost.multiply_adds * jax.device_count(),
         "unknown_loops": cost.unknown_loops,
-        "textbook_multiply_adds": textbook.step(config) * config.train.batch_size,
+        "textbook_multiply_adds": textbook.step(config, work.nets) * config.train.batch_size,
         "device_bytes_moved": cost.num_bytes,
         "collectives": sum(cost.collectives.values()) if jax.device_count() > 1 else 0,
         "peak_memory_bytes": memory.argument_size_in_bytes
@@ -100,8 +100,10 @@ def measure(config, versus=None) -> dict:
         found[f"{name}_multiply_adds"] = part.multiply_adds * jax.device_count() * num_runs[name]
         once = float(np.median(timing.seconds_of(lambda f=function, a=arguments: f(*a), 5)))
         breakdown[name] = num_runs[name] * once
-    found["textbook_x_chain_multiply_adds"] = num_runs["x_chain"] * textbook.x_chain(config) * config.train.batch_size
-    found["textbook_z_chain_multiply_adds"] = textbook.z_chain(config) * config.train.batch_size
+    found["textbook_x_chain_multiply_adds"] = (
+        num_runs["x_chain"] * textbook.x_chain(config, work.nets) * config.train.batch_size
+    )
+    found["textbook_z_chain_multiply_adds"] = textbook.z_chain(config, work.nets) * config.train.batch_size
     breakdown["losses_and_gradients"] = second - sum(breakdown.values())  # what is left: the parts are timed alone
     breakdown |= {"data_wait": float(np.median(waits)), "logging": timing.logging_seconds(work)}
     found["seconds"] = breakdown

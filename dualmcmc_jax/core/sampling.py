@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dualmcmc_jax.core import densities
-from dualmcmc_jax.core.langevin import Trace, langevin, normal
+from dualmcmc_jax.core.langevin import Trace, normal
+from dualmcmc_jax.core.samplers import SAMPLERS
 
 
 class Synthesis(NamedTuple):
@@ -30,17 +31,51 @@ class Inference(NamedTuple):
 
 
 def revise_x(
-    keys: jax.Array, energy: densities.Energy, x0: jax.Array, *, temperature: float, **chain
+    keys: jax.Array, energy: densities.Energy, x0: jax.Array, *, temperature: float, sampler: str = "langevin", **chain
 ) -> tuple[jax.Array, Trace]:
-    """Langevin steps on pi_alpha(x) from x0 (Eq. 3); chain: the keyword arguments of `langevin`."""
-    return langevin(keys, x0, lambda x: densities.log_ebm(x, energy, temperature=temperature), **chain)
+    """Run the x-chain: MCMC steps on pi_alpha(x) from x0 (Eq. 3).
+
+    Args:
+      keys: [B] keys, one per chain.
+      energy: x [B, ...] -> [B].
+      x0: [B, ...] initial states.
+      temperature: T of f = -energy / T.
+      sampler: a name in `SAMPLERS`.
+      **chain: keyword arguments of that kernel.
+
+    Returns:
+      The revised states [B, ...] and the chain's Trace.
+    """
+    log_density = lambda x: densities.log_ebm(x, energy, temperature=temperature)
+    return SAMPLERS[sampler](keys, x0, log_density, **chain)
 
 
 def revise_z(
-    keys: jax.Array, decode: densities.Decode, x: jax.Array, z0: jax.Array, *, variance: float, **chain
+    keys: jax.Array,
+    decode: densities.Decode,
+    x: jax.Array,
+    z0: jax.Array,
+    *,
+    variance: float,
+    sampler: str = "langevin",
+    **chain,
 ) -> tuple[jax.Array, Trace]:
-    """Langevin steps on p_theta(z | x) from z0 (Eq. 6); chain: the keyword arguments of `langevin`."""
-    return langevin(keys, z0, lambda z: densities.log_joint(x, z, decode, variance=variance), **chain)
+    """Run the z-chain: MCMC steps on p_theta(z | x) from z0 (Eq. 6).
+
+    Args:
+      keys: [B] keys, one per chain.
+      decode: z [B, d] -> g(z) [B, ...].
+      x: [B, ...] examples to condition on.
+      z0: [B, d] initial states.
+      variance: sigma^2 of p(x | z).
+      sampler: a name in `SAMPLERS`.
+      **chain: keyword arguments of that kernel.
+
+    Returns:
+      The revised latents [B, d] and the chain's Trace.
+    """
+    log_density = lambda z: densities.log_joint(x, z, decode, variance=variance)
+    return SAMPLERS[sampler](keys, z0, log_density, **chain)
 
 
 def synthesize(

@@ -1,5 +1,5 @@
 """Networks as init / apply pairs."""
 
-from dualmcmc_jax.models.build import Net, Nets, build
+from dualmcmc_jax.models.build import Net, Nets, Params, build
 
-__all__ = ["Net", "Nets", "build"]
+__all__ = ["Net", "Nets", "Params", "build"]

@@ -11,23 +11,48 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dualmcmc_jax.models import mlp, quadratic, resnet
 
+NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
+    "energy": {"mlp": mlp.energy, "resnet": resnet.energy, "quadratic": quadratic.energy},
+    "generator": {"mlp": mlp.generator, "resnet": resnet.generator},
+    "encoder": {"mlp": mlp.encoder, "resnet": resnet.encoder},
+}
+"""The function that makes each kind of network: (config, dtype=..., axis_name=...) -> module.
+
+It raises ValueError for a field of its section that has a value for which there is no network. What other parts of the
+program must know about a network, its module says by an attribute that `Net` describes.
+"""
+
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
-"""Names of the layers whose parameters bind rounds; a generator's first, small one rounds its own, others do not."""
-SIZES = (8, 16, 32, 64, 128, 256)
+"""Matches names of the layers whose parameters `bind` rounds. A generator's first layer is small and rounds its own."""
 
 
 class Net(NamedTuple):
     """A network as two pure functions: init(key) -> params and bind(params) -> (input -> output).
 
-    What depends on the parameters alone, folded kernels and lower precision, is computed by bind, so that a chain need
-    not do it in every step. Gradients of several calls add up in that precision too: losses call `apply` instead.
+    Whatever depends on the parameters alone, such as folded kernels and lower precision, is computed by `bind`, so that
+    a chain does not compute it in every step. Gradients of several calls would add up in that precision too, so losses
+    call `apply` instead.
+
+    Attributes:
+      init: key -> parameters.
+      bind: parameters -> (input -> output).
+      unroll_on_cpu: whether a loop over this network should be unrolled on a CPU, as loops of convolutions should.
+      is_gaussian: whether an energy is that of a Gaussian.
+      is_affine: whether a generator or encoder is an affine function.
+      has_torch_names: whether `interop.torch_names` knows this network among those of the authors' code.
+      textbook_multiply_adds: multiply-adds of one forward pass of one example, each layer as it is written down.
     """
 
     init: Callable[[jax.Array], Any]
     bind: Callable[[Any], Callable[[jax.Array], Any]]
+    unroll_on_cpu: bool = False
+    is_gaussian: bool = False
+    is_affine: bool = False
+    has_torch_names: bool = False
+    textbook_multiply_adds: int = 0
 
     def apply(self, params: Any, x: jax.Array) -> Any:
-        """bind(params)(x)."""
+        """Return bind(params)(x)."""
         return self.bind(params)(x)
 
 
@@ -39,8 +64,16 @@ class Nets(NamedTuple):
     encoder: Net
 
 
+class Params(NamedTuple):
+    """One value per network: parameters, gradients, optimizers, or optimizer states."""
+
+    energy: Any
+    generator: Any
+    encoder: Any
+
+
 def build(config, axis_name: str | None = None) -> Nets:
-    """The three networks of a config.
+    """Build the three networks of a config.
 
     Args:
       config: the whole config; read are data.shape, the three network sections and train.compute_dtype.
@@ -50,56 +83,19 @@ def build(config, axis_name: str | None = None) -> Nets:
       ValueError: a field has a value for which there is no network.
     """
     shape = tuple(config.data.shape)
-    latent_dim = config.generator.latent_dim
+    input_shapes = {"energy": shape, "generator": (config.generator.latent_dim,), "encoder": shape}
     dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else None  # None: that of parameters and inputs
-    for name in Nets._fields:
-        _check(config[name], name, shape)
 
-    widths = {name: tuple(config[name].widths) for name in Nets._fields}
-    if config.energy.kind == "mlp":
-        energy = mlp.Energy(widths["energy"], dtype)
-    elif config.energy.kind == "quadratic":
-        energy = quadratic.Energy(dtype)
-    else:
-        energy = resnet.Energy(widths["energy"], config.energy.num_pools, dtype)
-    if config.generator.kind == "mlp":
-        generator = mlp.Generator(widths["generator"], shape, dtype)
-    else:
-        generator = resnet.Generator(widths["generator"], shape[-1], config.generator.norm, axis_name, dtype)
-    encoder = (mlp if config.encoder.kind == "mlp" else resnet).Encoder(widths["encoder"], latent_dim, dtype)
-    return Nets(
-        energy=_bind(energy, shape),
-        generator=_bind(generator, (latent_dim,)),
-        encoder=_bind(encoder, shape),
-    )
+    def net(name):
+        kind = config[name].kind
+        if kind not in NETWORKS[name]:
+            raise ValueError(f"{name}.kind: found {kind!r}, expected one of {', '.join(map(repr, NETWORKS[name]))}")
+        return _net(NETWORKS[name][kind](config, dtype=dtype, axis_name=axis_name), input_shapes[name])
+
+    return Nets(**{name: net(name) for name in Nets._fields})
 
 
-def _check(section, name: str, shape: tuple[int, ...]) -> None:
-    widths = tuple(section.widths)
-    if section.kind == "quadratic":
-        if widths:
-            raise ValueError(f"{name}.widths: found {widths}, expected () for a quadratic energy")
-        return
-    may_be_linear = section.kind == "mlp" and name != "energy"
-    if not (widths or may_be_linear) or not all(isinstance(w, int) and w > 0 for w in widths):
-        raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
-    if section.kind == "mlp":
-        return
-    if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in SIZES or shape[2] not in (1, 3):
-        raise ValueError(f"data.shape: found {shape}, expected (S, S, 1 or 3) with S in {SIZES} for a resnet {name}")
-    num_halvings = SIZES.index(shape[0]) + 1  # from S to 4 pixels
-    if name == "generator" and len(widths) != num_halvings + 1:
-        raise ValueError(
-            f"generator.widths: found {len(widths)} levels, expected {num_halvings + 1} at {shape[0]} pixels"
-        )
-    if name == "encoder" and len(widths) < num_halvings:
-        raise ValueError(f"encoder.widths: found {len(widths)} levels, expected {num_halvings} or more")
-    if name == "energy" and not 0 <= section.num_pools <= min(len(widths), num_halvings + 2):
-        limit = min(len(widths), num_halvings + 2)
-        raise ValueError(f"energy.num_pools: found {section.num_pools}, expected 0 to {limit}")
-
-
-def _bind(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
+def _net(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
     @jax.jit
     def init(key):
         return module.init(key, jnp.zeros((1, *input_shape)))["params"]
@@ -112,4 +108,6 @@ def _bind(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
             params = unflatten_dict({path: rounded(path, p) for path, p in flatten_dict(params).items()})
         return lambda x: module.apply({"params": params}, x)
 
-    return Net(init, bind)
+    attributes = ("unroll_on_cpu", "is_gaussian", "is_affine", "has_torch_names")
+    known = {name: getattr(module, name) for name in attributes if hasattr(module, name)}
+    return Net(init, bind, textbook_multiply_adds=module.textbook_multiply_adds(input_shape), **known)

@@ -1,6 +1,6 @@
 """Layers the residual networks share. Images are [B, H, W, C]."""
 
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,12 @@ def uniform_fan_in(fan_in: int):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def check_widths(name: str, widths: tuple[int, ...], *, may_be_empty: bool = False) -> None:
+    """Raise ValueError unless the widths of the network of that name are positive integers."""
+    if not (widths or may_be_empty) or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
 
 
 def precision(dtype: Any) -> str:
@@ -67,14 +73,13 @@ def linear(
     )(x)
 
 
-class Norm(nn.Module):
-    """Normalisation with a learned scale, N(0, 1) at first, and bias, 0 at first; statistics at least in float32.
+class BatchNorm(nn.Module):
+    """Normalization over B, H, W of the batch at hand, and across devices if axis_name is given.
 
-    "batch": over B, H, W of the batch at hand, across devices if axis_name is given; there are no running
-    averages, so it is a pure function of the batch. "group": over H, W and groups of channels of each example.
+    There are no running averages, so the layer is a pure function of the batch; flax's BatchNorm always keeps some.
+    Statistics are computed at least in float32.
     """
 
-    kind: Literal["batch", "group"]
     axis_name: str | None = None
 
     @nn.compact
@@ -83,19 +88,38 @@ class Norm(nn.Module):
         scale = self.param("scale", nn.initializers.normal(1.0), (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if self.kind == "batch":
-            mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
-            if self.axis_name and not self.is_initializing():  # one collective, and no difference of large squares
-                means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
-                mean = means.mean(0)
-                variance = variances.mean(0) + ((means - mean) ** 2).mean(0)
-            y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
-        else:
-            grouped = y.reshape(*y.shape[:-1], np.gcd(32, channels), -1)
-            mean = grouped.mean((1, 2, 4), keepdims=True)
-            variance = grouped.var((1, 2, 4), keepdims=True)
-            y = ((grouped - mean) * jax.lax.rsqrt(variance + 1e-5)).reshape(y.shape)
+        mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        if self.axis_name and not self.is_initializing():  # one collective, and no difference of large squares
+            means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
+            mean = means.mean(0)
+            variance = variances.mean(0) + ((means - mean) ** 2).mean(0)
+        y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
         return (y * scale + bias).astype(x.dtype)
+
+
+def _batch_norm(x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
+    return BatchNorm(axis_name, name=name)(x)
+
+
+def _group_norm(x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
+    """Normalize over H, W and groups of channels of each example."""
+    layer = nn.GroupNorm(
+        num_groups=int(np.gcd(32, x.shape[-1])),
+        epsilon=1e-5,
+        param_dtype=jax.dtypes.canonicalize_dtype(float),
+        scale_init=nn.initializers.normal(1.0),
+        use_fast_variance=False,
+        name=name,
+    )
+    return layer(x).astype(x.dtype)
+
+
+NORMS = {"batch": _batch_norm, "group": _group_norm}
+
+
+def norm(kind: str, x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
+    """Normalize x with a learned scale, N(0, 1) at first, and bias, 0 at first; called inside a compact method."""
+    return NORMS[kind](x, axis_name=axis_name, name=name)
 
 
 def avg_pool(x: jax.Array) -> jax.Array:

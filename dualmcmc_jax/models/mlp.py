@@ -1,12 +1,39 @@
 """Multilayer perceptrons for small images and vectors."""
 
+import itertools
 import math
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dualmcmc_jax.models.layers import linear
+from dualmcmc_jax.models.layers import check_widths, linear
+
+
+def energy(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the perceptron energy of a config."""
+    return Energy(_widths(config, "energy"), dtype)
+
+
+def generator(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the perceptron generator of a config; without hidden layers it is linear."""
+    return Generator(_widths(config, "generator", may_be_linear=True), tuple(config.data.shape), dtype)
+
+
+def encoder(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the perceptron inference model of a config; without hidden layers it is linear."""
+    return Encoder(_widths(config, "encoder", may_be_linear=True), config.generator.latent_dim, dtype)
+
+
+def _widths(config, name: str, *, may_be_linear: bool = False) -> tuple[int, ...]:
+    widths = tuple(config[name].widths)
+    check_widths(name, widths, may_be_empty=may_be_linear)
+    return widths
+
+
+def multiply_adds(*widths: int) -> int:
+    """Return the multiply-adds of a chain of linear layers between the given numbers of units."""
+    return sum(a * b for a, b in itertools.pairwise(widths))
 
 
 class MLP(nn.Module):
@@ -36,6 +63,13 @@ class Generator(nn.Module):
         x = MLP(self.widths, math.prod(self.shape), self.dtype, name="mlp")(z).reshape(-1, *self.shape)
         return jnp.tanh(x) if len(self.shape) == 3 else x
 
+    @property
+    def is_affine(self):
+        return not self.widths and len(self.shape) != 3
+
+    def textbook_multiply_adds(self, input_shape):
+        return multiply_adds(*input_shape, *self.widths, math.prod(self.shape))
+
 
 class Energy(nn.Module):
     """x [B, ...] -> energy [B]."""
@@ -46,6 +80,9 @@ class Energy(nn.Module):
     @nn.compact
     def __call__(self, x):
         return MLP(self.widths, 1, self.dtype, name="mlp")(x)[:, 0]
+
+    def textbook_multiply_adds(self, input_shape):
+        return multiply_adds(math.prod(input_shape), *self.widths, 1)
 
 
 class Encoder(nn.Module):
@@ -59,3 +96,10 @@ class Encoder(nn.Module):
     def __call__(self, x):
         y = MLP(self.widths, 2 * self.latent_dim, self.dtype, name="mlp")(x)
         return y[:, : self.latent_dim], y[:, self.latent_dim :]
+
+    @property
+    def is_affine(self):
+        return not self.widths
+
+    def textbook_multiply_adds(self, input_shape):
+        return multiply_adds(math.prod(input_shape), *self.widths, 2 * self.latent_dim)

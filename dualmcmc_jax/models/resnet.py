@@ -5,7 +5,61 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dualmcmc_jax.models.layers import Norm, avg_pool, conv, fold_avg_pool, linear, upsample
+from dualmcmc_jax.models.layers import (
+    NORMS,
+    avg_pool,
+    check_widths,
+    conv,
+    fold_avg_pool,
+    linear,
+    norm,
+    upsample,
+)
+
+SIZES = (8, 16, 32, 64, 128, 256)
+"""Heights and widths of the images that these networks take."""
+
+
+def energy(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the residual energy of a config."""
+    widths, num_halvings = _widths(config, "energy"), _num_halvings(config)
+    num_pools, limit = config.energy.num_pools, min(len(widths), num_halvings + 2)
+    if not 0 <= num_pools <= limit:
+        raise ValueError(f"energy.num_pools: found {num_pools}, expected 0 to {limit}")
+    return Energy(widths, num_pools, dtype)
+
+
+def generator(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the residual generator of a config; batch statistics are shared over the devices of axis_name."""
+    widths, num_levels, kind = _widths(config, "generator"), _num_halvings(config) + 1, config.generator.norm
+    size, channels = config.data.shape[0], config.data.shape[-1]
+    if len(widths) != num_levels:
+        raise ValueError(f"generator.widths: found {len(widths)} levels, expected {num_levels} at {size} pixels")
+    if kind not in NORMS:
+        raise ValueError(f"generator.norm: found {kind!r}, expected one of {', '.join(map(repr, NORMS))}")
+    return Generator(widths, channels, kind, axis_name, dtype)
+
+
+def encoder(config, *, dtype, axis_name=None) -> nn.Module:
+    """Build the convolutional inference model of a config."""
+    widths, num_halvings = _widths(config, "encoder"), _num_halvings(config)
+    if len(widths) < num_halvings:
+        raise ValueError(f"encoder.widths: found {len(widths)} levels, expected {num_halvings} or more")
+    return Encoder(widths, config.generator.latent_dim, dtype)
+
+
+def _widths(config, name: str) -> tuple[int, ...]:
+    """Return the checked widths of a network, after a check of the images' shape."""
+    widths, shape = tuple(config[name].widths), tuple(config.data.shape)
+    check_widths(name, widths)
+    if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in SIZES or shape[2] not in (1, 3):
+        raise ValueError(f"data.shape: found {shape}, expected (S, S, 1 or 3) with S in {SIZES} for a resnet {name}")
+    return widths
+
+
+def _num_halvings(config) -> int:
+    """Return how often the images' size is halved down to 4 pixels."""
+    return SIZES.index(config.data.shape[0]) + 1
 
 
 class UpBlock(nn.Module):
@@ -22,9 +76,9 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        y = upsample(nn.relu(Norm(self.norm, self.axis_name, name="norm1")(x)))
+        y = upsample(nn.relu(norm(self.norm, x, axis_name=self.axis_name, name="norm1")))
         y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1")
-        y = nn.relu(Norm(self.norm, self.axis_name, name="norm2")(y))
+        y = nn.relu(norm(self.norm, y, axis_name=self.axis_name, name="norm2"))
         y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
         return y + upsample(conv(x, self.width, 1, dtype=self.dtype, name="shortcut"))
 
@@ -38,14 +92,25 @@ class Generator(nn.Module):
     axis_name: str | None
     dtype: Any
 
+    unroll_on_cpu = has_torch_names = True
+
     @nn.compact
     def __call__(self, z):
         x = linear(z, 16 * self.widths[0], dtype=self.dtype, name="linear").reshape(-1, 4, 4, self.widths[0])
         for i, width in enumerate(self.widths[1:], 1):
             x = UpBlock(width, self.norm, self.axis_name, self.dtype, name=f"block{i}")(x)
-        x = nn.relu(Norm(self.norm, self.axis_name, name="norm")(x))
+        x = nn.relu(norm(self.norm, x, axis_name=self.axis_name, name="norm"))
         x = conv(x, self.channels, 3, padding=1, use_bias=True, dtype=self.dtype, name="conv")
         return jnp.tanh(x.astype(z.dtype))
+
+    def textbook_multiply_adds(self, input_shape):
+        size, channels = 4, self.widths[0]
+        total = input_shape[0] * 16 * channels
+        for width in self.widths[1:]:
+            size *= 2
+            total += size**2 * (9 * channels * width + 9 * width**2 + channels * width)
+            channels = width
+        return total + 9 * channels * self.channels * size**2
 
 
 class DownBlock(nn.Module):
@@ -83,6 +148,8 @@ class Energy(nn.Module):
     num_pools: int
     dtype: Any
 
+    unroll_on_cpu = has_torch_names = True
+
     def prepare(self, params):
         """The parameters as they are applied: pooling folded into kernels."""
         fold = lambda block: block | {"conv2": {"kernel": fold_avg_pool(block["conv2"]["kernel"])}}
@@ -97,6 +164,16 @@ class Energy(nn.Module):
         y = nn.relu(y).astype(x.dtype).mean((1, 2))
         return linear(y, 1, use_bias=False, name="linear")[:, 0]
 
+    def textbook_multiply_adds(self, input_shape):
+        size, _, channels = input_shape
+        total = 0
+        for i, width in enumerate(self.widths):
+            pool = i < self.num_pools
+            shortcut = channels * width if pool or channels != width else 0
+            total += size**2 * (9 * channels * width + 9 * width**2 + shortcut)
+            size, channels = size // 2 if pool else size, width
+        return total + channels
+
 
 class Encoder(nn.Module):
     """x [B, S, S, C] -> mean [B, d], log_var [B, d] of q_phi(z | x).
@@ -108,6 +185,8 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     latent_dim: int
     dtype: Any
+
+    unroll_on_cpu = has_torch_names = True
 
     @nn.compact
     def __call__(self, x):
@@ -122,3 +201,13 @@ class Encoder(nn.Module):
         mean = conv(y, self.latent_dim, 4, use_bias=True, name="mean")
         log_var = conv(y, self.latent_dim, 4, use_bias=True, name="log_var")
         return mean[:, 0, 0], log_var[:, 0, 0]
+
+    def textbook_multiply_adds(self, input_shape):
+        size, _, channels = input_shape
+        total, num_halvings = 0, (size // 4).bit_length() - 1
+        for i, width in enumerate(self.widths):
+            halve = i >= len(self.widths) - num_halvings
+            size //= 2 if halve else 1
+            total += size**2 * channels * width * (16 if halve else 9)
+            channels = width
+        return total + 2 * 16 * channels * self.latent_dim

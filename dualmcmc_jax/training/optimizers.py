@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Params
 
 
 def build(config, steps_per_epoch: int) -> Params:

@@ -1,11 +1,1 @@
-"""A thing for each of the three networks."""
-
-from typing import Any, NamedTuple
-
-
-class Params(NamedTuple):
-    """The three networks' parameters, gradients, optimisers or optimiser states."""
-
-    energy: Any
-    generator: Any
-    encoder: Any
+from dualmcmc_jax.models.build import Params  # noqa: F401

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from dualmcmc_jax import models
 from dualmcmc_jax.models import spectral_norm
-from dualmcmc_jax.models.build import Nets
+from dualmcmc_jax.models.build import Nets, Params
 from dualmcmc_jax.training import optimizers, persistent_chains
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.training.chains import param_dtype
 
 
 class TrainState(NamedTuple):
@@ -99,8 +99,3 @@ def abstract(config) -> TrainState:
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:
     """The parameters to hand to `Net.bind`: with spectral norm applied."""
     return params._replace(energy=spectral_norm.normalize(params.energy, vectors))
-
-
-def param_dtype(config):
-    """dtype of parameters and chains: float32, unless everything is asked for in float64."""
-    return jnp.float64 if config.train.compute_dtype == "float64" else jnp.float32

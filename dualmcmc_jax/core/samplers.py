@@ -1,0 +1,17 @@
+"""The table of chain kernels. `x_chain.sampler` and `z_chain.sampler` of a config name one of them.
+
+A kernel is called as `kernel(keys, x0, log_density, *, num_steps, step_size, keep_every, unroll)` and returns the final
+states and a `Trace`. `core.langevin.langevin` describes these arguments.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from dualmcmc_jax.core.langevin import Trace, langevin
+
+Kernel = Callable[..., tuple[jax.Array, Trace]]
+
+SAMPLERS: dict[str, Kernel] = {
+    "langevin": langevin,  # unadjusted Langevin dynamics, Eq. 3 and 6
+}
