@@ -14,9 +14,9 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.interop import weights_file
+from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import checkpoints, storage, workdirs
 from dualmcmc_jax.training import chains
-from dualmcmc_jax.training.params import Params
 
 
 class BoundModel(NamedTuple):
@@ -133,6 +133,12 @@ class Model:
         """Return the same model with another x-revision when sampling."""
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = (num_steps, step_size, temperature)
+        return dataclasses.replace(self, run_config=FrozenConfigDict(config))
+
+    def with_trained_x_chain(self) -> "Model":
+        """Return the same model with the x-revision of training when sampling."""
+        config = self.run_config.as_configdict().copy_and_resolve_references()
+        config.evaluation.x_chain = ()
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def bound(self) -> BoundModel:

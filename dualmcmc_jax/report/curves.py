@@ -1,6 +1,7 @@
 """The history of a run's metrics, and its training curves."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax.report.figures import plt
 
-History = dict[str, tuple[np.ndarray, np.ndarray]]
+History = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """(steps, values) of every metric, by name."""
 
 
