@@ -42,12 +42,12 @@ def test_avg_pool():
 
 def test_batch_norm_is_over_all_devices():
     x = jnp.asarray(random.normal(size=(8, 4, 4, 5)) * 3 + 7)
-    params = layers.Norm("batch").init(jax.random.key(0), x)
-    whole = layers.Norm("batch").apply(params, x)
+    params = layers.BatchNorm().init(jax.random.key(0), x)
+    whole = layers.BatchNorm().apply(params, x)
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     expected = (x - mean) / jnp.sqrt(variance + 1e-5) * params["params"]["scale"] + params["params"]["bias"]
     np.testing.assert_allclose(whole, expected, rtol=1e-10, atol=1e-10)
-    shared = layers.Norm("batch", "batch")
+    shared = layers.BatchNorm("batch")
     split = jax.pmap(lambda x: shared.apply(params, x), axis_name="batch")(x.reshape(4, 2, 4, 4, 5))
     np.testing.assert_allclose(split.reshape(x.shape), whole, rtol=1e-10, atol=1e-10)
 
@@ -55,7 +55,7 @@ def test_batch_norm_is_over_all_devices():
 def test_batch_norm_of_few_examples_far_from_zero_in_float32():
     """The mean is taken out before squares are summed, or float32 would lose the variance."""
     x = np.float32(random.normal(size=(4, 4, 4, 2)) + 3000)
-    norm = layers.Norm("batch")
+    norm = layers.BatchNorm()
     y = norm.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
     exact = (np.float64(x) - np.float64(x).mean((0, 1, 2))) / np.float64(x).std((0, 1, 2))
     np.testing.assert_allclose(y, exact, atol=2e-3)

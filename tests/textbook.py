@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dualmcmc_jax import models
 from dualmcmc_jax.models.build import Net, Nets
-from dualmcmc_jax.models.layers import Norm, avg_pool, conv, linear, upsample
+from dualmcmc_jax.models.layers import avg_pool, conv, linear, norm, upsample
 
 
 class DownBlock(nn.Module):
@@ -44,9 +44,9 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        y = upsample(nn.relu(Norm(self.norm, self.axis_name, name="norm1")(x)))
+        y = upsample(nn.relu(norm(self.norm, x, axis_name=self.axis_name, name="norm1")))
         y = conv(y, self.width, 3, padding=1, name="conv1")
-        y = nn.relu(Norm(self.norm, self.axis_name, name="norm2")(y))
+        y = nn.relu(norm(self.norm, y, axis_name=self.axis_name, name="norm2"))
         y = conv(y, self.width, 3, padding=1, name="conv2")
         return y + conv(upsample(x), self.width, 1, name="shortcut")
 
@@ -62,7 +62,7 @@ class Generator(nn.Module):
         x = linear(z, 16 * self.widths[0], name="linear").reshape(-1, 4, 4, self.widths[0])
         for i, width in enumerate(self.widths[1:], 1):
             x = UpBlock(width, self.norm, self.axis_name, name=f"block{i}")(x)
-        x = nn.relu(Norm(self.norm, self.axis_name, name="norm")(x))
+        x = nn.relu(norm(self.norm, x, axis_name=self.axis_name, name="norm"))
         return jnp.tanh(conv(x, self.channels, 3, padding=1, use_bias=True, name="conv"))
 
 
