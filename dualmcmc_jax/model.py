@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from dualmcmc_jax import models
+from dualmcmc_jax import config_check, models
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.models import Params
-from dualmcmc_jax.runtime import checkpoints, storage, workdirs
-from dualmcmc_jax.training import chains
+from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.training import chains, checkpointing
 
 
 class BoundModel(NamedTuple):
@@ -207,12 +207,12 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
     """
     path = storage.open_workdir(str(path))
     if path.is_dir():
-        config = workdirs.stored_config(path)
+        config = config_check.stored_config(path)
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax warns that nothing will be written
         try:
-            state = checkpoints.restore(config, path, step=step)
+            state = checkpointing.restore(config, path, step=step)
         finally:
             absl.setLevel(level)
             storage.close(path, leads=False)

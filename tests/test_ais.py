@@ -12,8 +12,7 @@ from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data import sources, toy2d
 from dualmcmc_jax.evaluation import likelihood, suite
 from dualmcmc_jax.metrics import ais, quadrature
-from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Net, Params
 
 
 def test_reflections():
@@ -61,7 +60,7 @@ def test_bounds_meet_where_z_is_known():
 
 def test_bounds_with_exact_draws():
     """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
-    truth = toy2d.known("8gaussians")
+    truth = toy2d.density("8gaussians")
     cells = quadrature.grid(truth.half_width)
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)

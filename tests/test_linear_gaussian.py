@@ -12,10 +12,10 @@ from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import linear_gaussian
+from dualmcmc_jax.models.build import Params
 from dualmcmc_jax.report import tables
 from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.step import AXIS, data_settings, model_settings
 
 ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")

@@ -18,9 +18,8 @@ from dualmcmc_jax.core.langevin import chain_keys, langevin
 from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.evaluation import ground_truth_density, suite
 from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
-from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.runtime import checkpoints
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Net, Params
+from dualmcmc_jax.training import checkpointing
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +30,7 @@ def test_density(name):
 
     The samples' mean log-density is minus the entropy, and each component gets its share.
     """
-    known = toy2d.known(name)
+    known = toy2d.density(name)
     cells = quadrature.grid(known.half_width, 250)
     log_p = known.log_density(cells.x)
     p = np.exp(log_p)
@@ -61,7 +60,7 @@ def test_density(name):
 
 def test_gaussian_is_what_a_linear_generator_makes():
     """Its covariance is w w^T + 0.25 I."""
-    known = toy2d.known("gaussian")
+    known = toy2d.density("gaussian")
     x = known.sample(np.random.RandomState(1), 200_000)
     w = 1.5 * np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
     covariance = np.outer(w, w) + 0.25 * np.eye(2)
@@ -146,7 +145,7 @@ def test_a_perfect_model(monkeypatch):
     Steps of size s on N(m, v) have the stationary variance v / (1 - s / (2 v)). An energy without one mode is found.
     """
     config = config_toy2d.get_config()
-    truth = toy2d.known("8gaussians")
+    truth = toy2d.density("8gaussians")
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
@@ -203,7 +202,7 @@ def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
     subprocess.run(main, cwd=ROOT, env=env, check=True, timeout=900)
     config = config_toy2d.get_config()
     config.train.num_steps = num_steps
-    params = checkpoints.restore(config, tmp_path).average
+    params = checkpointing.restore(config, tmp_path).average
     energy = models.build(config).energy
     truth = ground_truth_density.of(config)
     cells = quadrature.grid(truth.half_width)

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax import random_streams
 from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import sampling
 from dualmcmc_jax.evaluation.question import Inputs, Measured
@@ -80,20 +79,14 @@ class Densities(NamedTuple):
     ebm: np.ndarray
 
 
-def of(config) -> toy2d.Known | None:
-    """Return the ground-truth density of a config's data, or None."""
-    kind, _, name = config.data.source.partition(":")
-    return toy2d.known(name) if kind == "toy2d" else None
-
-
 def applies(config, dataset) -> bool:
     """Return whether the ground-truth density is known."""
-    return of(config) is not None
+    return dataset.density is not None
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
     """Measure KL divergences by quadrature, log-likelihoods of held-out examples, modes, and errors of the chains."""
-    truth, seed, x = of(model.config), inputs.seed, inputs.held_out[:NUM_HELD_OUT]
+    truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
     config = model.config
     cells = quadrature.grid(truth.half_width)
     components = truth.components(cells.x)
@@ -140,7 +133,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
     """Draw the densities of the data and of the EBM beside the kept samples."""
-    return {"samples": figure(measured.arrays, inputs.kept, half_width=of(model.config).half_width)}
+    return {"samples": figure(measured.arrays, inputs.kept, half_width=inputs.dataset.density.half_width)}
 
 
 def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_width: float) -> Figure:

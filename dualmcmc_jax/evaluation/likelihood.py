@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dualmcmc_jax import random_streams
+from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset
-from dualmcmc_jax.evaluation import ground_truth_density, out_of_distribution
+from dualmcmc_jax.evaluation import out_of_distribution
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import ais, quadrature
 from dualmcmc_jax.model import Model
@@ -47,15 +48,9 @@ SECTIONS = (
 CAPTIONS = {}
 
 
-def box(config) -> float | None:
-    """Return half the width of the box on which the energy is a density; None if the range of the data is not known."""
-    truth = ground_truth_density.of(config)
-    return truth.half_width if truth else 1.0 if len(config.data.shape) == 3 else None
-
-
-def check(config) -> None:
+def check(config, dataset: sources.Dataset) -> None:
     """Raise ValueError if a likelihood is asked for, and the range of the data is not known."""
-    if config.evaluation.ais_temperatures and not box(config):
+    if config.evaluation.ais_temperatures and dataset.value_range is None:
         expected = f"0, because the range of {config.data.source!r} is not known"
         raise ValueError(
             f"evaluation.ais_temperatures: found {config.evaluation.ais_temperatures}, expected {expected}"
@@ -76,7 +71,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     """
     config, dtype = model.config, model.dtype
     random, draw = np.random.RandomState(inputs.seed), None
-    if truth := ground_truth_density.of(config):
+    if truth := inputs.dataset.density:
         cells = quadrature.grid(truth.half_width)
         log_q = quadrature.normalized(model.log_density(cells.x.astype(dtype)), cells.area)
         draw = lambda _: jnp.asarray(quadrature.sample(random, cells, log_q, NUM_CHAINS), dtype)
@@ -85,7 +80,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
         _log_density,
         model,
         tuple(config.data.shape),
-        half_width=box(config),
+        half_width=inputs.dataset.value_range[1],
         num_temperatures=config.evaluation.ais_temperatures,
         num_chains=NUM_CHAINS,
         dtype=dtype,

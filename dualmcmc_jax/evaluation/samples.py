@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dualmcmc_jax.evaluation import ground_truth_density, interpolation, sampling, trajectories
+from dualmcmc_jax.evaluation import interpolation, sampling, trajectories
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.features import classifiers, inception, spaces
 from dualmcmc_jax.metrics import frechet, neighbours
@@ -92,7 +92,7 @@ def draw(model: Model, inputs: Inputs, measured: Measured) -> dict:
     `ground_truth_density` draws the samples if the density of the data is known.
     """
     made = {}
-    if ground_truth_density.of(model.config) is None:
+    if inputs.dataset.density is None:
         made["samples"] = sampling.figure({name: x[:100] for name, x in measured.arrays.items()})
     if model.makes_images:
         if model.config.x_chain.num_steps:
@@ -115,7 +115,7 @@ def compare(model: Model, inputs: Inputs, *, num_samples: int) -> tuple[dict[str
         inputs.statistics(),
         num_samples=num_samples,
         num_neighbours=config.evaluation.num_neighbours,
-        classifier=classifiers.digit_classifier() if config.data.source == "digits" else None,
+        classifier=classifiers.digit_classifier() if inputs.dataset.name == "digits" else None,
     )
 
 

@@ -80,7 +80,7 @@ def inputs(config, dataset: sources.Dataset, inception_weights: Path | None, *, 
             f"evaluation.num_held_out: found {num_held_out}, expected at most {available}, all that are held out"
         )
     samples.check(config, num_train=len(dataset.train), num_held_out=available)
-    likelihood.check(config)
+    likelihood.check(config, dataset)
     held_out = dataset.test[subset(available, num_held_out)] if num_held_out else dataset.test
     space = spaces.space(config, dataset.train, inception_weights)
     num_features = config.evaluation.num_neighbours

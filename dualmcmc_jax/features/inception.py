@@ -144,9 +144,7 @@ def load(path: Path) -> dict:
     Raises:
       ValueError: there is no file at path, or its sha256 is another one.
     """
-    problem = lambda what: ValueError(
-        f"--inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth"
-    )
+    problem = lambda what: ValueError(f"inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth")
     if not path.is_file():
         raise problem(f"no file {path}")
     with path.open("rb") as file:
@@ -174,7 +172,7 @@ def convert(weights: dict[str, np.ndarray]) -> dict:
     def get(key, shape):
         if key not in weights or weights[key].shape != shape:
             found = weights[key].shape if key in weights else "nothing"
-            raise ValueError(f"--inception_weights: found {found} as {key}, expected an array of shape {shape}")
+            raise ValueError(f"inception_weights: found {found} as {key}, expected an array of shape {shape}")
         return np.asarray(weights[key], np.float64)
 
     def unit(name, like):

@@ -64,14 +64,14 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
     if len(config.data.shape) == 1:
         if inception_weights:
             raise ValueError(
-                f"--inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
+                f"inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
             )
         return Space("vectors", train.shape[1], lambda: "vectors", lambda x: (x, None))
     return _inception(config, inception_weights) if inception_weights else _pixels(train)
 
 
 def _inception(config, path: Path) -> Space:
-    params = parallel.everywhere(inception.load(path))
+    params = parallel.replicate(inception.load(path))
     network = inception.Inception()
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":

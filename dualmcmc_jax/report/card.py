@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from dualmcmc_jax import config_check
 from dualmcmc_jax.runtime import workdirs
 
 DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
@@ -34,7 +35,7 @@ def write(
         shutil.copyfile(path, out / path.name)
     text = card(
         name,
-        config=workdirs.listing(config),
+        config=config_check.listing(config),
         step=step,
         license=license,
         evaluation=evaluation,
