@@ -127,20 +127,21 @@ def sample(config, workdir: Path) -> None:
     """Draw from a checkpoint into samples.npz and samples.png."""
     import numpy as np
 
-    from dualmcmc_jax.evaluation import drawing
+    from dualmcmc_jax.evaluation import sampling
+    from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures
     from dualmcmc_jax.runtime import parallel
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    draw = drawing.sampler(config)
-    drawn = parallel.collect(
-        draw(state.average, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
+    model = Model.create(config, state.average, step=int(state.step))
+    samples = parallel.collect(
+        sampling.stream(model, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
     out = _out(workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "samples.npz", **drawn)
-    figures.save(out / "samples.png", figures.samples(drawn))
+    np.savez(out / "samples.npz", **samples)
+    figures.save(out / "samples.png", sampling.figure(samples))
     print(f"step {int(state.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
 
 
@@ -148,27 +149,28 @@ def evaluate(config, workdir: Path) -> None:
     """Measure a checkpoint: print a table, write metrics.json, figures and report.html."""
     from dualmcmc_jax import config_check
     from dualmcmc_jax.data import sources
-    from dualmcmc_jax.evaluation import samples, suite
+    from dualmcmc_jax.evaluation import suite
+    from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures, tables
     from dualmcmc_jax.runtime import workdirs
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    given = suite.inputs(config, sources.load(config.data), _weights())
-    step, seed = int(state.step), command_line.SEED.value
-    found = suite.evaluate(config, given, state.average, step=step, seed=seed)
-    metrics = samples.learned(config, found.metrics)
-    print(tables.text(metrics))
+    inputs = suite.inputs(config, sources.load(config.data), _weights(), seed=command_line.SEED.value)
+    model = Model.create(config, state.average, step=int(state.step))
+    results = suite.evaluate(model, inputs)
+    print(suite.text(results.metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
-    out = _out(workdir / "evaluation" / f"{step}{sampler}")
+    out = _out(workdir / "evaluation" / f"{model.step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
-    workdirs.replace(out / "metrics.json", tables.as_json(metrics))
+    workdirs.replace(out / "metrics.json", tables.as_json(results.metrics))
     paths = {}
-    for name, figure in suite.draw(config, given, state.average, found, workdir, seed=command_line.SEED.value).items():
+    for name, figure in suite.draw(model, results, workdir).items():
         paths[name] = out / f"{name}.png"
         figures.save(paths[name], figure)
     title = f"Evaluation of {storage.shown(workdir)}"
-    workdirs.replace(out / "report.html", tables.page(title, metrics, paths, config_check.listing(config)))
+    page = suite.html(title, results.metrics, paths, config=config_check.listing(config))
+    workdirs.replace(out / "report.html", page)
     print(f"wrote report.html and metrics.json to {storage.shown(out)}")
 
 
@@ -177,6 +179,7 @@ def export(config, workdir: Path) -> None:
     import json
 
     from dualmcmc_jax import config_check
+    from dualmcmc_jax.evaluation import suite
     from dualmcmc_jax.interop import weights_file
     from dualmcmc_jax.report import card
     from dualmcmc_jax.runtime import workdirs
@@ -189,8 +192,9 @@ def export(config, workdir: Path) -> None:
     weights_file.write(out / "model.safetensors", config, state)
     workdirs.replace(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     name, license = command_line.config_name(), command_line.LICENSE.value
-    measured = card.write(out, config, workdir / "evaluation" / str(step), name=name, step=step, license=license)
-    missing = "" if measured else "; --mode=evaluate first, and it has numbers and pictures"
+    evaluation, shown = suite.stored(workdir / "evaluation" / str(step))
+    card.write(out, config, name=name, step=step, license=license, evaluation=evaluation, figures=shown)
+    missing = "" if evaluation else "; --mode=evaluate first, and it has numbers and pictures"
     print(f"wrote model.safetensors and README.md, its card, to {storage.shown(out)}{missing}")
 
 

@@ -164,7 +164,7 @@ def test_the_program_exports_and_imports(tmp_path):
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-4.0\n")
     assert "--config.train.batch_size=20" in card
-    assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Trained(step=4, x (8, 8, 1), z (16,), 'digits')"
+    assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Model(step=4, x (8, 8, 1), z (16,), 'digits')"
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
     assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'two'}, at step 4"
     same(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)

@@ -16,7 +16,8 @@ from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
-from dualmcmc_jax.evaluation import drawing
+from dualmcmc_jax.evaluation import sampling as sample_stream
+from dualmcmc_jax.model import Model
 from dualmcmc_jax.models.layers import precision
 from dualmcmc_jax.runtime import metric_writer, parallel
 from dualmcmc_jax.training import chains, loop, optimizers
@@ -153,13 +154,13 @@ def logging_seconds(work: Workload) -> float:
 
 def sampling(work: Workload) -> dict[str, float]:
     """Images a second of the generator alone, and after the x-revision of training, in full calls on all devices."""
-    found, num_samples = {}, 4 * drawing.group_size(work.config) * jax.local_device_count()
+    found, num_samples = {}, 4 * Model.create(work.config, work.state.average).group_size * jax.local_device_count()
     for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
         config = work.config.copy_and_resolve_references()
         config.evaluation.x_chain = ()
         config.x_chain.num_steps = num_steps
-        draw = drawing.sampler(config)
-        everything = lambda draw=draw: list(draw(work.state.average, num_samples=num_samples, seed=0))
+        model = Model.create(config, work.state.average)
+        everything = lambda model=model: list(sample_stream.stream(model, num_samples=num_samples, seed=0))
         found[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(everything, 3)))
     return found
 

@@ -3,6 +3,7 @@
 A train step runs on all devices of all processes. Everything else runs on the devices of this process.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,7 +77,7 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
     Returns:
       run(constants, num, *arrays): yields the results of num examples, in order, as host arrays [B, ...].
     """
-    call = per_device(lambda constants, parts: function(constants, *parts), devices=available())
+    call = _streamed(function, tuple(available()))
     count = len(available()) * size
 
     def fetch(out, length):
@@ -104,6 +105,12 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
 def collect(parts: Iterator[Any]) -> Any:
     """Concatenate the parts that a stream yields."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _streamed(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Compile a function of a stream, once for all streams of the same function through the same devices."""
+    return per_device(lambda constants, parts: function(constants, *parts), devices=list(devices))
 
 
 def _mesh() -> Mesh:
