@@ -10,6 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
+import dualmcmc_jax
 from dualmcmc_jax import config_check
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.training import checkpointing, loop
@@ -150,9 +151,18 @@ def test_restore_for_use(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
     state = checkpointing.restore(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    with pytest.raises(ValueError, match="found no checkpoint"):
+    with pytest.raises(ValueError, match=r"^workdir: found no checkpoint in .*nowhere/checkpoints, expected one"):
         checkpointing.restore(tiny.config(), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(ValueError, match=r"^step: found 7, expected one of 20, 40$"):
+        checkpointing.restore(tiny.config(), workdir, step=7)
+    shutil.copy(workdir / "config.json", tmp_path)
+    for path, found in (
+        (tmp_path, "no checkpoint in"),
+        ("s3://bucket/run", "s3://bucket/run, expected a local folder"),
+    ):
+        with pytest.raises(ValueError, match=f"^path: found {found}"):
+            dualmcmc_jax.load(path)
 
 
 def test_free_fields_may_change(uninterrupted, tmp_path):
