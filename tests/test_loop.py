@@ -11,8 +11,7 @@ import tiny
 from PIL import Image
 
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.runtime import checkpoints
-from dualmcmc_jax.training import loop
+from dualmcmc_jax.training import checkpointing, loop
 
 METRICS = {
     "step",
@@ -125,7 +124,7 @@ def test_a_checkpoint_saved_in_passing_is_that_of_a_run_that_ends_there(uninterr
     expected = train(tiny.config(train__num_steps=20), tmp_path / "short")
     copy = shutil.copytree(workdir, tmp_path / "long")
     shutil.rmtree(copy / "checkpoints" / "40")
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(tiny.config(), copy), expected)
+    jax.tree.map(np.testing.assert_array_equal, checkpointing.restore(tiny.config(), copy), expected)
 
 
 def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):
@@ -148,10 +147,10 @@ def test_a_finished_run_stays_as_it_is(uninterrupted):
 
 def test_restore_for_use(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
-    state = checkpoints.restore(tiny.config(), workdir)
+    state = checkpointing.restore(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     with pytest.raises(ValueError, match="found no checkpoint"):
-        checkpoints.restore(tiny.config(), tmp_path / "nowhere")
+        checkpointing.restore(tiny.config(), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -317,7 +317,7 @@ def test_for_real(tmp_path):
 @pytest.fixture(scope="module")
 def forks():
     """As that of test_inputs, of this command."""
-    cli = "from dualmcmc_jax import command_line; from dualmcmc_jax.study.__main__ import main\n"
+    cli = "from dualmcmc_jax.cli import command_line; from dualmcmc_jax.study.__main__ import main\n"
     cli += "cli = lambda: command_line.run(main, help='', argument='study')"
     yield from test_inputs.serve(test_inputs.FORKS.replace("from dualmcmc_jax.main import cli", cli))
 

@@ -14,8 +14,7 @@ import dualmcmc_jax
 from dualmcmc_jax import models, torch_reader
 from dualmcmc_jax.core import langevin
 from dualmcmc_jax.interop import torch_import, torch_names
-from dualmcmc_jax.runtime import checkpoints
-from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import apply_gradient
 
@@ -38,7 +37,7 @@ def test_the_authors_numbers(name, tmp_path):
     config, reference = config_of(name, "float64"), authors.load(name)  # of weights rounded to float32
     state = torch_import.convert(FILES[name], config)
     assert int(state.step) == (2 if name == "cifar10" else 0)
-    checkpoints.begin(config, tmp_path, state)
+    checkpointing.begin(config, tmp_path, state)
     model = dualmcmc_jax.load(tmp_path)
     x, z = authors.nhwc(reference["x"]), authors.latent(reference["z"])
     assert relative(model.energy(x), reference["E_x"]) < 1e-4
@@ -153,6 +152,6 @@ def test_names_of_other_programs(tmp_path):
 def test_a_run_is_not_overwritten(tmp_path):
     config = config_of("cifar10")
     state = torch_import.convert(FILES["cifar10"], config)
-    checkpoints.begin(config, tmp_path / "run", state)
+    checkpointing.begin(config, tmp_path / "run", state)
     with pytest.raises(ValueError, match="with checkpoints, expected a new folder"):
-        checkpoints.begin(config, tmp_path / "run", state)
+        checkpointing.begin(config, tmp_path / "run", state)
