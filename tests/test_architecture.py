@@ -117,3 +117,10 @@ def test_devices_are_the_business_of_one_module():
     assert [path.relative_to(ROOT).as_posix() for path in FILES if used.search(path.read_text())] == [
         "runtime/parallel.py"
     ]
+
+
+def test_parameters_are_bound_in_few_places():
+    """Only the model, which everything above shares, and training bind networks to parameters."""
+    bind = re.compile(r"\.bind\(")
+    users = {name_of(path).partition(".")[0] for path in FILES if bind.search(path.read_text())}
+    assert users <= {"model", "models", "training", "benchmark"}, users
