@@ -13,7 +13,7 @@ From Python, all of these are dualmcmc_jax.NAME:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "trained": "load Trained",
+    "model": "load Model",
     "core.langevin": "langevin chain_keys Trace",
     "core.sampling": "synthesize infer revise_x revise_z reconstruct Synthesis Inference",
     "core.densities": "log_ebm log_prior log_likelihood log_joint log_posterior",

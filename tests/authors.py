@@ -11,7 +11,7 @@ import numpy as np
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.interop import torch_names
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.models.build import Params
 
 NAMES = ("cifar10", "celeba64")
 

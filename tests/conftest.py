@@ -5,6 +5,9 @@ import shutil
 import sys
 import tempfile
 
+import forks
+import pytest
+
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -15,9 +18,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they sta
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(CACHE, "programs")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
-import forks
-import pytest
 
 
 def pytest_collection_modifyitems(items):

@@ -4,16 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from scipy.special import ndtr
 
-from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.data import sources, toy2d
-from dualmcmc_jax.evaluation import likelihood, suite
+from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.metrics import ais, quadrature
-from dualmcmc_jax.models.build import Net
-from dualmcmc_jax.training.params import Params
 
 
 def test_reflections():
@@ -52,7 +47,7 @@ def test_bounds_meet_where_z_is_known():
     share = ndtr((1 - mean) / std) - ndtr((-1 - mean) / std)
     exact = np.sum(np.log(share * std * np.sqrt(2 * np.pi)))
     settings = {"half_width": 1.0, "num_temperatures": 300, "num_chains": 300, "dtype": jnp.float64}
-    below, above = ais.bounds(jax.random.key(0), log_f, (10,), **settings)
+    below, above = ais.bounds(jax.random.key(0), lambda _: log_f, None, (10,), **settings)
     for found in (below, above):
         assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
         assert found.error < 0.15
@@ -61,7 +56,7 @@ def test_bounds_meet_where_z_is_known():
 
 def test_bounds_with_exact_draws():
     """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
-    truth = toy2d.known("8gaussians")
+    truth = toy2d.density("8gaussians")
     cells = quadrature.grid(truth.half_width)
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -71,7 +66,7 @@ def test_bounds_with_exact_draws():
     draw = lambda _: jnp.asarray(quadrature.sample(np.random.RandomState(0), cells, log_p, 500))
     settings = {"half_width": truth.half_width, "num_temperatures": 200, "num_chains": 500}
     settings["dtype"] = jnp.float64
-    below, above = ais.bounds(jax.random.key(0), log_f, (2,), draw=draw, **settings)
+    below, above = ais.bounds(jax.random.key(0), lambda _: log_f, None, (2,), draw=draw, **settings)
     for found in (below, above):
         assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
         assert found.error < 0.15
@@ -88,30 +83,3 @@ def test_log_mean():
     found = ais.log_mean(np.array([100.0, 0, 0, 0]))
     assert found.log_z == pytest.approx(100 - np.log(4))
     assert found.error > 10
-
-
-def test_bits_per_dimension_of_what_is_known(monkeypatch):
-    """A constant energy is uniform, 8 bits; a linear one, each pixel by itself, a sum over 256 levels."""
-    config = tiny.config(evaluation__ais_temperatures=100)
-    x = np.random.RandomState(0).randint(0, 256, (300, 8, 8, 1)).astype(np.uint8)
-    for slope in (0.0, 1.5):
-        energy = lambda x, slope=slope: -config.energy.temperature * slope * x.reshape(len(x), -1).sum(-1)
-        nets = models.Nets(*[Net(None, lambda _, f=energy: f)] * 3)
-        monkeypatch.setattr(models, "build", lambda config, nets=nets: nets)
-        found = likelihood.measure(config, Params({}, {}, {}), x, seed=0)
-        monkeypatch.undo()
-        edges = np.linspace(-1, 1, 257)
-        share = np.exp(slope * edges)
-        share = np.diff(share) / (share[-1] - share[0]) if slope else np.full(256, 1 / 256)
-        exact = -np.log2(share)[x].mean()
-        error = found["likelihood/ebm/bits_per_dim_error"]
-        for side in ("least", "most"):
-            assert found[f"likelihood/ebm/bits_per_dim_at_{side}"] == pytest.approx(exact, abs=3 * error + 1e-4)
-        assert error < 0.02
-
-
-def test_where_the_range_is_not_known():
-    config = tiny.config(evaluation__ais_temperatures=9, data__source="npz:x.npz", data__shape=(2,))
-    vectors = np.zeros((20, 2), np.float32)
-    with pytest.raises(ValueError, match=r"^evaluation.ais_temperatures: found 9, expected 0, because"):
-        suite.inputs(config, sources.Dataset(vectors, vectors[:1]), None)

@@ -15,10 +15,9 @@ def server():
         yield running
 
 
-@pytest.fixture(scope="module")
-def run(server, programs):
-    url, _ = server
-    env = {
+def emulator(url):
+    """The environment in which every library takes the emulator for Google's."""
+    return {
         "EPATH_USE_TF": "0",  # TensorFlow's files know no emulator
         "STORAGE_EMULATOR_HOST": url,
         "TENSORSTORE_GCS_HTTP_URL": url,
@@ -26,7 +25,12 @@ def run(server, programs):
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": "x",
         "NO_GCE_CHECK": "true",
     }
-    return lambda *flags: programs.run(*FLAGS, *flags, env=env)
+
+
+@pytest.fixture(scope="module")
+def run(server, programs):
+    url, _ = server
+    return lambda *flags: programs.run(*FLAGS, *flags, env=emulator(url))
 
 
 def test_a_run_lives_in_a_bucket(run, server):
@@ -50,7 +54,8 @@ def test_a_run_lives_in_a_bucket(run, server):
 def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
     """Pictures that cannot be copied are said and kept; nothing else fails."""
     url, _ = server
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    for name, value in emulator(url).items():
+        monkeypatch.setenv(name, value)
     (tmp_path / ".home").write_text("gs://gone/run")
     (tmp_path / "samples.png").write_bytes(b"picture")
     assert not storage.push(tmp_path)
@@ -64,11 +69,11 @@ def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
 
 
 def test_names():
-    assert storage._prefix("gs://bucket") == storage._prefix("gs://bucket/") == ""
-    assert storage._prefix("gs://bucket/a/b/") == "a/b/"
-    with pytest.raises(ValueError, match="--workdir: found s3://bucket, expected a local folder or gs://"):
+    assert storage._path_in_bucket("gs://bucket") == storage._path_in_bucket("gs://bucket/") == "bucket"
+    assert storage._path_in_bucket("gs://bucket/a/b/") == "bucket/a/b"
+    with pytest.raises(ValueError, match=r"^workdir: found s3://bucket, expected a local folder or gs://"):
         storage.open_workdir("s3://bucket")
-    with pytest.raises(ValueError, match="--out: found ~nosuchuser/x, expected a path"):
+    with pytest.raises(ValueError, match=r"^out: found ~nosuchuser/x, expected a path"):
         storage.local_path("out", "~nosuchuser/x")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
-from dualmcmc_jax import models
+from dualmcmc_jax import config_check, models
 from dualmcmc_jax.runtime import checkpoints, workdirs
-from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 
 CONFIG = tiny.config()
@@ -20,9 +20,9 @@ CONFIG = tiny.config()
 def workdir(tmp_path_factory):
     """A workdir with checkpoints of steps 1, 2 and 3, whose arrays tell them apart."""
     workdir = tmp_path_factory.mktemp("checkpoints")
-    with workdirs.claim(workdir, CONFIG), checkpoints.Checkpoints(workdir, 3) as store:
+    with workdirs.claim(workdir, CONFIG.to_dict()), checkpoints.Checkpoints(workdir, 3) as store:
         for step in (1, 2, 3):
-            store.save(at(step))
+            checkpointing.save(store, at(step))
     return workdir
 
 
@@ -33,7 +33,7 @@ def at(step):
 
 def restore(workdir, **kind):
     with checkpoints.Checkpoints(workdir, None if kind else 3, **kind) as store:
-        return store.restore(train_state.abstract(CONFIG))
+        return checkpointing.read(store, CONFIG)
 
 
 def same(state, step):
@@ -91,7 +91,7 @@ def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, caplog)
         assert line.endswith("going on from step 2")
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}
     with checkpoints.Checkpoints(copy, 3) as store:
-        store.save(at(3))
+        checkpointing.save(store, at(3))
     same(restore(copy), 3)
     damage(copy / "checkpoints" / "3", np.random.RandomState(0))
     same(restore(copy), 2)
@@ -120,14 +120,14 @@ def test_a_damaged_one_that_was_asked_for_is_refused(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     text(copy / "checkpoints" / "2", None)
     with pytest.raises(ValueError, match=r"checkpoints/2: found a damaged checkpoint"):
-        checkpoints.restore(CONFIG, copy, step=2)
-    same(checkpoints.restore(CONFIG, copy), 3)
+        checkpointing.restore(CONFIG, copy, step=2)
+    same(checkpointing.restore(CONFIG, copy), 3)
 
 
 def test_another_network_is_refused(workdir):
     other = tiny.config(energy__widths=(16, 16))
     with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match="found a damaged"):
-        store.restore(train_state.abstract(other))
+        checkpointing.read(store, other)
 
 
 def test_a_run_from_before_chains_could_persist_goes_on(workdir, tmp_path):
@@ -139,6 +139,6 @@ def test_a_run_from_before_chains_could_persist_goes_on(workdir, tmp_path):
     stored = json.loads((copy / "config.json").read_text())
     del stored["loss"]["elbo"], stored["x_chain"]["num_chains"]
     (copy / "config.json").write_text(json.dumps(stored))
-    workdirs.check(copy, CONFIG)
+    config_check.check_run(copy, CONFIG)
     with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 there and 2.0 here"):
-        workdirs.check(copy, tiny.config(loss__elbo__weight=2.0))
+        config_check.check_run(copy, tiny.config(loss__elbo__weight=2.0))

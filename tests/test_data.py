@@ -1,11 +1,14 @@
 """Batches and data sets."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from sklearn.datasets import load_digits
 
-from dualmcmc_jax.data import batches, sources
+from dualmcmc_jax.data import batches, sources, toy2d
 
 
 def test_an_epoch_visits_every_example_once():
@@ -64,5 +67,51 @@ def test_digits():
     assert digits.test.shape == (297, 8, 8, 1)
     assert digits.train.dtype == np.uint8
     assert (digits.train.min(), digits.train.max()) == (0, 255)
-    everything = np.concatenate(digits).reshape(1797, -1)
+    assert digits.name == "digits"
+    assert digits.value_range == (-1.0, 1.0)
+    assert digits.density is None
+    everything = np.concatenate([digits.train, digits.test]).reshape(1797, -1)
     assert len(np.unique(everything, axis=0)) == 1797
+    images, labels = load_digits(return_X_y=True)
+    by_image = {tuple(image): label for image, label in zip(np.round(images * (255 / 16)), labels, strict=True)}
+    assert [by_image[tuple(image)] for image in everything] == [*digits.train_labels, *digits.test_labels]
+
+
+def test_a_toy_density_describes_itself():
+    data = tiny.config(data__source="toy2d:rings", data__shape=(2,)).data
+    rings = sources.load(data)
+    assert rings.value_range == (-4.0, 4.0)
+    assert rings.train_labels is None
+    assert np.abs(rings.train).max() < rings.density.half_width == 4.0
+    np.testing.assert_allclose(
+        rings.density.log_density(np.zeros((1, 2))), toy2d.density("rings").log_density(np.zeros(2))
+    )
+    assert sources.num_train(data) == len(rings.train) == 100_000
+    assert sources.num_train(tiny.config().data) == 1500
+    assert sources.num_train(tiny.config(data__source="npz:x.npz").data) is None
+
+
+@pytest.mark.parametrize(
+    "source", ["digits:", "digits:x", "toy2d", "toy2d:", "toy2d:circle", "images", "npz:", "mnist"]
+)
+def test_sources_that_are_none(source):
+    """Every row of the table is in the message."""
+    with pytest.raises(
+        ValueError, match=r"'digits', 'toy2d:NAME' \(8gaussians, .*\), 'images:PATH', 'npz:PATH' or 'tfds:N"
+    ):
+        sources.load(tiny.config(data__source=source).data)
+
+
+def test_shares_of_processes_make_up_the_batch():
+    """Two processes with two devices each have, together, what one with four has."""
+    train = np.arange(40 * 4 * 4).reshape(40, 4, 4, 1)
+    share = partial(batches.share, 7, train=train, seed=3, batch_size=8)
+    one = share(flip=True, process_index=0, process_count=1, local_device_count=4)
+    two = [share(flip=True, process_index=i, process_count=2, local_device_count=2) for i in (0, 1)]
+    assert one.x.shape == (4, 2, 4, 4, 1)
+    np.testing.assert_array_equal(np.concatenate([part.x for part in two]), one.x)
+    np.testing.assert_array_equal(np.concatenate([part.example for part in two]), one.example)
+    mirrored = batches.flips(3, 7, batch_size=8)
+    assert 0 < mirrored.sum() < 8
+    for x, example, flipped in zip(one.x.reshape(8, 4, 4, 1), one.example.ravel(), mirrored, strict=True):
+        np.testing.assert_array_equal(x, train[example][:, ::-1] if flipped else train[example])

@@ -17,7 +17,7 @@ WORKER = """
 import sys
 from pathlib import Path
 num_steps, workdir = int(sys.argv[1]), Path(sys.argv[2])
-from dualmcmc_jax.training import processes
+from dualmcmc_jax.runtime import processes
 if len(sys.argv) > 3:
     processes.join(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 else:
@@ -116,7 +116,7 @@ def test_clusters_are_found(environment, expected, monkeypatch):
 
 def test_open_mpi_5_asks_for_an_address(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="--coordinator_address: found nothing under Open MPI 5, expected HOST:PORT"):
+    with pytest.raises(ValueError, match=r"^coordinator_address: found nothing under Open MPI 5, expected HOST:PORT"):
         processes.join_cluster(None)
 
 

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 import dualmcmc_jax
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.interop import weights_file
-from dualmcmc_jax.runtime import checkpoints, workdirs
-from dualmcmc_jax.training import loop
+from dualmcmc_jax.runtime import workdirs
+from dualmcmc_jax.training import checkpointing, loop
 
 ROOT = Path(__file__).parents[1]
 FLAGS = {
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
-    weights_file.write(path, tiny.config(train__num_steps=4), checkpoints.restore(tiny.config(), run))
+    weights_file.write(path, tiny.config(train__num_steps=4), checkpointing.restore(tiny.config(), run))
     return path
 
 
@@ -52,7 +52,7 @@ def same(a, b):
 
 
 def test_it_comes_back_identical(run, exported):
-    state = checkpoints.restore(tiny.config(), run)
+    state = checkpointing.restore(tiny.config(), run)
     config, found = weights_file.read(exported)
     assert config.to_dict() == tiny.config(train__num_steps=4).to_dict()
     assert int(found.step) == 4
@@ -77,7 +77,7 @@ def test_a_model_is_the_same_from_either(run, exported):
 
 def test_training_goes_on_from_it(exported, tmp_path):
     config, state = weights_file.read(exported)
-    checkpoints.begin(config, tmp_path / "run", state)
+    checkpointing.begin(config, tmp_path / "run", state)
     config.train.num_steps = 6
     nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
     assert int(loop.train(config, tmp_path / "run", dataset=sources.load(config.data), **nothing).step) == 6
@@ -163,7 +163,7 @@ def test_the_program_exports_and_imports(programs, tmp_path):
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-4.0\n")
     assert "--config.train.batch_size=20" in card
-    assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Trained(step=4, x (8, 8, 1), z (16,), 'digits')"
+    assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Model(step=4, x (8, 8, 1), z (16,), 'digits')"
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
     assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'two'}, at step 4"
     same(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)

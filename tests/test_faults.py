@@ -14,8 +14,8 @@ import tiny
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import pictures
-from dualmcmc_jax.runtime import checkpoints, workdirs
-from dualmcmc_jax.training import loop
+from dualmcmc_jax.runtime import checksums, workdirs
+from dualmcmc_jax.training import checkpointing, loop
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -59,7 +59,7 @@ def test_a_save_that_fails(tmp_path):
     assert len(str(error.value).splitlines()) == 1
     (tmp_path / "checkpoints").unlink()
     (tmp_path / "elsewhere").rename(tmp_path / "checkpoints")
-    assert int(checkpoints.restore(tiny.config(), tmp_path).step) == 20
+    assert int(checkpointing.restore(tiny.config(), tmp_path).step) == 20
 
 
 def test_a_failed_save_ends_the_process(tmp_path):
@@ -116,11 +116,11 @@ def test_training_goes_on_without_a_picture(tmp_path, caplog):
 
 
 def test_a_workdir_belongs_to_one_process(tmp_path):
-    with workdirs.claim(tmp_path, tiny.config()):
+    with workdirs.claim(tmp_path, tiny.config().to_dict()):
         found = f"found {tmp_path} in use by process {os.getpid()} on "
-        with pytest.raises(ValueError, match=found), workdirs.claim(tmp_path, tiny.config()):
+        with pytest.raises(ValueError, match=found), workdirs.claim(tmp_path, tiny.config().to_dict()):
             pass
-    with workdirs.claim(tmp_path, tiny.config()):
+    with workdirs.claim(tmp_path, tiny.config().to_dict()):
         pass
 
 
@@ -135,7 +135,7 @@ def test_a_workdir_goes_on_elsewhere(tmp_path):
     shutil.rmtree(tmp_path / "here")
     there = train(tmp_path / "there")
     assert tiny.rows(tmp_path / "there") == tiny.rows(tmp_path / "one")
-    assert checkpoints.checksums(there) == checkpoints.checksums(one)
+    assert checksums.checksums(there) == checksums.checksums(one)
 
 
 def pair(workdir, heartbeat_timeout=30):
@@ -143,7 +143,7 @@ def pair(workdir, heartbeat_timeout=30):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start = (
-        "import sys; sys.argv[0] = 'dualmcmc'\nfrom dualmcmc_jax.training import processes\n"
+        "import sys; sys.argv[0] = 'dualmcmc'\nfrom dualmcmc_jax.runtime import processes\n"
         f"processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}\nfrom dualmcmc_jax.main import cli\ncli()"
     )
     flags = [*SMALL, f"--workdir={workdir}", "--num_processes=2", f"--coordinator_address=127.0.0.1:{port}"]

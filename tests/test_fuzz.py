@@ -23,7 +23,7 @@ from dualmcmc_jax import config_check, torch_reader
 from dualmcmc_jax.cli import command_line
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.data import images, sources
-from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
+from dualmcmc_jax.runtime import checksums, metric_writer
 
 hypothesis.settings.register_profile(
     "fuzz",
@@ -94,7 +94,7 @@ def refused_or(read):
     try:
         return read()
     except ValueError as error:
-        line = command_line.one_line(error)
+        line = command_line.message(error)
     assert line.isprintable()
     assert 5 < len(line) <= 1000
     return None
@@ -139,10 +139,10 @@ SAVED = {".step": "a" * 64, ".params['x']": "b" * 64}
 @hypothesis.given(ANY_JSON | st.fixed_dictionaries({"checksums": ANY_JSON | st.just(SAVED)}))
 def test_records(record):
     if isinstance(record, dict) and record.get("checksums") == SAVED:
-        checkpoints.check_record(record, SAVED)
+        checksums.check_record(record, SAVED)
     else:
         with pytest.raises(ValueError, match=r"record|arrays"):
-            checkpoints.check_record(record, SAVED)
+            checksums.check_record(record, SAVED)
 
 
 @hypothesis.given(
@@ -150,7 +150,7 @@ def test_records(record):
 )
 def test_config_json(content):
     (FOLDER / "config.json").write_bytes(content)
-    refused_or(lambda: workdirs.check(FOLDER, tiny.config()))
+    refused_or(lambda: config_check.check_run(FOLDER, tiny.config()))
 
 
 @hypothesis.given(st.text(max_size=50) | ANY_JSON.map(json.dumps))
@@ -158,7 +158,7 @@ def test_rows(row):
     assert isinstance(metric_writer._step(row), float)
 
 
-FIELDS = [name for name, _ in config_check.fields(default.get_config())]
+FIELDS = [name for name in config_check.fields(default.get_config())]
 VALUES = (
     st.none()
     | st.booleans()

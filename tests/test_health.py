@@ -9,8 +9,7 @@ import pytest
 import tiny
 
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.runtime import checkpoints
-from dualmcmc_jax.training import health, loop
+from dualmcmc_jax.training import checkpointing, health, loop
 
 
 def train(config, workdir):
@@ -58,7 +57,7 @@ def test_stop_keeps_the_last_good_checkpoint(tmp_path):
     ):
         train(explosive(), tmp_path)
     for folder in (tmp_path / "checkpoints").iterdir():
-        state = checkpoints.restore(explosive(), tmp_path, step=int(folder.name))
+        state = checkpointing.restore(explosive(), tmp_path, step=int(folder.name))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.average)))
 
 

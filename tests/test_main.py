@@ -15,7 +15,7 @@ import pth
 import pytest
 from PIL import Image
 
-from dualmcmc_jax.report import tables
+from dualmcmc_jax.evaluation import suite
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -183,7 +183,7 @@ def test_the_report_in_a_browser(width, workdir, tmp_path):
     pictures = {"samples": workdir / "samples" / "samples_00000004.png"}
     metrics = {"step": 4, "num_samples": 30, "num_train": 1500, "features": "pixels_pca", "num_features": 64}
     metrics |= {"x_chain": (30, 5e-5, 1e-3), "generator/precision": 0.5, "reconstruction/encoder/mse": 0.1}
-    (tmp_path / "report.html").write_text(tables.page("A title", metrics, pictures, "--config.train.num_steps=4"))
+    (tmp_path / "report.html").write_text(suite.html("A title", metrics, pictures, config="--config.train.num_steps=4"))
     command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += [
         f"--window-size={width},1200",

@@ -18,7 +18,7 @@ from dualmcmc_jax.configs.rivals import abp, cooperative, divergence_triangle, n
 from dualmcmc_jax.configs.rivals import short_run_abp as short_run_inference
 from dualmcmc_jax.core import densities, langevin, losses
 from dualmcmc_jax.data.batches import Batch
-from dualmcmc_jax.evaluation import samples
+from dualmcmc_jax.evaluation import suite
 from dualmcmc_jax.training import loop
 from dualmcmc_jax.training import persistent_chains as chains
 
@@ -145,8 +145,10 @@ def test_a_rival_teaches_what_it_has(rival):
     assert all(np.isfinite(value) for row in rows for value in row.values())
     if keeps(config):
         test_step.same_run(rows, test_step.run(config, 4, 4)[1])
-    names = samples.learned(config, dict.fromkeys(("energy/x", "generator/fid", "reconstruction/encoder/mse"), 0.0))
-    needs = {"energy/x": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
+    names = suite.of_trained(
+        config, dict.fromkeys(("energy/train/mean", "generator/fid", "reconstruction/encoder/mse"), 0.0)
+    )
+    needs = {"energy/train/mean": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
     assert set(names) == {name for name, net in needs.items() if net in found}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dualmcmc_jax import main
 from dualmcmc_jax.cli import command_line, completion, terminal
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ def log():
 
 @pytest.mark.parametrize(
     ("quiet", "verbose", "expected"),
-    [(False, False, "note\nwarning\n"), (True, False, "warning\n"), (False, True, "detail\nnote\nwarning\n")],
+    [(False, False, "note\n"), (True, False, ""), (False, True, "detail\nnote\n")],
 )
 def test_notes(quiet, verbose, expected, log, capsys, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "")
@@ -30,8 +31,8 @@ def test_notes(quiet, verbose, expected, log, capsys, monkeypatch):
     below = logging.getLogger("dualmcmc_jax.training.loop")
     below.debug("detail")
     below.info("note")
-    below.warning("warning")
-    assert capsys.readouterr().err == expected
+    below.warning("warning\nof two\x1b lines")
+    assert capsys.readouterr().err == f"{expected}warning of two lines\n"
 
 
 def test_colour_is_for_terminals_alone(monkeypatch):
@@ -59,9 +60,36 @@ def test_colour_is_for_terminals_alone(monkeypatch):
 )
 def test_completion(words, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["dualmcmc", "--completion"])
-    command_line.run(lambda _: None, help="")
+    command_line.run(lambda _: None, help="", modes=main.MODES)
     script = capsys.readouterr().out
     place = len(words.split())
     ask = f'COMP_WORDS=(dualmcmc {words}); COMP_CWORD={place}; _dualmcmc; echo "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], cwd=tmp_path, capture_output=True, text=True)
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("step: found 7, expected one of 20, 40", "--step: found 7, expected one of 20, 40"),
+        ("train.batch_size: found 0, expected 1 or more", "train.batch_size: found 0, expected 1 or more"),
+        ("--out: found a file", "--out: found a file"),
+        ("study: found none", "study: found none"),
+        ("/tmp/step: found\nno file", "/tmp/step: found no file"),
+    ],
+)
+def test_an_argument_of_python_is_a_flag_here(text, expected):
+    assert command_line.message(ValueError(text)) == expected
+
+
+def test_every_mode_has_its_help_and_its_flags():
+    text = main.help_text()
+    for mode in main.MODES:
+        assert f"  {mode.name:<10}{mode.help}\n" in text
+        assert all(name in command_line.flags.FLAGS for name in mode.flags)
+
+
+def test_help_needs_no_jax():
+    code = "import sys; sys.argv = ['dualmcmc', '--help']; from dualmcmc_jax import main; main.cli()\n"
+    code += "assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

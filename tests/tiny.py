@@ -2,7 +2,11 @@
 
 import json
 
+from dualmcmc_jax import models
 from dualmcmc_jax.configs import default
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import state as train_state
 
 
 def config(**fields):
@@ -24,3 +28,20 @@ def rows(workdir):
     """metrics.jsonl without the rates, which no two runs share."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in lines]
+
+
+def coupled(**fields):
+    """A generator with batch statistics, in float64."""
+    coupled = config(train__compute_dtype="float64", evaluation__group_size=16, evaluation__num_samples=70)
+    coupled.generator.update(kind="resnet", widths=(4, 4))
+    coupled.train.unroll = 1
+    coupled.energy.temperature = 0.1
+    coupled.x_chain.step_size = 0.01
+    coupled.evaluation.update(num_held_out=50, num_neighbours=40)
+    coupled.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return coupled
+
+
+def model(config):
+    """An untrained model."""
+    return Model.create(config, train_state.create(config, models.build(config), optimizers.build(config, 1)).average)

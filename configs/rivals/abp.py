@@ -7,8 +7,7 @@ python -m dualmcmc_jax.main --config=configs/rivals/abp.py:digits
 """
 
 from dualmcmc_jax.configs.rivals import named, untaught, without_energy
-
-NUM_EXAMPLES = {"digits": 1500, "toy2d": 100_000}
+from dualmcmc_jax.data import sources
 
 
 def rival(config):
@@ -16,7 +15,7 @@ def rival(config):
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
     untaught(config, "encoder")
-    num_chains = config.z_chain.num_chains or NUM_EXAMPLES.get(config.data.source.partition(":")[0], 50_000)
+    num_chains = config.z_chain.num_chains or sources.num_train(config.data) or 50_000  # of CIFAR-10
     config.z_chain.update(init="persistent", num_chains=num_chains)
     config.data.flip = False  # a mirrored example is another one
     return config

@@ -3,7 +3,7 @@
 python -m dualmcmc_jax.study densities --config=toy2d
 """
 
-from dualmcmc_jax.study.definitions import Study, changed
+from dualmcmc_jax.study import Study, changed
 
 NAMES = ("8gaussians", "25gaussians", "rings", "checkerboard", "moons", "spirals")
 

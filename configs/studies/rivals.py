@@ -4,7 +4,7 @@ python -m dualmcmc_jax.study rivals --config=digits --seconds=60
 """
 
 from dualmcmc_jax.configs import rivals
-from dualmcmc_jax.study.definitions import Study, beats
+from dualmcmc_jax.study import Study, beats
 
 
 def get_study(config):

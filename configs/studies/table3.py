@@ -4,7 +4,7 @@ python -m dualmcmc_jax.study table3 --config=digits
 """
 
 from dualmcmc_jax.configs import rivals
-from dualmcmc_jax.study.definitions import Claim, Study, beats
+from dualmcmc_jax.study import Claim, Study, beats
 
 PAPER = {"vae": 0.0341, "abp": 0.0183, "cooperative": 0.0271, "divergence_triangle": 0.0237, "dual-MCMC": 0.0072}
 

@@ -3,7 +3,7 @@
 python -m dualmcmc_jax.study table4 --config=digits
 """
 
-from dualmcmc_jax.study.definitions import Study, beats, changed
+from dualmcmc_jax.study import Study, beats, changed
 
 STARTS = {"noise": "noise", "inference": "encoder"}
 

@@ -3,7 +3,7 @@
 python -m dualmcmc_jax.study table5 --config=digits
 """
 
-from dualmcmc_jax.study.definitions import Claim, Study, beats, changed
+from dualmcmc_jax.study import Claim, Study, beats, changed
 
 STEPS = (10, 20, 30, 50)
 

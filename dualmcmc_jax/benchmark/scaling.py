@@ -46,8 +46,10 @@ def main(_argv) -> None:
     command_line.refuse_others()
     virtual = f"--xla_force_host_platform_device_count={NUM_DEVICES[-1]} --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {virtual}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
     from tqdm import tqdm
+
+    jax.config.update("jax_platforms", "cpu")  # too late for JAX_PLATFORMS: configs import JAX
 
     costs = {n: count(config, n) for n in tqdm(NUM_DEVICES, desc="compiling", unit="program")}
     print(text(costs))
@@ -61,13 +63,13 @@ def count(config, num_devices: int):
     from dualmcmc_jax import models
     from dualmcmc_jax.benchmark import program
     from dualmcmc_jax.data import batches
+    from dualmcmc_jax.runtime import parallel
     from dualmcmc_jax.training import loop, optimizers
     from dualmcmc_jax.training import state as train_state
-    from dualmcmc_jax.training.step import AXIS
 
     config = config.copy_and_resolve_references()
     config.train.unroll = 1  # on a CPU all steps would be unrolled, which takes longer to compile
-    nets, updates = models.build(config, axis_name=AXIS), optimizers.build(config, steps_per_epoch=1)
+    nets, updates = models.build(config, axis_name=parallel.AXIS), optimizers.build(config, steps_per_epoch=1)
     update = loop.compiled_step(config, nets, updates, devices=jax.devices()[:num_devices])
     dtype = jnp.uint8 if len(config.data.shape) == 3 else jnp.float32
     x = jax.ShapeDtypeStruct((num_devices, 1, *config.data.shape), dtype)

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
-from dualmcmc_jax.evaluation import drawing
-from dualmcmc_jax.runtime import metric_writer
-from dualmcmc_jax.training import loop, optimizers
+from dualmcmc_jax.evaluation import sampling as sample_stream
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.models.layers import precision
+from dualmcmc_jax.runtime import metric_writer, parallel
+from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import AXIS, apply_gradient, chain_settings, data_settings
+from dualmcmc_jax.training.step import apply_gradient
 
 NUM_EXAMPLES = 2000
 """Examples of noise that stand for the data."""
@@ -45,48 +46,49 @@ def workload(config) -> Workload:
     """
     num_examples = max(NUM_EXAMPLES, config.train.batch_size)
     loop.check_batch_size(config.train.batch_size, num_examples)
-    nets = models.build(config, axis_name=AXIS)
+    nets = models.build(config, axis_name=parallel.AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=100)
-    everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
-    state = jax.device_put(train_state.create(config, nets, optimizer), everywhere)
+    state = parallel.replicate(train_state.create(config, nets, optimizer))
     shape, random = (num_examples, *config.data.shape), np.random.RandomState(0)
     noise = random.randint(0, 256, shape, np.uint8) if len(shape) == 4 else random.randn(*shape).astype(np.float32)
     return Workload(config, nets, optimizer, state, noise)
 
 
 def train_step(work: Workload):
-    """The update as training compiles it: pmapped, the state donated."""
+    """Return the update as training compiles it. It reuses the buffers of the state."""
     return loop.compiled_step(work.config, work.nets, work.optimizers)
 
 
 def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
-    """{name: (pmapped function, arguments)} of the chains and the optimiser, as programs of their own."""
+    """Return {name: (compiled function, its arguments)} of the chains and the optimizers, each a program of its own."""
     config, nets, state = work.config, work.nets, work.state
     num_devices = jax.local_device_count()
     batch = config.train.batch_size // num_devices
-    dtype = train_state.param_dtype(config)
+    dtype = chains.param_dtype(config)
     index = np.arange(num_devices * batch).reshape(num_devices, batch)
     x, z = (
         jnp.zeros((num_devices, batch, *shape), dtype) for shape in (config.data.shape, (config.generator.latent_dim,))
     )
-    split = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec(AXIS))
-    index, x, z = jax.device_put((index, x, z), split)
-    pmap = partial(jax.pmap, axis_name=AXIS)
+    index, x, z = parallel.split((index, x, z))
 
-    def x_chain(params, index, x):
-        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **chain_settings(config))[0]
+    def x_chain(params, parts):
+        index, x = parts
+        settings = chains.x_revision(config, nets)
+        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **settings)[0]
 
-    def z_chain(params, index, x, z):
-        settings = {name: value for name, value in data_settings(config).items() if name != "init"}
+    def z_chain(params, parts):
+        index, x, z = parts
+        settings = {name: value for name, value in chains.inference(config, nets).items() if name != "init"}
         return revise_z(chain_keys(jax.random.key(0), index), nets.generator.bind(params), x, z, **settings)[0]
 
-    def optimizer(params, opt_state, _):
+    def optimizer(constants, _):
+        params, opt_state = constants
         return [apply_gradient(*args) for args in zip(work.optimizers, params, opt_state, params, strict=True)]
 
     return {
-        "x_chain": (pmap(x_chain, in_axes=(None, 0, 0)), (state.average.energy, index, x)),
-        "z_chain": (pmap(z_chain, in_axes=(None, 0, 0, 0)), (state.params.generator, index, x, z)),
-        "optimizer": (pmap(optimizer, in_axes=(None, None, 0)), (state.params, state.opt_state, index)),
+        "x_chain": (parallel.per_device(x_chain), (state.average.energy, (index, x))),
+        "z_chain": (parallel.per_device(z_chain), (state.params.generator, (index, x, z))),
+        "optimizer": (parallel.per_device(optimizer), ((state.params, state.opt_state), index)),
     }
 
 
@@ -152,23 +154,31 @@ def logging_seconds(work: Workload) -> float:
 
 def sampling(work: Workload) -> dict[str, float]:
     """Images a second of the generator alone, and after the x-revision of training, in full calls on all devices."""
-    found, num_samples = {}, 4 * drawing.group_size(work.config) * jax.local_device_count()
+    found, num_samples = {}, 4 * Model.create(work.config, work.state.average).group_size * jax.local_device_count()
     for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
         config = work.config.copy_and_resolve_references()
         config.evaluation.x_chain = ()
         config.x_chain.num_steps = num_steps
-        draw = drawing.sampler(config)
-        everything = lambda draw=draw: list(draw(work.state.average, num_samples=num_samples, seed=0))
+        model = Model.create(config, work.state.average)
+        everything = lambda model=model: list(sample_stream.stream(model, num_samples=num_samples, seed=0))
         found[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(everything, 3)))
     return found
 
 
-def peaks(dtype) -> dict[str, float]:
-    """One device's best matrix product, in FLOP/s (two for each multiply-add), and copy, in bytes/s."""
+def peaks(config) -> dict[str, float]:
+    """Measure one device's best matrix product and its best copy.
+
+    Args:
+      config: the whole config. Its train.compute_dtype is that of the product, after `startup.start(config)`.
+
+    Returns:
+      "peak_flops", in FLOP/s (two for each multiply-add), and "peak_bandwidth", in bytes/s.
+    """
+    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else train_state.param_dtype(config)
     on_cpu = jax.default_backend() == "cpu"
     size = 2048 if on_cpu else 8192
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product = jax.jit(partial(jnp.matmul, precision="default" if dtype == jnp.bfloat16 else "highest"))
+    product = jax.jit(partial(jnp.matmul, precision=precision(dtype)))
     long = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     return {

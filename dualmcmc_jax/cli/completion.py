@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from dualmcmc_jax import config_check
-from dualmcmc_jax.configs import default
+import dualmcmc_jax.configs
+
+CONFIGS = Path(dualmcmc_jax.configs.__path__[0])
+"""Folder of the configs that come with the program."""
 
 SCRIPT = """_dualmcmc() {
   local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]}
@@ -22,14 +24,16 @@ complete -F _dualmcmc dualmcmc
 
 
 def configs() -> list[str]:
-    """The names of the configs that come with the program."""
-    folder = Path(default.__file__).parent
-    files = [path for path in (*folder.glob("*.py"), *folder.glob("rivals/*.py")) if path.stem != "__init__"]
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
+    """Return the names of the configs that come with the program."""
+    files = [path for path in (*CONFIGS.glob("*.py"), *CONFIGS.glob("rivals/*.py")) if path.stem != "__init__"]
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in files)
 
 
 def script(flags: list[str], modes: list[str]) -> str:
-    """What bash, or zsh after bashcompinit, evaluates."""
-    fields = [f"--config.{name}=" for name, _ in config_check.fields(default.get_config())]
+    """Return what bash, or zsh after bashcompinit, evaluates to complete these flags and modes, configs and fields."""
+    from dualmcmc_jax import config_check  # takes a second, for JAX
+    from dualmcmc_jax.configs import default
+
+    fields = [f"--config.{name}=" for name in config_check.fields(default.get_config())]
     words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
     return SCRIPT % {name: " ".join(found) for name, found in words.items()}

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees beside the results: notes on stderr, above the progress bar."""
+"""Notes on stderr, above the progress bar: what a person at a terminal sees beside the results."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ YELLOW, RED = 33, 31
 
 
 def start(*, quiet: bool, verbose: bool) -> None:
-    """Notes go to stderr from now on: with quiet only warnings, and no progress bars; with verbose, details too."""
+    """Send notes to stderr from now on: with quiet only warnings, and no progress bars; with verbose, details too."""
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"
     log = logging.getLogger("dualmcmc_jax")
@@ -18,15 +18,22 @@ def start(*, quiet: bool, verbose: bool) -> None:
 
 
 def colored(text: str, color: int) -> str:
-    """The text in a colour, if stderr is a terminal that has them and NO_COLOR is not set."""
+    """Return a text in a colour, if stderr is a terminal that has colours and NO_COLOR is not set."""
     if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{color}m{text}\x1b[0m"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of printable characters, cut off where it gets long: files can have any name."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(line.split())
+    return line if len(line) <= 1000 else f"{line[:990]} [...]"
 
 
 class _Notes(logging.Handler):
     def emit(self, record):
         from tqdm import tqdm
 
-        text = record.getMessage()
+        text = one_line(record.getMessage())
         tqdm.write(colored(text, YELLOW) if record.levelno >= logging.WARNING else text, file=sys.stderr)

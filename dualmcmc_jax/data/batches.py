@@ -33,6 +33,41 @@ def flips(seed: int, step: int, *, batch_size: int) -> np.ndarray:
     return _random(seed, step, 1).random_sample(batch_size) < 0.5
 
 
+def share(
+    step: int,
+    *,
+    train: np.ndarray,
+    seed: int,
+    batch_size: int,
+    flip: bool,
+    process_index: int,
+    process_count: int,
+    local_device_count: int,
+) -> Batch:
+    """Return one process's share of batch `step`, split among its devices.
+
+    Args:
+      step: number of the batch, from 0.
+      train: all training examples, uint8 images [N, H, W, C] or float vectors [N, d].
+      seed: `train.seed`.
+      batch_size: examples of the whole batch, over all devices of all processes.
+      flip: mirror each image, left and right, with probability 1/2.
+      process_index: number of the process, from 0.
+      process_count: number of processes.
+      local_device_count: number of devices of each process.
+
+    Returns:
+      x [local devices, B, ...] and the places of the examples in train, int32 [local devices, B].
+    """
+    position = np.arange(batch_size).reshape(process_count, local_device_count, -1)[process_index]
+    example = batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[position]
+    x = train[example]
+    if flip:
+        mirrored = flips(seed, step, batch_size=batch_size)[position]
+        x[mirrored] = x[mirrored][:, :, ::-1]
+    return Batch(x, example.astype(np.int32))
+
+
 def subset(num_examples: int, num: int) -> np.ndarray:
     """A fixed random choice of num examples, at most all, the first of any larger choice: [num] indices.
 

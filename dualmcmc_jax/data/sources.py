@@ -2,46 +2,93 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from dualmcmc_jax.data import cache, images, tfds_images, toy2d
 
-KINDS = f"'digits', 'toy2d:NAME' ({', '.join(toy2d.names())}), 'images:PATH', 'npz:PATH' or 'tfds:NAME'"
+SPLITS = ("train", "test")
 
 
 class Dataset(NamedTuple):
-    """train and test examples: uint8 images [N, H, W, C], or float32 vectors [N, d]; perhaps memory-mapped."""
+    """Examples, and what is known of them: uint8 images [N, H, W, C], or float32 vectors [N, d], perhaps memory-mapped.
+
+    Attributes:
+      train: training examples.
+      test: held-out examples.
+      name: the `data.source` that the examples come from, such as "toy2d:rings".
+      value_range: (low, high) of each coordinate as the networks see it; None where it is not known. Images are in
+        [-1, 1]; a toy density has the square outside which it is negligible.
+      density: the ground-truth density; None where it is not known.
+      train_labels: class of each training example, integers [N]; None without classes.
+      test_labels: class of each held-out example, likewise.
+    """
 
     train: np.ndarray
     test: np.ndarray
+    name: str = ""
+    value_range: tuple[float, float] | None = None
+    density: toy2d.Density | None = None
+    train_labels: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
 
 
-def load(data) -> Dataset:
-    """The data set of a config's `data` section; decoded images are kept in the cache folder.
+class Source(NamedTuple):
+    """A row of the table of sources.
+
+    Attributes:
+      load: (what follows the colon of `data.source`, the config's `data` section) -> `Dataset`.
+      usage: how to write this source in `data.source`, as error messages show it.
+      argument: whether a text after the colon is valid.
+      num_train: number of training examples where every data set of this source has as many; else None.
+    """
+
+    load: Callable[[str, ConfigDict], Dataset]
+    usage: str
+    argument: Callable[[str], bool] = bool
+    num_train: int | None = None
+
+
+def load(data: ConfigDict) -> Dataset:
+    """Load the data set of a config's `data` section. Decoded images are kept in the cache folder.
 
     Raises:
-      ValueError: there is no such source, it cannot be read, or its examples have another shape.
+      ValueError: the source is unknown or cannot be read, or its examples have another shape than `data.shape`.
     """
-    kind, _, rest = data.source.partition(":")
-    if data.source == "digits":
-        dataset = _digits()
-    elif kind == "toy2d" and rest in toy2d.names():
-        dataset = _toy2d(rest)
-    elif kind == "images" and rest:
-        dataset = _images(_path(rest), data)
-    elif kind == "npz" and rest:
-        dataset = _npz(_path(rest))
-    elif kind == "tfds" and rest:
-        dataset = _tfds(rest, data)
-    else:
-        raise ValueError(f"data.source: found {data.source!r}, expected {KINDS}")
+    source, argument = _row(data)
+    if source is None:
+        raise ValueError(f"data.source: found {data.source!r}, expected {kinds()}")
+    dataset = source.load(argument, data)
     if dataset.train.shape[1:] != tuple(data.shape):
         shape = dataset.train.shape[1:]
         raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, that of {data.source!r}")
-    return dataset
+    is_image = dataset.train.dtype == np.uint8
+    return dataset._replace(name=data.source, value_range=(-1.0, 1.0) if is_image else dataset.value_range)
+
+
+def num_train(data: ConfigDict) -> int | None:
+    """Return the number of training examples of a `data` section without loading them; None if that takes loading."""
+    source, _ = _row(data)
+    return source and source.num_train
+
+
+def kinds() -> str:
+    """Return the values of `data.source` as error messages list them."""
+    *usages, last = (source.usage for source in SOURCES.values())
+    return f"{', '.join(usages)} or {last}"
+
+
+def _row(data: ConfigDict) -> tuple[Source | None, str]:
+    """Return the row of `data.source` and the text after its colon; no row if the source is unknown."""
+    kind, colon, argument = data.source.partition(":")
+    source = SOURCES.get(kind)
+    if source and (not source.argument(argument) or bool(colon) != bool(argument)):
+        source = None
+    return source, argument
 
 
 def _path(name: str) -> Path:
@@ -51,26 +98,30 @@ def _path(name: str) -> Path:
         raise ValueError(f"data.source: found {name}, expected a path: {error}") from error
 
 
-def _digits() -> Dataset:
-    """scikit-learn's 1,797 scans of handwritten digits, 8 x 8 in 17 grays: 1,500 to train, 297 to test."""
+def _digits(_, data: ConfigDict) -> Dataset:
+    """Load scikit-learn's 1,797 scans of handwritten digits, 8 x 8 in 17 grays: 1,500 to train, 297 to test."""
     from sklearn.datasets import load_digits
 
-    order = np.random.RandomState(0).permutation(1797)
-    pixels = np.round(load_digits().images * (255 / 16)).astype(np.uint8)[order, :, :, None]
-    return Dataset(pixels[:1500], pixels[1500:])
+    digits, order = load_digits(), np.random.RandomState(0).permutation(1797)
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[order, :, :, None]
+    labels = digits.target[order]
+    return Dataset(pixels[:1500], pixels[1500:], train_labels=labels[:1500], test_labels=labels[1500:])
 
 
-def _toy2d(name: str) -> Dataset:
-    random, known = np.random.RandomState(0), toy2d.known(name)
-    return Dataset(known.sample(random, 100_000), known.sample(random, 10_000))
+def _toy2d(name: str, data: ConfigDict) -> Dataset:
+    """Draw 100,000 training and 10,000 held-out points of a two-dimensional density."""
+    random, density = np.random.RandomState(0), toy2d.density(name)
+    train, test = density.sample(random, 100_000), density.sample(random, 10_000)
+    return Dataset(train, test, value_range=(-density.half_width, density.half_width), density=density)
 
 
-def _images(path: Path, data) -> Dataset:
-    """A folder tree or zip file of images: its train/ and test/ where it has both, else every tenth is for test."""
+def _images(name: str, data: ConfigDict) -> Dataset:
+    """Decode a folder tree or zip file of images: its train/ and test/ if it has both, else every tenth is for test."""
+    path = _path(name)
     files = images.list_files(path)
     if len(files) < 2:
         raise ValueError(f"data.source: found {len(files)} images in {path}, expected 2 or more of {images.SUFFIXES}")
-    train, test = ([name for name in files if name.startswith(f"{split}/")] for split in Dataset._fields)
+    train, test = ([name for name in files if name.startswith(f"{split}/")] for split in SPLITS)
     if not (train and test):
         held_out = _held_out(len(files))
         train, test = ([name for name, out in zip(files, held_out, strict=True) if out == split] for split in (0, 1))
@@ -80,8 +131,8 @@ def _images(path: Path, data) -> Dataset:
     return Dataset(*cache.decoded(key, readers(train), readers(test), shape=shape, skip_bad=data.skip_bad))
 
 
-def _tfds(name: str, data) -> Dataset:
-    """An image data set of TensorFlow Datasets: its train split, and test or else validation."""
+def _tfds(name: str, data: ConfigDict) -> Dataset:
+    """Decode an image data set of TensorFlow Datasets: its train split, and test or else validation."""
     shape = _image_shape(data)
     if found := cache.find(_key(data)):
         return Dataset(*found)
@@ -104,13 +155,14 @@ def _image_shape(data) -> tuple[int, int, int]:
 
 
 def _held_out(num: int) -> np.ndarray:
-    """Every tenth of num examples, or of fewer than ten the last: [num] bool."""
+    """Choose every tenth of num examples, or the last of fewer than ten: [num] bool."""
     index = np.arange(num)
     return index % 10 == 9 if num >= 10 else index == num - 1
 
 
-def _npz(path: Path) -> Dataset:
-    """Arrays from a .npz file: "train" and "test", or a single one of which every tenth example is for test."""
+def _npz(name: str, data: ConfigDict) -> Dataset:
+    """Read arrays of a .npz file: "train" and "test", or a single one of which every tenth example is for test."""
+    path = _path(name)
     if not path.is_file():
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
     try:
@@ -131,9 +183,9 @@ def _npz(path: Path) -> Dataset:
         (x,) = arrays.values()
         held_out = _held_out(len(np.atleast_1d(x)))
         arrays = {"train": np.atleast_1d(x)[~held_out], "test": np.atleast_1d(x)[held_out]}
-    if set(arrays) != {"train", "test"}:
+    if set(arrays) != set(SPLITS):
         raise ValueError(f"data.source: found arrays {sorted(arrays)} in {path}, expected 'train' and 'test', or one")
-    return Dataset(*(_examples(arrays[split], path) for split in Dataset._fields))
+    return Dataset(*(_examples(arrays[split], path) for split in SPLITS))
 
 
 def _physical_memory() -> int:
@@ -150,3 +202,13 @@ def _examples(x: np.ndarray, path: Path) -> np.ndarray:
     raise ValueError(
         f"data.source: found {x.dtype} {x.shape} in {path}, expected uint8 images [N, H, W, C] or float vectors [N, d]"
     )
+
+
+SOURCES = {
+    "digits": Source(_digits, "'digits'", argument=lambda text: not text, num_train=1500),
+    "toy2d": Source(_toy2d, f"'toy2d:NAME' ({', '.join(toy2d.names())})", toy2d.names().__contains__, 100_000),
+    "images": Source(_images, "'images:PATH'"),
+    "npz": Source(_npz, "'npz:PATH'"),
+    "tfds": Source(_tfds, "'tfds:NAME'"),
+}
+"""Every data source by name: what stands before the colon of `data.source`. A new source is a function and a row."""

@@ -1,4 +1,4 @@
-"""Two-dimensional data whose density is known: points, curves and squares, blurred by Gaussian noise."""
+"""Two-dimensional data with a ground-truth density: points, curves and squares, blurred by Gaussian noise."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,8 +11,10 @@ _ROWS = 4096
 """Points whose densities are computed at a time."""
 
 
-class Known(NamedTuple):
-    """A mixture of equally likely components, each a point, curve or square convolved with N(0, std^2 I).
+class Density(NamedTuple):
+    """A ground-truth density.
+
+    A mixture of equally likely components, each a point, curve or square convolved with N(0, std^2 I).
 
     Attributes:
       num_components: modes, arcs, arms or squares.
@@ -29,28 +31,28 @@ class Known(NamedTuple):
     log_components: Callable[[np.ndarray], np.ndarray]
 
     def sample(self, random: np.random.RandomState, num: int) -> np.ndarray:
-        """[num, 2] float32 draws."""
+        """Draw [num, 2] float32 points."""
         component, u = random.randint(self.num_components, size=num), random.random_sample((num, 2))
         return (self.place(component, u) + self.std * random.standard_normal((num, 2))).astype(np.float32)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """The log-density in nats, exact or by quadrature to better than 1e-6: [..., 2] -> [...]."""
+        """Return the log-density in nats, exact or by quadrature to better than 1e-6: [..., 2] -> [...]."""
         log_p = logsumexp(self.components(x.reshape(-1, 2)), axis=-1) - np.log(self.num_components)
         return log_p.reshape(x.shape[:-1])
 
     def components(self, x: np.ndarray) -> np.ndarray:
-        """`log_components` of any number of points, some at a time: [N, 2] -> [N, num_components]."""
+        """Return `log_components` of any number of points, computed some at a time: [N, 2] -> [N, num_components]."""
         x = np.asarray(x, np.float64)
         return np.concatenate([self.log_components(x[i : i + _ROWS]) for i in range(0, len(x), _ROWS)])
 
 
 def names() -> tuple[str, ...]:
-    """Of the densities there are."""
+    """Return the names of all densities."""
     return tuple(_MAKE)
 
 
-def known(name: str) -> Known:
-    """The density of that name."""
+def density(name: str) -> Density:
+    """Return the density of a name, one of `names()`."""
     return _MAKE[name]()
 
 
@@ -67,7 +69,7 @@ def _gaussian():
         # Box and Muller's transformation: one standard normal of two uniforms.
         return np.sqrt(-2 * np.log1p(-u[:, :1])) * np.cos(2 * np.pi * u[:, 1:]) * w
 
-    return Known(1, 0.5, 15.0, place, log_components)
+    return Density(1, 0.5, 15.0, place, log_components)
 
 
 def _eight_gaussians():
@@ -104,7 +106,7 @@ def _checkerboard():
         low, high = np.where(flip, -high, low), np.where(flip, -low, high)
         return np.sum(log_ndtr(high) + np.log1p(-np.exp(log_ndtr(low) - log_ndtr(high))), axis=-1)
 
-    return Known(8, std, 4.0, lambda component, u: corners[component] + u, log_components)
+    return Density(8, std, 4.0, lambda component, u: corners[component] + u, log_components)
 
 
 def _moons():
@@ -140,12 +142,12 @@ _MAKE = {
 }
 
 
-def _points(centers: np.ndarray, *, std: float, half_width: float) -> Known:
+def _points(centers: np.ndarray, *, std: float, half_width: float) -> Density:
     place = lambda component, u: centers[component]
     return _curves(len(centers), place, np.zeros(1), np.ones(1), std=std, half_width=half_width)
 
 
-def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std: float, half_width: float) -> Known:
+def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std: float, half_width: float) -> Density:
     """Curves along the first of place's u, their density a sum over nodes u [Q] of those weights."""
     both = np.stack([u, np.zeros_like(u)], axis=-1)
     nodes = np.concatenate([place(np.full(len(u), k), both) for k in range(num)])  # [num Q, 2]
@@ -155,7 +157,7 @@ def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std:
         terms = x @ (nodes.T / std**2) + constant - np.sum(x**2, -1, keepdims=True) / (2 * std**2)
         return logsumexp(terms.reshape(len(x), num, -1), axis=-1)
 
-    return Known(num, std, half_width, place, log_components)
+    return Density(num, std, half_width, place, log_components)
 
 
 def _gauss_legendre(num: int) -> tuple[np.ndarray, np.ndarray]:

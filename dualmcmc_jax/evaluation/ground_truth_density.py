@@ -1,133 +1,203 @@
-"""A model beside the known density of its data."""
+"""How far is the model from the ground-truth density of its data, if that is known?"""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 
-from dualmcmc_jax import models
-from dualmcmc_jax.core import densities
-from dualmcmc_jax.core.langevin import chain_keys, langevin
-from dualmcmc_jax.core.sampling import infer, synthesize
-from dualmcmc_jax.data import toy2d
-from dualmcmc_jax.evaluation.drawing import at_test_time
+from dualmcmc_jax import random_streams
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.evaluation import sampling
+from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
-from dualmcmc_jax.training.params import Params
-from dualmcmc_jax.training.step import data_settings, model_settings
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.random_streams import Stream
+from dualmcmc_jax.report import figures
+from dualmcmc_jax.report.sections import Group, Metric, Section
+from dualmcmc_jax.runtime import parallel
 
 NUM_CHAINS = 10_000
-"""Chains of a diagnosis; a variance of theirs has a standard error of about 1%."""
+"""Chains that measure the variance bias, so that a variance has a standard error of about 1%."""
 NUM_HELD_OUT = 1000
+NUM_LATENTS = 1000
+"""Draws of the inference model per example, for the generator's likelihood by importance sampling."""
+SECTIONS = (
+    Section(
+        title="The known density",
+        note=(
+            "In nats. KL divergences by quadrature on a square; log-likelihoods are means over held-out data, the "
+            "generator's by quadrature over two latents, and by importance sampling from the inference model, 1,000 "
+            "draws an example, with their effective number. smallest mode: the share of the mode, arc or square that "
+            "is met least, 1 if all are equal; below 0.1 it counts as missed."
+        ),
+        metrics={
+            "density/{group}/kl_data_model": Metric("kl data model", "lower", "nats"),
+            "density/{group}/kl_model_data": Metric("kl model data", "lower", "nats"),
+            "density/{group}/log_likelihood": Metric("log likelihood", "higher", "nats"),
+            "density/{group}/log_likelihood_by_importance": Metric(
+                "log likelihood by importance", "higher", "nats", needs=("encoder",)
+            ),
+            "density/{group}/effective_sample_size_median": Metric(
+                "effective sample size median", "higher", needs=("encoder",)
+            ),
+            "density/{group}/effective_sample_size_5_percent": Metric(
+                "effective sample size 5 percent", "higher", needs=("encoder",)
+            ),
+            "density/{group}/missed_modes": Metric("missed modes", "lower"),
+            "density/{group}/smallest_mode": Metric("smallest mode", "higher"),
+        },
+        groups={
+            "data": Group("data"),
+            "ebm": Group("EBM", needs=("energy",)),
+            "generator": Group("generator", needs=("generator",)),
+            "revised": Group("revised"),
+        },
+    ),
+    Section(
+        title="Chains",
+        note=(
+            "acceptance: the share of steps that a Metropolis correction would accept. variance bias: how much wider "
+            "the modes get by ten times the trained number of steps, from exact draws of the EBM."
+        ),
+        metrics={
+            "chain/{group}/acceptance": Metric("acceptance", "higher"),
+            "chain/{group}/variance_bias": Metric("variance bias"),
+        },
+        groups={"x": Group("x-chain", needs=("energy",)), "z": Group("z-chain", needs=("generator",))},
+    ),
+)
+CAPTIONS = {"samples": sampling.CAPTION}
 
 
-class Known(NamedTuple):
-    """What `compare` found.
+class Densities(NamedTuple):
+    """log-densities of the data and the EBM on the cells of a square, [side, side] each, x1 first."""
 
-    Attributes:
-      metrics: by "density/MODEL/NAME" and "chain/CHAIN/NAME".
-      half_width: of the square.
-      log_densities: of the data and the EBM on the cells of the square, [side, side] by name, x1 first.
-    """
-
-    metrics: dict[str, float]
-    half_width: float
-    log_densities: dict[str, np.ndarray]
+    data: np.ndarray
+    ebm: np.ndarray
 
 
-def of(config) -> toy2d.Known | None:
-    """The known density of a config's data, if there is one."""
-    kind, _, name = config.data.source.partition(":")
-    return toy2d.known(name) if kind == "toy2d" else None
+def applies(config, dataset) -> bool:
+    """Return whether the ground-truth density is known."""
+    return dataset.density is not None
 
 
-def compare(
-    config, truth: toy2d.Known, params: Params, held_out: np.ndarray, kept: dict[str, np.ndarray], *, seed: int
-) -> Known:
-    """KL divergences by quadrature, log-likelihoods of held_out [N, 2], modes, and what the chains get wrong.
-
-    kept: samples [M, 2] by the name of their model.
-    """
-    config = at_test_time(config)
-    nets = models.build(config)
-    decode, energy = nets.generator.bind(params.generator), nets.energy.bind(params.energy)
-    temperature = config.energy.temperature
+def measure(model: Model, inputs: Inputs) -> Measured:
+    """Measure KL divergences by quadrature, log-likelihoods of held-out examples, modes, and errors of the chains."""
+    truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
+    config = model.config
     cells = quadrature.grid(truth.half_width)
     components = truth.components(cells.x)
     of_cell = components.argmax(axis=1)
     log_p = np.logaddexp.reduce(components, axis=1) - np.log(truth.num_components)
-    log_f = jax.jit(lambda x: densities.log_ebm(x, energy, temperature=temperature))
-    log_q = quadrature.normalized(log_f(cells.x.astype(np.float32)), cells.area)
-    found = {
+    log_q = quadrature.normalized(model.log_density(cells.x.astype(np.float32)), cells.area)
+    metrics = {
         "density/ebm/kl_data_model": quadrature.kl_divergence(log_p, log_q, cells.area),
         "density/ebm/kl_model_data": quadrature.kl_divergence(log_q, log_p, cells.area),
     }
 
-    x = held_out[:NUM_HELD_OUT]
-    log_z = np.asarray(log_f(cells.x[:1].astype(np.float32)), np.float64)[0] - log_q[0]
-    found["density/data/log_likelihood"] = float(truth.log_density(x).mean())
-    found["density/ebm/log_likelihood"] = float(np.asarray(log_f(x), np.float64).mean() - log_z)
+    log_z = np.asarray(model.log_density(cells.x[:1].astype(np.float32)), np.float64)[0] - log_q[0]
+    metrics["density/data/log_likelihood"] = float(truth.log_density(x).mean())
+    metrics["density/ebm/log_likelihood"] = float(np.asarray(model.log_density(x), np.float64).mean() - log_z)
     if config.generator.latent_dim == 2:
-        of_x = marginal_likelihood.quadrature(decode, x, variance=config.generator.variance)
-        found["density/generator/log_likelihood"] = float(of_x.mean())
-        found["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - of_x.mean())
-    estimate, size = marginal_likelihood.meter(config)(params, x, seed=seed)
-    found["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
-    found["density/generator/effective_sample_size_median"] = float(np.median(size))
-    found["density/generator/effective_sample_size_5_percent"] = float(np.percentile(size, 5))
+        of_x = np.concatenate([np.asarray(_by_quadrature(model, x[i : i + 500])) for i in range(0, len(x), 500)])
+        metrics["density/generator/log_likelihood"] = float(of_x.mean())
+        metrics["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - of_x.mean())
+    estimate, size = likelihood_by_importance(model, x, seed=seed)
+    metrics["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
+    metrics["density/generator/effective_sample_size_median"] = float(np.median(size))
+    metrics["density/generator/effective_sample_size_5_percent"] = float(np.percentile(size, 5))
 
-    share = np.bincount(of_cell, np.exp(log_q) * cells.area, truth.num_components)
-    shares = {"ebm": share}
-    for name, samples in kept.items():
+    shares = {"ebm": np.bincount(of_cell, np.exp(log_q) * cells.area, truth.num_components)}
+    for name, samples in inputs.kept.items():
         counts = np.bincount(truth.components(samples).argmax(axis=1), minlength=truth.num_components)
         shares[name] = counts / len(samples)
     for name, share in shares.items():
-        found[f"density/{name}/missed_modes"] = int(np.sum(share * truth.num_components < 0.1))
-        found[f"density/{name}/smallest_mode"] = float(share.min() * truth.num_components)
+        metrics[f"density/{name}/missed_modes"] = int(np.sum(share * truth.num_components < 0.1))
+        metrics[f"density/{name}/smallest_mode"] = float(share.min() * truth.num_components)
 
-    found |= _chains(config, nets, params, x, seed=seed)
+    keys = chain_keys(random_streams.key(seed, Stream.ACCEPTANCE), np.arange(len(x)))
+    metrics |= {f"chain/{name}/acceptance": float(rate) for name, rate in _acceptance(model, keys, x).items()}
     start = quadrature.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
-    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-    chain = {"num_steps": 10 * max(1, config.x_chain.num_steps), "step_size": config.x_chain.step_size}
-    end, _ = jax.jit(lambda keys, x: langevin(keys, x, log_f, **chain))(chain_keys(key, np.arange(NUM_CHAINS)), start)
+    keys = chain_keys(random_streams.key(seed, Stream.VARIANCE_BIAS), np.arange(NUM_CHAINS))
     exact = _variance_within(cells.x, of_cell, np.exp(log_q) * cells.area)
-    end = np.asarray(end, np.float64)
+    end = np.asarray(_long_chain(model, keys, start), np.float64)
     drifted = _variance_within(end, truth.components(end).argmax(axis=1), np.full(NUM_CHAINS, 1 / NUM_CHAINS))
-    found["chain/x/variance_bias"] = drifted / exact - 1
+    metrics["chain/x/variance_bias"] = drifted / exact - 1
 
     side = round(len(cells.x) ** 0.5)
-    square = {"data": log_p.reshape(side, side), "ebm": log_q.reshape(side, side)}
-    return Known(found, truth.half_width, square)
+    return Measured(metrics, Densities(log_p.reshape(side, side), log_q.reshape(side, side)))
 
 
-def _chains(config, nets, params, x, *, seed) -> dict[str, float]:
-    """The share of each chain's steps that a Metropolis correction would have accepted."""
-    decode, energy = nets.generator.bind(params.generator), nets.energy.bind(params.energy)
-    encode = nets.encoder.bind(params.encoder)
-    variance, temperature = config.generator.variance, config.energy.temperature
-    keys = chain_keys(jax.random.fold_in(jax.random.key(seed), _STREAM + 1), np.arange(len(x)))
+def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
+    """Draw the densities of the data and of the EBM beside the kept samples."""
+    return {"samples": figure(measured.arrays, inputs.kept, half_width=inputs.dataset.density.half_width)}
 
-    @jax.jit
-    def rates(keys, x):
-        found = {}
-        if config.x_chain.num_steps:
-            model = synthesize(keys, decode, energy, **model_settings(config), keep_every=1)
-            log_f = lambda x: densities.log_ebm(x, energy, temperature=temperature)
-            found["x"] = acceptance.rate(model.trace.states, log_f, step_size=config.x_chain.step_size)
-        data = infer(keys, encode, decode, x, **data_settings(config), keep_every=1)
-        log_joint = lambda z: densities.log_joint(x, z, decode, variance=variance)
-        found["z"] = acceptance.rate(data.trace.states, log_joint, step_size=config.z_chain.step_size)
-        return found
 
-    return {f"chain/{name}/acceptance": float(rate) for name, rate in rates(keys, x).items()}
+def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_width: float) -> Figure:
+    """Draw the densities of the data and of the EBM beside samples [N, 2] before and after the x-revision."""
+    figure, axes = figures.plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained", sharex=True, sharey=True)
+    brightest, box = np.exp(log_densities.data).max(), 4 * (half_width,)
+    inside = np.exp(log_densities.data) > 1e-4 * brightest
+    side = np.linspace(-half_width, half_width, len(inside))
+    limit = 1.15 * max(np.abs(side[inside.any(axis)]).max() for axis in (0, 1))
+    for axis, log_p, title in zip(axes, log_densities, ("true density", "density of the EBM"), strict=False):
+        extent = np.multiply(box, (-1, 1, -1, 1))
+        axis.imshow(np.exp(log_p).T, origin="lower", extent=extent, vmin=0, vmax=brightest)
+        axis.set_title(title)
+    for axis, (name, title) in zip(axes[2:], sampling.TITLES.items(), strict=True):
+        axis.plot(*samples[name].T, ".", markersize=2, alpha=0.5)
+        axis.set_title(f"samples: {title}" if name == "generator" else f"samples {title}")
+    for axis in axes:
+        axis.set_aspect("equal")
+        axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="x1")
+    axes[0].set_ylabel("x2")
+    return figure
+
+
+def likelihood_by_importance(model: Model, x: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate log p_theta(x) [N] of examples x [N, ...]; return also the effective sample sizes [N]."""
+    run = parallel.stream(_by_importance, model.config.evaluation.batch_size, desc="likelihoods")
+    return parallel.collect(run((model, random_streams.key(seed, Stream.MARGINAL_LIKELIHOOD)), len(x), x))
+
+
+def _by_importance(constants, index, x):
+    """Estimate log p_theta(x) [B] of one group of examples x [B, ...]."""
+    model, key = constants
+    bound, variance = model.bound(), model.config.generator.variance
+    x, settings = to_float(x, model.dtype), {"variance": variance, "num_samples": NUM_LATENTS}
+    return marginal_likelihood.importance(chain_keys(key, index), bound.encode, bound.decode, x, **settings)
+
+
+@jax.jit
+def _by_quadrature(model, x):
+    """Integrate log p_theta(x) [B] of examples x [B, ...] over two latents."""
+    return marginal_likelihood.quadrature(model.bound().decode, x, variance=model.config.generator.variance)
+
+
+@jax.jit
+def _acceptance(model, keys, x):
+    """Return the share of each chain's steps that a Metropolis correction would have accepted, by chain."""
+    config, bound, rates = model.config, model.bound(), {}
+    if config.x_chain.num_steps:
+        states = bound.synthesize(keys, keep_every=1).trace.states
+        rates["x"] = acceptance.rate(states, bound.log_density, step_size=config.x_chain.step_size)
+    states = bound.infer(keys, x, keep_every=1).trace.states
+    rates["z"] = acceptance.rate(states, partial(bound.log_joint, x), step_size=config.z_chain.step_size)
+    return rates
+
+
+@jax.jit
+def _long_chain(model, keys, x):
+    """Run the x-chain from x [B, ...] for ten times the trained number of steps."""
+    return model.bound().revise_x(keys, x, num_steps=10 * max(1, model.config.x_chain.num_steps))[0]
 
 
 def _variance_within(x: np.ndarray, component: np.ndarray, weight: np.ndarray) -> float:
-    """The mean square distance from the mean of the own component: of x [N, 2] with weights [N] that add up to 1."""
+    """Return the mean square distance of x [N, 2] from the means of their components, with weights [N] of sum 1."""
     total = np.bincount(component, weight)
     mean = np.stack([np.bincount(component, weight * column) for column in x.T], axis=-1)
     mean = mean / np.maximum(total, 1e-300)[:, None]
     return float(np.sum(weight * np.sum((x - mean[component]) ** 2, axis=-1)))
-
-
-_STREAM = 2028
-"""Keeps this randomness apart from that of training and of other measures of the same seed."""

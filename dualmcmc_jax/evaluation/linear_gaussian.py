@@ -1,7 +1,7 @@
-"""Where training leads if all three models are linear and Gaussian, in closed form.
+"""Does training of linear, Gaussian models end where the closed form says?
 
-A quadratic energy, a generator x = W z + c of one latent and an encoder of mean m x + e. Axes are the eigenvectors of
-the data's covariance S, lambda its eigenvalues, largest first.
+The models are a quadratic energy, a generator x = W z + c of one latent, and an inference model of mean m x + e. Axes
+are the eigenvectors of the data's covariance S, and lambda are its eigenvalues, largest first.
 """
 
 from typing import NamedTuple
@@ -11,21 +11,52 @@ import numpy as np
 from scipy import optimize
 
 from dualmcmc_jax import models
+from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import quadrature
-from dualmcmc_jax.training.params import Params
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.models import Params
+from dualmcmc_jax.report.sections import Group, Metric, Section
+
+SECTIONS = (
+    Section(
+        title="The solution in closed form",
+        note=(
+            "Parameters along the eigenvectors of the training data's covariance, and KL divergences in nats from "
+            "maximum likelihood, which is known. fixed point: where the config's losses and its finite, unadjusted "
+            "chains lead with endless training; what was learned should be near it, and it near maximum likelihood "
+            "where the losses are without model pairs, and the chains long and their steps small."
+        ),
+        metrics={
+            "linear/{group}/ebm_variance_1": Metric("ebm variance 1"),
+            "linear/{group}/ebm_variance_2": Metric("ebm variance 2"),
+            "linear/{group}/generator_weight": Metric("generator weight"),
+            "linear/{group}/encoder_slope": Metric("encoder slope"),
+            "linear/{group}/encoder_variance": Metric("encoder variance"),
+            "linear/{group}/kl_ebm": Metric("kl ebm", "lower", "nats"),
+            "linear/{group}/kl_generator": Metric("kl generator", "lower", "nats"),
+            "linear/{group}/kl_encoder": Metric("kl encoder", "lower", "nats"),
+        },
+        groups={
+            "learned": Group("learned"),
+            "fixed_point": Group("fixed point"),
+            "maximum_likelihood": Group("maximum likelihood"),
+        },
+    ),
+)
+CAPTIONS = {}
 
 
 class Solution(NamedTuple):
     """Three models of x [D], in float64.
 
     Attributes:
-      mean: [D], of the EBM.
-      covariance: [D, D], of the EBM.
+      mean: [D], mean of the EBM.
+      covariance: [D, D], covariance of the EBM.
       weight: [D], W of the generator.
       bias: [D], c of the generator.
       slope: [D], m of the inference model.
       intercept: e of the inference model.
-      variance: of the inference model.
+      variance: variance of the inference model.
     """
 
     mean: np.ndarray
@@ -37,37 +68,52 @@ class Solution(NamedTuple):
     variance: float
 
 
-def applies(config) -> bool:
-    """Whether a config's models and data are those of this module."""
-    linear = all(net.kind == "mlp" and not net.widths for net in (config.generator, config.encoder))
-    one = config.generator.latent_dim == 1
-    return config.energy.kind == "quadratic" and linear and one and tuple(config.data.shape) == (2,)
+def applies(config, dataset) -> bool:
+    """Return whether the models are linear and Gaussian, with one latent and two dimensions of x."""
+    nets = models.build(config)
+    linear = nets.energy.is_gaussian and nets.generator.is_affine and nets.encoder.is_affine
+    return linear and config.generator.latent_dim == 1 and tuple(config.data.shape) == (2,)
 
 
-def measure(config, params: Params, train: np.ndarray) -> dict[str, float]:
-    """What was learned from train [N, D], beside the fixed point and maximum likelihood: "linear/COLUMN/ROW"."""
-    x = np.asarray(train, np.float64)
+def measure(model: Model, inputs: Inputs) -> Measured:
+    """Compare the learned models with the fixed point and maximum likelihood; see `compare`."""
+    return Measured(compare(model, inputs.dataset.train))
+
+
+def draw(model: Model, inputs: Inputs, measured: Measured) -> dict:
+    """The closed form has no figure."""
+    return {}
+
+
+def compare(model: Model, train: np.ndarray) -> dict[str, float]:
+    """Read off what was learned from train [N, D], beside the fixed point and maximum likelihood.
+
+    Returns:
+      Parameters and KL divergences by "linear/SOLUTION/PARAMETER".
+    """
+    config, x = model.run_config, np.asarray(train, np.float64)
     mean, covariance = x.mean(0), np.cov(x.T, bias=True)
     best = maximum_likelihood(mean, covariance, variance=config.generator.variance)
-    found = {
-        "learned": learned(models.build(config), params, mean, temperature=config.energy.temperature),
+    solutions = {
+        "learned": learned(model, mean),
         "fixed_point": fixed_point(config, mean, covariance),
         "maximum_likelihood": best,
     }
-    made = {}
-    for column, solution in found.items():
-        rows = _rows(solution, covariance) if solution else {}
+    metrics = {}
+    for name, solution in solutions.items():
+        parameters = _parameters(solution, covariance) if solution else {}
         if solution and solution is not best:
-            rows |= divergences(solution, best, mean, covariance, variance=config.generator.variance)
-        made |= {f"linear/{column}/{row}": float(value) for row, value in rows.items()}
-    return made
+            parameters |= divergences(solution, best, mean, covariance, variance=config.generator.variance)
+        metrics |= {f"linear/{name}/{parameter}": float(value) for parameter, value in parameters.items()}
+    return metrics
 
 
 def maximum_likelihood(mean: np.ndarray, covariance: np.ndarray, *, variance: float) -> Solution:
-    """Of each model: the EBM N(mean, S), probabilistic PCA of known noise sigma^2, and its posterior.
+    """Return the maximum likelihood solution of each model.
 
-    W = sqrt(lambda_1 - sigma^2) u_1 (Tipping & Bishop 1999), and of z given x the mean W^T (x - c) / (|W|^2 + sigma^2)
-    and the variance sigma^2 / (|W|^2 + sigma^2).
+    They are the EBM N(mean, S), probabilistic PCA of known noise sigma^2, with W = sqrt(lambda_1 - sigma^2) u_1
+    (Tipping & Bishop 1999), and its posterior of z given x, with the mean W^T (x - c) / (|W|^2 + sigma^2) and the
+    variance sigma^2 / (|W|^2 + sigma^2).
     """
     values, axes = _axes(covariance)
     weight = np.sqrt(max(values[0] - variance, 0)) * axes[0]
@@ -76,18 +122,18 @@ def maximum_likelihood(mean: np.ndarray, covariance: np.ndarray, *, variance: fl
 
 
 def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | None:
-    """Where unadjusted chains of finite length lead: the parameters at which all three expected gradients are 0.
+    """Find the parameters at which all three expected gradients are 0, given unadjusted chains of finite length.
 
-    A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. So after K steps from a
-    variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and of the covariance with anything at
-    the start rho^K is left. The x-chain starts at W z and noise, of variance W^2 + start_std^2 along the first axis and
+    A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. After K steps from a
+    variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and a covariance with the start has
+    shrunk by rho^K. The x-chain starts at W z and noise, of variance W^2 + start_std^2 along the first axis and
     start_std^2 along the others.
-    The 1e-6 in q's divisor is left out: the inference model's variance is 2e-6 less with it.
+    The 1e-6 in q's divisor is left out: it would make the inference model's variance 2e-6 smaller.
 
     Returns:
-      The solution; None if no EBM of positive variance gives x~ the variance of data, as when chains are too short
-      to reach it or steps too long, if a chain starts elsewhere, if a model has no data pairs to learn from, or if it
-      learns from more than the three losses.
+      The solution. None if no EBM of positive variance gives x~ the variance of the data, which happens if chains are
+      too short or steps too long; if a chain starts elsewhere; if a model has no data pairs to learn from; or if the
+      models learn from more than the three losses.
     """
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
@@ -136,12 +182,12 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
     return _centred(mean, axes.T * variances @ axes, weight * axes[0], slope * axes[0], variance)
 
 
-def learned(nets: models.Nets, params: Params, mean: np.ndarray, *, temperature: float) -> Solution:
-    """The models that params are, read off by differentiation at the data's mean [D]."""
-    at = np.asarray(mean, np.float32)
-    energy = lambda x: nets.energy.apply(params.energy, x[None])[0] / temperature
-    encode = lambda x: nets.encoder.apply(params.encoder, x[None])[0][0, 0]
-    decode = lambda z: nets.generator.apply(params.generator, z[None])[0]
+def learned(model: Model, mean: np.ndarray) -> Solution:
+    """Read off the learned models by differentiation at the data's mean [D]."""
+    at, bound, temperature = np.asarray(mean, np.float32), model.bound(), model.run_config.energy.temperature
+    energy = lambda x: bound.energy(x[None])[0] / temperature
+    encode = lambda x: bound.encode(x[None])[0][0, 0]
+    decode = lambda z: bound.decode(z[None])[0]
     zero = np.zeros(1, np.float32)
     covariance = np.linalg.inv(np.asarray(jax.hessian(energy)(at), np.float64))
     slope = np.asarray(jax.grad(encode)(at), np.float64)
@@ -152,14 +198,17 @@ def learned(nets: models.Nets, params: Params, mean: np.ndarray, *, temperature:
         bias=np.asarray(decode(zero), np.float64),
         slope=slope,
         intercept=float(encode(at)) - slope @ at,
-        variance=float(np.exp(nets.encoder.apply(params.encoder, at[None])[1][0, 0])),
+        variance=float(np.exp(bound.encode(at[None])[1][0, 0])),
     )
 
 
 def divergences(
     solution: Solution, best: Solution, mean: np.ndarray, covariance: np.ndarray, *, variance: float
 ) -> dict[str, float]:
-    """KL divergences in nats of a solution from maximum likelihood, the inference model's a mean over the data."""
+    """Return KL divergences in nats of a solution from maximum likelihood, by "kl_MODEL".
+
+    The inference model's divergence is a mean over the data.
+    """
     marginal = lambda of: (of.bias, np.outer(of.weight, of.weight) + variance * np.eye(len(of.weight)))
     sign = -1 if solution.weight @ best.weight < 0 else 1  # z and -z are the same model
     slope, intercept = sign * solution.slope - best.slope, sign * solution.intercept - best.intercept
@@ -172,11 +221,12 @@ def divergences(
     }
 
 
-def _rows(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
+def _parameters(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
+    """Return the parameters of a solution along the eigenvectors of the data's covariance."""
     _, axes = _axes(covariance)
-    rows = {f"ebm_variance_{i}": axis @ solution.covariance @ axis for i, axis in enumerate(axes, 1)}
+    variances = {f"ebm_variance_{i}": axis @ solution.covariance @ axis for i, axis in enumerate(axes, 1)}
     sign = -1 if solution.weight @ axes[0] < 0 else 1
-    return rows | {
+    return variances | {
         "generator_weight": np.linalg.norm(solution.weight),
         "encoder_slope": sign * solution.slope @ axes[0],
         "encoder_variance": solution.variance,
@@ -184,7 +234,10 @@ def _rows(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
 
 
 def _kept(revised: float, start: float, chain) -> float | None:
-    """rho in (0, 1) at which a chain leads from the variance `start` to `revised`; the more rho, the more variance."""
+    """Return rho in (0, 1) at which a chain leads from the variance `start` to `revised`, or None if no rho does.
+
+    A larger rho gives a larger variance.
+    """
     s, k = chain.step_size, chain.num_steps
     after = lambda rho: rho ** (2 * k) * start + 2 * s * np.sum(rho ** (2 * np.arange(k))) - revised
     return optimize.brentq(after, 0, 1, xtol=1e-15) if after(0) < 0 < after(1) else None
@@ -195,6 +248,6 @@ def _centred(mean, covariance, weight, slope, variance) -> Solution:
 
 
 def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues [D], the largest first, and their eigenvectors as rows [D, D]."""
+    """Return eigenvalues [D], the largest first, and their eigenvectors as rows [D, D]."""
     values, vectors = np.linalg.eigh(covariance)
     return values[::-1], vectors.T[::-1]

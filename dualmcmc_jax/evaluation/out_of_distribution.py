@@ -1,53 +1,91 @@
-"""The energy as a density: of data, of samples, of what is no data, and along chains far longer than trained ones."""
+"""Does the energy tell the data from other examples?"""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
+from matplotlib.figure import Figure
 
-from dualmcmc_jax import models
-from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.core.sampling import revise_x, synthesize
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset, to_float
-from dualmcmc_jax.evaluation.drawing import group_size
+from dualmcmc_jax.evaluation.question import Inputs, Measured
+from dualmcmc_jax.metrics.auroc import auroc
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.report import figures
+from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
-from dualmcmc_jax.training.params import Params
-from dualmcmc_jax.training.state import param_dtype
-from dualmcmc_jax.training.step import chain_settings, model_settings
+from dualmcmc_jax.training import objectives
+
+SECTIONS = (
+    Section(
+        title="Energy",
+        note=(
+            "Lower is more likely; samples are measured as images, that is clipped and rounded. AUROC: the "
+            "probability that a held-out example has a lower energy than one of the set."
+        ),
+        metrics={
+            "energy/{group}/mean": Metric("mean", needs=("energy",)),
+            "energy/{group}/std": Metric("std", needs=("energy",)),
+            "auroc/{group}": Metric("AUROC", "higher", needs=("energy",)),
+        },
+        groups={"generator": Group("generator", needs=("generator",))},
+        other_groups="{}",
+        groups_are="rows",
+    ),
+)
+CAPTIONS = {
+    "energies": "Energies of data, samples, and sets that are no data; the outermost 0.5% of each side are cut."
+}
 
 
-def meter(config) -> Callable[[Params, np.ndarray], np.ndarray]:
-    """measure(params, x): energy [N] of examples x [N, ...], uint8 images or vectors."""
-    energy = models.build(config).energy
-    run = parallel.stream(
-        lambda params, _, x: energy.bind(params.energy)(to_float(x, param_dtype(config))),
-        config.evaluation.batch_size,
-        desc="energies",
-    )
-    return lambda params, x: parallel.collect(run(params, len(x), x))
+class Energies(NamedTuple):
+    """Energies [N] of data and samples, and of sets that are not the data, by name."""
+
+    data: dict[str, np.ndarray]
+    others: dict[str, np.ndarray]
 
 
-def auroc(data: np.ndarray, other: np.ndarray) -> float:
-    """The probability that an example of the data has a lower energy than one of another set; ties count half.
-
-    NaN if an energy is.
-    """
-    if not np.isfinite([data.sum(), other.sum()]).all():
-        return float("nan")
-    labels = np.repeat([1, 0], [len(data), len(other)])
-    return float(roc_auc_score(labels, -np.concatenate([data, other])))
+def applies(config, dataset) -> bool:
+    """Every model has an energy."""
+    return True
 
 
-def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
-    """Sets of examples, at most as many as held_out, that are no data of the model's: [N, ...] by name.
+def measure(model: Model, inputs: Inputs) -> Measured:
+    """Measure the energies of data, kept samples and other sets, and how well they tell the sets from the data."""
+    train, held_out = inputs.dataset.train, inputs.held_out
+    data = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **inputs.kept}
+    measured = Energies(*({name: energies(model, x) for name, x in sets.items()} for sets in (data, inputs.others)))
+    metrics = {}
+    for name, values in (measured.data | measured.others).items():
+        metrics |= {f"energy/{name}/mean": float(values.mean()), f"energy/{name}/std": float(values.std())}
+    for name, values in measured.others.items():
+        metrics[f"auroc/{name}"] = auroc(measured.data["held_out"], values)
+    return Measured(metrics, measured)
 
-    uniform_noise; constant images (one colour each); average_of_two held-out examples; and some test,
-    then training, examples of every source in evaluation.ood.
+
+def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
+    """Draw histograms of energies: of data and samples, and of held-out data beside the other sets."""
+    if "energy" not in objectives.trained(model.config):
+        return {}
+    data, others = measured.arrays
+    figure, axes = figures.plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    figures.histograms(axes[0], data, "energy (lower: more likely)")
+    axes[0].set_title("data and samples")
+    figures.histograms(axes[1], {"held_out": data["held_out"]} | others, "energy (lower: more likely)")
+    axes[1].set_title("held-out data and out-of-distribution sets")
+    return {"energies": figure}
+
+
+def energies(model: Model, x: np.ndarray) -> np.ndarray:
+    """Return the energies [N] of examples x [N, ...], uint8 images or vectors."""
+    run = parallel.stream(_group, model.config.evaluation.batch_size, desc="energies")
+    return parallel.collect(run(model, len(x), x))
+
+
+def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
+    """Make sets of examples that are not the data: [N, ...] by name, at most as many as held_out.
+
+    The sets are uniform_noise, images of one constant colour each, the average_of_two held-out examples, and examples
+    of every source in `evaluation.ood`, from its test set first.
 
     Raises:
       ValueError: a source cannot be read, or its examples have another shape.
@@ -77,54 +115,6 @@ def out_of_distribution(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
     return sets
 
 
-class LongRun(NamedTuple):
-    """A group's chains, 1, 10 and 100 times as long as the trained ones.
-
-    Attributes:
-      steps: [3], those lengths.
-      states: [3, B, ...], the chains after so many steps.
-      energy: [steps[-1] + 1, B], before the first step and after each.
-    """
-
-    steps: list[int]
-    states: np.ndarray
-    energy: np.ndarray
-
-
-def long_run(config) -> Callable[..., LongRun]:
-    """run(params, *, seed): one group of x-chains from their starts in training; config.x_chain.num_steps is not 0."""
-    nets = models.build(config)
-    size, num_steps = group_size(config), config.x_chain.num_steps
-
-    @jax.jit
-    def start(params, key):
-        decode = nets.generator.bind(params.generator)
-        energy = nets.energy.bind(params.energy)
-        settings = model_settings(config) | {"num_steps": 0}
-        x = synthesize(chain_keys(key, jnp.arange(size)), decode, energy, **settings).revised
-        return x, energy(x)[None]
-
-    @jax.jit
-    def further(params, key, x):
-        energy = nets.energy.bind(params.energy)
-        x, trace = revise_x(chain_keys(key, jnp.arange(size)), energy, x, **chain_settings(config))
-        before = -trace.log_density * config.energy.temperature
-        return x, jnp.concatenate([before[1:], energy(x)[None]])
-
-    def run(params: Params, *, seed: int) -> LongRun:
-        key = jax.random.fold_in(jax.random.key(seed), _STREAM)
-        x, first = start(params, jax.random.fold_in(key, 0))
-        energies, states = [first], []
-        for i in tqdm(range(1, 101), desc="long chains", unit="chain length", delay=2, leave=False):
-            x, after = further(params, jax.random.fold_in(key, i), x)
-            energies.append(after)
-            if i in (1, 10, 100):
-                states.append(np.asarray(x))
-        steps = [num_steps * times for times in (1, 10, 100)]
-        return LongRun(steps, np.stack(states), np.concatenate(jax.device_get(energies)))
-
-    return run
-
-
-_STREAM = 2026
-"""Keeps this randomness apart from that of training, samples, strips and reconstructions of the same seed."""
+def _group(model, index, x):
+    """Return the energies [B] of one group of examples x [B, ...]."""
+    return model.bound().energy(to_float(x, model.dtype))

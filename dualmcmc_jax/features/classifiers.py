@@ -1,4 +1,4 @@
-"""A judge of digits, because distances between pixels are blind to sharpness."""
+"""Classifiers that score samples. Distances between pixels are blind to sharpness, and classifiers are not."""
 
 import functools
 import warnings
@@ -8,11 +8,11 @@ import numpy as np
 from dualmcmc_jax.data.batches import to_float
 
 
-class DigitsJudge:
-    """A support vector machine taught the training digits' classes.
+class DigitClassifier:
+    """A support vector machine trained on the classes of scikit-learn's training digits.
 
-    Real held-out digits score 7.7; draws of a Gaussian fitted to the pixels, which the Frechet distance between pixels
-    cannot tell apart, 3.0.
+    Real held-out digits score 7.7. Draws of a Gaussian fitted to the pixels score 3.0, and the Frechet distance between
+    pixels cannot tell them from digits.
     """
 
     def __init__(self):
@@ -25,17 +25,19 @@ class DigitsJudge:
             self._svc = SVC(C=10, probability=True, random_state=0).fit(images[train] / 8 - 1, labels[train])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities [B, 10] of uint8 digits [B, 8, 8, 1]."""
+        """Return class probabilities [B, 10] of uint8 digits [B, 8, 8, 1]."""
         return self._svc.predict_proba(np.asarray(to_float(images, np.float64)).reshape(len(images), -1))
 
 
-digits_judge = functools.cache(DigitsJudge)
+digit_classifier = functools.cache(DigitClassifier)
 
 
-def verdict(p: np.ndarray) -> dict[str, float]:
-    """Of class probabilities [N, 10]: svc_score, exp(E KL(p(y | x), p(y))), and class_entropy in nats, at most 2.303.
+def scores(p: np.ndarray) -> dict[str, float]:
+    """Score class probabilities [N, 10] of samples.
 
-    The score is high if the judge is sure of each digit and the digits are varied.
+    Returns:
+      svc_score: exp(E KL(p(y | x), p(y))), which is high if the classifier is sure of each digit and the digits are
+      varied. class_entropy: the entropy of the classes, in nats, at most 2.303.
     """
     divergence = np.sum(p * (np.log(p + 1e-12) - np.log(p.mean(0))), axis=1)
     share = np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)

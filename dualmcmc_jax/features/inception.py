@@ -13,21 +13,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dualmcmc_jax import torch_reader
 from dualmcmc_jax.data import cache
 
 SHA256 = "6726825d"
-"""How the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth, starts."""
+"""First digits of the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth."""
 VERSION = 1  # to be raised when the same weights give other features, which are cached
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
 BATCH_NORM_EPSILON = 1e-3
 
 
 class Inception(nn.Module):
-    """uint8 images [B, H, W, 1 or 3] to pool3 features [B, 2048] and logits without bias [B, 1008], in float32.
+    """A network from uint8 images [B, H, W, 1 or 3] to pool3 features [B, 2048] and logits without bias [B, 1008].
 
-    Batch normalisation is part of the convolutions' kernels and biases; `convert` puts it there.
+    All of it is in float32. `convert` folds batch normalisation into the kernels and biases of the convolutions.
     """
 
     @nn.compact
@@ -52,7 +53,7 @@ class Inception(nn.Module):
 
 
 def resize(x: jax.Array, size: int = 299) -> jax.Array:
-    """TensorFlow 1's bilinear resize of [B, H, W, C]: output i reads source i n / size, edges repeated."""
+    """Resize images [B, H, W, C] bilinearly as TensorFlow 1 does: output i reads source i n / size, edges repeated."""
     for axis in (1, 2):
         n = x.shape[axis]
         source = np.arange(size) * (n / size)
@@ -65,17 +66,17 @@ def resize(x: jax.Array, size: int = 299) -> jax.Array:
 
 
 def scale(x: jax.Array) -> jax.Array:
-    """Pixels from [0, 255] to [-1, 1)."""
+    """Scale pixels from [0, 255] to [-1, 1)."""
     return (x - 128) / 128
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """3 x 3, stride 1; what lies outside the image is not counted."""
+    """Average over 3 x 3 windows at stride 1, without counting pixels outside of the image."""
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype)
 
 
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
-    """3 x 3; at stride 1 of the same size, at 2 of full windows only."""
+    """Take the maximum over 3 x 3 windows: of the same size at stride 1, of full windows only at stride 2."""
     return nn.max_pool(x, (3, 3), (stride, stride), "SAME" if stride == 1 else "VALID")
 
 
@@ -83,14 +84,14 @@ last_pool = partial(max_pool, stride=1)
 
 
 def _unit(x, name, width, size, *, stride=1, padding=None):
-    """Convolution, batch norm, ReLU: of the same size at stride 1, unless told, and of full windows only at 2."""
+    """Apply convolution, batch norm and ReLU. At stride 1 the size stays by default; stride 2 takes full windows."""
     shape = (size, size) if isinstance(size, int) else size
     padding = padding or ("SAME" if stride == 1 else "VALID")
     return nn.relu(nn.Conv(width, shape, stride, padding, precision="highest", name=name.replace(".", "_"))(x))
 
 
 def _path(x, block, *units):
-    """Units (name, width, size) one after the other."""
+    """Apply units (name, width, size) one after the other."""
     for name, width, size in units:
         x = _unit(x, f"{block}.{name}", width, size)
     return x
@@ -138,14 +139,12 @@ def _mixed_8(x, block, pool):
 
 
 def load(path: Path) -> dict:
-    """The parameters of `Inception` from the weights file of 2015, which is checked, converted once and cached.
+    """Load the parameters of `Inception` from the weights file of 2015, which is checked, converted once and cached.
 
     Raises:
-      ValueError: there is no such file or it is another one.
+      ValueError: there is no file at path, or its sha256 is another one.
     """
-    problem = lambda what: ValueError(
-        f"--inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth"
-    )
+    problem = lambda what: ValueError(f"inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth")
     if not path.is_file():
         raise problem(f"no file {path}")
     with path.open("rb") as file:
@@ -153,13 +152,15 @@ def load(path: Path) -> dict:
     if not digest.startswith(SHA256):
         raise problem(f"{path} with sha256 {digest[:8]}...")
     arrays = cache.arrays(
-        "inception", {"sha256": digest, "version": VERSION}, lambda: _flat(convert(torch_reader.load(path)))
+        "inception",
+        {"sha256": digest, "version": VERSION},
+        lambda: flatten_dict(convert(torch_reader.load(path)), sep="/"),
     )
-    return _nested(arrays)
+    return unflatten_dict(arrays, sep="/")
 
 
 def convert(weights: dict[str, np.ndarray]) -> dict:
-    """PyTorch's named arrays as the parameters of `Inception`.
+    """Convert PyTorch's named arrays to the parameters of `Inception`.
 
     Raises:
       ValueError: an array is missing, or has another shape.
@@ -171,7 +172,7 @@ def convert(weights: dict[str, np.ndarray]) -> dict:
     def get(key, shape):
         if key not in weights or weights[key].shape != shape:
             found = weights[key].shape if key in weights else "nothing"
-            raise ValueError(f"--inception_weights: found {found} as {key}, expected an array of shape {shape}")
+            raise ValueError(f"inception_weights: found {found} as {key}, expected an array of shape {shape}")
         return np.asarray(weights[key], np.float64)
 
     def unit(name, like):
@@ -187,15 +188,3 @@ def convert(weights: dict[str, np.ndarray]) -> dict:
     converted = {name: unit(name, like) for name, like in params.items() if name != "fc"}
     converted["fc"] = {"kernel": get("fc.weight", (NUM_CLASSES, NUM_FEATURES)).T}
     return jax.tree.map(lambda x: x.astype(np.float32), converted)
-
-
-def _flat(params):
-    return {f"{unit}/{name}": array for unit, arrays in params.items() for name, array in arrays.items()}
-
-
-def _nested(arrays):
-    params = {}
-    for key, array in arrays.items():
-        unit, name = key.split("/")
-        params.setdefault(unit, {})[name] = array
-    return params

@@ -1,4 +1,4 @@
-"""The spaces in which sets of samples are compared, and the training data in them."""
+"""The feature spaces in which sets of examples are compared, and the statistics of the training data in a space."""
 
 import functools
 import hashlib
@@ -19,16 +19,18 @@ from dualmcmc_jax.runtime import parallel
 NUM_COMPONENTS = 64
 NUM_TO_FIT = 10_000
 LARGEST_SIDE = 32
+NAMES = ("inception", "pixels_pca", "vectors")
 
 
 class Space(NamedTuple):
     """A feature space.
 
     Attributes:
-      name: "inception", "pixels_pca" or "vectors".
-      size: d, how many features.
-      key: key() tells this space from every other, in a word.
-      extract: examples [N, ...] to features [N, d] and, for Inception, logits [N, classes], else None.
+      name: one of `NAMES`.
+      size: d, number of features.
+      key: () -> a text that differs between any two spaces.
+      extract: examples [N, ...] -> features [N, d] and logits [N, classes], which are
+        None except in the space of Inception.
     """
 
     name: str
@@ -38,29 +40,38 @@ class Space(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """The training data in a space: their moments, and the features [M, d] of some of them, in random order."""
+    """Training data in a space: the moments of all, and the features [M, d] of some of them, in random order."""
 
     moments: frechet.Moments
     features: np.ndarray
 
 
 def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
-    """Inception's features if its weights are given, else pixels after PCA; of vectors, themselves.
+    """Choose the space of a config.
+
+    Args:
+      config: the whole config.
+      train: [N, ...], training examples.
+      inception_weights: file of Inception's weights, or None.
+
+    Returns:
+      Inception's features if weights are given, the principal components of pixels if not, and for vectors the vectors
+      themselves.
 
     Raises:
-      ValueError: the weights are not Inception's.
+      ValueError: the weights are not Inception's, or the examples are vectors and weights are given.
     """
     if len(config.data.shape) == 1:
         if inception_weights:
             raise ValueError(
-                f"--inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
+                f"inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
             )
         return Space("vectors", train.shape[1], lambda: "vectors", lambda x: (x, None))
     return _inception(config, inception_weights) if inception_weights else _pixels(train)
 
 
 def _inception(config, path: Path) -> Space:
-    params = parallel.everywhere(inception.load(path))
+    params = parallel.replicate(inception.load(path))
     network = inception.Inception()
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":
@@ -73,7 +84,7 @@ def _inception(config, path: Path) -> Space:
 
 
 def _pixels(train: np.ndarray) -> Space:
-    """Pixels in [-1, 1], averaged down to at most 32 x 32, on the principal axes of some training images."""
+    """Return the space of pixels in [-1, 1], averaged to at most 32 x 32, on the principal axes of training images."""
 
     def pixels(x):
         x = to_float(x, np.float32)
@@ -101,9 +112,14 @@ def _pixels(train: np.ndarray) -> Space:
 
 
 def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
-    """The training data in a space; cached under the content of the data and the space's key.
+    """Compute the statistics of the training data in a space, or read them from the cache folder.
 
-    The content stands for source and preprocessing: what was decoded from another file or cropped otherwise differs.
+    The cache is keyed by the content of the data, which also tells apart sources and preprocessings.
+
+    Args:
+      space: the feature space.
+      train: [N, ...], training examples.
+      num_features: number of examples whose features are kept.
     """
     num_features = min(num_features, len(train))
 
@@ -120,12 +136,12 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
         return {"mean": moments.mean, "covariance": moments.covariance, "features": kept}
 
     key = {"data": fingerprint(train), "space": space.key(), "num_features": num_features}
-    found = cache.arrays("statistics", key, make)
-    return Statistics(frechet.Moments(found["mean"], found["covariance"]), found["features"])
+    arrays = cache.arrays("statistics", key, make)
+    return Statistics(frechet.Moments(arrays["mean"], arrays["covariance"]), arrays["features"])
 
 
 def fingerprint(x: np.ndarray) -> str:
-    """sha256 of an array's numbers, shape and type."""
+    """Return the sha256 of an array's numbers, shape and type."""
     digest = hashlib.sha256(f"{x.shape} {x.dtype}".encode())
     for i in range(0, len(x), 10_000):
         digest.update(np.ascontiguousarray(x[i : i + 10_000]))

@@ -1,76 +1,44 @@
-"""Turns a checkpoint of the authors' PyTorch code into a workdir that samples, evaluates and goes on training.
+"""Checkpoints of the authors' PyTorch code as train states.
 
-  python -m dualmcmc_jax.torch_import CKPT.pth --config=cifar10 --workdir=DIR
-
-flags:
-  --config=NAME or FILE         the networks it holds: cifar10, celeba64, or a Python file
-  --config.SECTION.FIELD=VALUE  sets one field, such as --config.energy.widths="(256,256,256,256)"
-  --workdir=DIR                 folder to make
-  --step=N                      updates it has had; default: what its optimisers say, or 0 without them
-  --debug                       show the traceback of an error
-
-CKPT.pth holds netE, netG and netI, the networks' state_dicts, and perhaps optE, optG and optI, those of their Adams.
-PyTorch is not needed, and nothing in the file is executed.
+A .pth file of theirs holds netE, netG and netI, the networks' state_dicts, and perhaps optE, optG and optI, the
+state_dicts of the networks' Adams. PyTorch is not needed, and nothing in the file is executed.
 """
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from dualmcmc_jax import config_check
-from dualmcmc_jax.cli import command_line
+import jax
+import numpy as np
 
-_log = logging.getLogger("dualmcmc_jax.torch_import")  # __name__ is "__main__" as a program
+from dualmcmc_jax import models, torch_reader
+from dualmcmc_jax.interop import torch_names
+from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.training import optimizers
+from dualmcmc_jax.training import state as train_state
 
-
-def main(argv: list[str]) -> None:
-    """The program, after its flags are parsed."""
-    logging.getLogger("absl").setLevel(logging.FATAL)  # Orbax warns of what is meant
-    config = command_line.CONFIG.value
-    config_check.check(config)
-    command_line.refuse_others("workdir", "step")
-    if not command_line.WORKDIR.value:
-        raise ValueError("--workdir: found nothing, expected a folder to make")
-    from dualmcmc_jax.cli import startup
-    from dualmcmc_jax.runtime import checkpoints, storage
-
-    startup.start(config)
-    state = convert(storage.local_path("CKPT", argv[1]), config, step=command_line.STEP.value)
-    workdir = storage.open_workdir(command_line.WORKDIR.value)
-    try:
-        checkpoints.begin(config, workdir, state)
-    finally:
-        storage.close(workdir)
-    print(f"wrote {command_line.WORKDIR.value}, at step {int(state.step)}")
+_log = logging.getLogger(__name__)
 
 
 def convert(path: Path, config, *, step: int | None = None):
-    """The train state that a .pth file of the authors' holds.
+    """Convert a .pth file of the authors to a train state.
 
     Args:
       path: the file.
       config: the whole config, of residual networks.
-      step: updates it has had; None: as many as its optimisers say, or 0 without them.
+      step: updates made so far; None: as many as the optimizers in the file say, or 0 without them.
 
     Raises:
-      ValueError: it is no such file, or its tensors are not those of the config's networks; all that differ are named.
+      ValueError: the file is not one of the authors, or its tensors are not those of the config's networks. A warning
+        names every tensor that differs.
     """
-    import jax
-
-    from dualmcmc_jax import models, torch_reader
-    from dualmcmc_jax.interop import torch_names
-    from dualmcmc_jax.training import optimizers
-    from dualmcmc_jax.training import state as train_state
-    from dualmcmc_jax.training.params import Params
-
+    nets = models.build(config)
     for net in Params._fields:
-        if config[net].kind != "resnet":
+        if not getattr(nets, net).has_torch_names:
             raise ValueError(f"{net}.kind: found {config[net].kind!r}, expected 'resnet', as in cifar10 or celeba64")
     if not config.energy.spectral_norm:
         raise ValueError("energy.spectral_norm: found False, expected True, as the authors' is")
-    shapes = jax.eval_shape(
-        lambda: train_state.create(config, models.build(config), optimizers.build(config, 1))
-    ).params
+    shapes = jax.eval_shape(lambda: train_state.create(config, nets, optimizers.build(config, 1))).params
     content = torch_reader.load(path)
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}
     wrong = [line for net in tensors for line in torch_names.problems(net, getattr(shapes, net), tensors[net])]
@@ -88,11 +56,11 @@ def convert(path: Path, config, *, step: int | None = None):
                 moments[net] = optimizers.Moments(*trees, adam["step"])
     if wrong:
         for line in wrong:
-            _log.warning(command_line.one_line(line))
+            _log.warning("%s", line)
         found = f"{len(wrong)} tensors that do not fit (above)"
-        raise ValueError(f"{path}: found {found}, expected those of --config's widths and latent_dim")
+        raise ValueError(f"{path}: found {found}, expected those of the config's widths and latent_dim")
     if step is not None and step >= 2**31:
-        raise ValueError(f"--step: found {step}, expected at most {2**31 - 1}")
+        raise ValueError(f"step: found {step}, expected at most {2**31 - 1}")
     if step is None:
         step = max((adam.count for adam in moments.values() if adam), default=0)
     params = Params(**{net: torch_names.parameters(net, getattr(shapes, net), tensors[net]) for net in tensors})
@@ -101,8 +69,6 @@ def convert(path: Path, config, *, step: int | None = None):
 
 
 def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:
-    import numpy as np
-
     found = content.get(name) if isinstance(content, dict) else None
     if not isinstance(found, dict):
         has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -115,9 +81,7 @@ def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:
 
 
 def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, Any] | None:
-    """{"exp_avg": tensors by name, "exp_avg_sq": likewise, "step": int} of an optimiser; None if it is not there."""
-    import numpy as np
-
+    """Return {"exp_avg": tensors by name, "exp_avg_sq": likewise, "step": int} of an optimizer; None without one."""
     if name not in content:
         return None
     try:
@@ -133,7 +97,3 @@ def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, A
     except (TypeError, LookupError, ValueError, OverflowError) as error:
         what = f"{name} that is not the state of an Adam of {len(names)} parameters ({type(error).__name__}: {error})"
         raise ValueError(f"{path}: found {what}, expected one") from error
-
-
-if __name__ == "__main__":
-    command_line.run(main, help=__doc__, argument="CKPT.pth")

@@ -12,16 +12,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dualmcmc_jax import config_check
+from dualmcmc_jax.models.build import Params
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
 from dualmcmc_jax.training.state import TrainState
 
 FORMAT = "dualmcmc_jax"
 
 
 def write(path: Path, config, state: TrainState) -> None:
-    """Writes a state's params, average and vectors, named by their paths, whole or not at all."""
+    """Write a state's params, average and vectors, named by their paths, whole or not at all."""
     tensors = {name: np.ascontiguousarray(x) for name, x in _flat(state).items()}
     header = {
         "format": FORMAT,
@@ -32,10 +33,13 @@ def write(path: Path, config, state: TrainState) -> None:
 
 
 def read(path: Path):
-    """(config, state) of a file that `write` has made; of the state, the optimisers are fresh.
+    """Read a file that `write` has made.
+
+    Returns:
+      The config, and a state whose optimizers are fresh.
 
     Raises:
-      ValueError: it is no such file, or its tensors are not those of its config.
+      ValueError: the file is not one of `write`, or its tensors are not those of its config.
     """
     problem = lambda what: ValueError(f"{path}: found {what}, expected a model.safetensors of dualmcmc_jax")
     if not path.is_file():
@@ -49,7 +53,7 @@ def read(path: Path):
     if header.get("format") != FORMAT or not header.get("step", "").isdecimal() or len(header["step"]) > 9:
         raise problem(f"a header {dict(sorted(header.items())[:3])}")
     try:
-        config = workdirs.as_config(json.loads(header["config"]))
+        config = config_check.as_config(json.loads(header["config"]))
     except (KeyError, ValueError, RecursionError) as error:
         raise problem(f"a config in its header of which {error}") from error
     shapes = train_state.abstract(config)

@@ -1,4 +1,4 @@
-"""How far Langevin steps are from exact ones."""
+"""The acceptance rate of Langevin steps under a Metropolis correction."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ from dualmcmc_jax.core.langevin import LogDensity
 
 
 def rate(states: jax.Array, log_density: LogDensity, *, step_size: float) -> jax.Array:
-    """The share of the steps along chains that a Metropolis correction would have accepted.
+    """Return the share of the steps of chains that a Metropolis correction would have accepted.
 
-    The mean of min(1, p(y) q(x | y) / (p(x) q(y | x))) over all steps x -> y, with the proposal
-    q(y | x) = N(y; x + s grad log p(x), 2 s I) (Roberts & Tweedie 1996). Where s is small against the density it is
-    near 1, and the chains are near exact.
+    The share is the mean of min(1, p(y) q(x | y) / (p(x) q(y | x))) over all steps x -> y, with the proposal
+    q(y | x) = N(y; x + s grad log p(x), 2 s I) (Roberts & Tweedie 1996). It is near 1 if the steps are small against
+    the scales of the density, and then the chains are nearly exact.
 
     Args:
-      states: [num_steps + 1, B, ...], before the first step and after each.
+      states: [num_steps + 1, B, ...], the states before the first step and after each step.
       log_density: [B, ...] -> [B], of examples that do not depend on each other.
       step_size: s.
     """

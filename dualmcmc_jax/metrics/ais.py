@@ -1,7 +1,8 @@
-"""Annealed importance sampling: log Z of an energy on a box, from below and from above (Neal 2001)."""
+"""Annealed importance sampling: bounds on the log partition function of a density on a box (Neal 2001)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,21 @@ _PILOT_STEP = 0.5
 _MOST_PILOT_STEPS = 20_000
 _ACCEPTANCE = 0.8
 _NUM_BOOTSTRAPS = 500
+_NUM_LEAPFROG_STEPS = 3
+
+LogDensityOf = Callable[[Any], LogDensity]
+"""(constants) -> log f. Compiled functions take the constants as arguments and call this once."""
 
 
 class Schedule(NamedTuple):
-    """beta [T + 1] from 0 to 1 and the step size [T + 1] of the moves at each."""
+    """beta [T + 1] from 0 to 1, and the step size [T + 1] of the moves at each beta."""
 
     beta: np.ndarray
     step_size: np.ndarray
 
 
 class Estimate(NamedTuple):
-    """An average over chains: of log Z in nats, its standard error, and how many chains count."""
+    """An estimate of log Z in nats by an average over chains, its standard error, and the effective sample size."""
 
     log_z: float
     error: float
@@ -34,7 +39,16 @@ class Estimate(NamedTuple):
 
 
 def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.Array, jax.Array]:
-    """Where what has flown freely to x is, if walls at -half_width and half_width mirror it, and its velocity there."""
+    """Fold a free flight into the box: walls at -half_width and half_width mirror it.
+
+    Args:
+      x: end of the free flight.
+      velocity: velocity of the free flight.
+      half_width: half the width of the box.
+
+    Returns:
+      Position and velocity at the end of the mirrored flight.
+    """
     position = jnp.mod(x + half_width, 4 * half_width)
     sign = jnp.where(position < 2 * half_width, 1, -1).astype(x.dtype)
     return half_width - jnp.abs(position - 2 * half_width), sign * velocity
@@ -43,21 +57,21 @@ def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.A
 def move(
     keys: jax.Array, x: jax.Array, log_density: LogDensity, step_size: jax.Array, *, half_width: float, num_steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """One step of Hamiltonian Monte Carlo in the box [-half_width, half_width]^D, which leaves the density as it is.
+    """Make one step of Hamiltonian Monte Carlo in the box [-half_width, half_width]^D, which keeps the density.
 
-    Leapfrog steps whose walls mirror the path preserve volume and can be run backwards, so that the usual Metropolis
-    rule is exact (Neal 2011, Sec. 5.1); one of them is a Langevin step with reflected proposals.
+    Leapfrog steps with mirroring walls preserve volume and can be run backwards, so that the usual Metropolis rule is
+    exact (Neal 2011, Sec. 5.1). A single leapfrog step is a Langevin step with reflected proposals.
 
     Args:
       keys: [B] keys, one per chain.
       x: [B, ...] inside the box.
       log_density: [B, ...] -> [B], up to a constant, in nats.
-      step_size: of the leapfrog steps, in units of x.
-      half_width: of the box.
-      num_steps: leapfrog steps.
+      step_size: step size of the leapfrog steps, in units of x.
+      half_width: half the width of the box.
+      num_steps: number of leapfrog steps.
 
     Returns:
-      The next states [B, ...] and the probability with which each was accepted [B].
+      The next states [B, ...] and the acceptance probabilities [B].
     """
     score = jax.grad(lambda x: log_density(x).sum())
     start = normal(keys, x.shape[1:], x.dtype)
@@ -77,20 +91,26 @@ def move(
 
 
 def anneal(
-    keys: jax.Array, x: jax.Array, log_f: LogDensity, schedule: Schedule, *, half_width: float, num_steps: int = 3
+    keys: jax.Array,
+    x: jax.Array,
+    log_f: LogDensity,
+    schedule: Schedule,
+    *,
+    half_width: float,
+    num_steps: int = _NUM_LEAPFROG_STEPS,
 ) -> tuple[jax.Array, jax.Array]:
-    """Chains through the densities f^beta, in the order of the schedule, and the logarithm of their weights.
+    """Run chains through the densities f^beta in the order of a schedule, and weigh them.
 
-    From beta 0 to 1, of x uniform in the box, the weights' mean is Z over the box's volume; from 1 to 0, of exact draws
-    of f / Z, it is the volume over Z.
+    From beta 0 to 1, with x uniform in the box, the mean of the weights is Z divided by the volume of the box. From
+    1 to 0, with x exact draws of f / Z, the mean is the volume divided by Z.
 
     Args:
       keys: [B] keys, one per chain.
       x: [B, ...] draws of the first density.
       log_f: [B, ...] -> [B], in nats.
-      schedule: its first step size is not used.
-      half_width: of the box [-half_width, half_width]^D.
-      num_steps: leapfrog steps per temperature.
+      schedule: the betas and step sizes. The first step size is not used.
+      half_width: half the width of the box [-half_width, half_width]^D.
+      num_steps: number of leapfrog steps per temperature.
 
     Returns:
       The last states [B, ...] and log weights [B].
@@ -110,45 +130,50 @@ def anneal(
 
 
 def pilot(
-    key: jax.Array, shape: tuple[int, ...], log_f: LogDensity, *, half_width: float, num_temperatures: int, dtype
+    key: jax.Array,
+    shape: tuple[int, ...],
+    log_f_of: LogDensityOf,
+    constants: Any,
+    *,
+    half_width: float,
+    num_temperatures: int,
+    dtype,
 ) -> Schedule:
-    """A schedule of equal thermodynamic length between temperatures, from chains that are used for nothing else.
+    """Find a schedule of equal thermodynamic length between temperatures, from chains that are used for nothing else.
+
+    The arguments are those of `bounds`.
 
     Raises:
       ValueError: the energy varies so much that the chains do not get to beta 1.
     """
     keys = chain_keys(jax.random.fold_in(key, 0), jnp.arange(_NUM_PILOTS))
     x = uniform(jax.random.fold_in(key, 1), _NUM_PILOTS, shape, half_width=half_width, dtype=dtype)
-
-    @jax.jit
-    def step(t, x, beta, step_size):
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
-        x, probability = move(step_keys, x, lambda x: beta * log_f(x), step_size, half_width=half_width, num_steps=3)
-        return x, probability.mean(), log_f(x).std()
-
     betas, step_sizes, step_size = [0.0], [half_width], half_width
-    spread = float(jax.jit(log_f)(x).std())
+    spread = float(_values(constants, x, log_f_of=log_f_of).std())
     while betas[-1] < 1:
         if len(betas) > _MOST_PILOT_STEPS or not np.isfinite(spread):
-            found = f"beta {betas[-1]:.3g} after {len(betas):,} temperatures"
-            raise ValueError(f"evaluation.ais_temperatures: found {found}, expected an energy that can be annealed")
+            reached = f"beta {betas[-1]:.3g} after {len(betas):,} temperatures"
+            raise ValueError(f"evaluation.ais_temperatures: found {reached}, expected an energy that can be annealed")
         betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
-        x, probability, spread = step(len(betas), x, betas[-1], step_size)
+        x, probability, spread = _pilot_step(
+            keys, len(betas), x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width
+        )
         spread, step_size = float(spread), min(half_width, step_size * float(np.exp(probability - _ACCEPTANCE)))
         step_sizes.append(step_size)
-    at, known = np.linspace(0, len(betas) - 1, num_temperatures + 1), np.arange(len(betas))
-    return Schedule(np.interp(at, known, betas), np.interp(at, known, step_sizes))
+    at, index = np.linspace(0, len(betas) - 1, num_temperatures + 1), np.arange(len(betas))
+    return Schedule(np.interp(at, index, betas), np.interp(at, index, step_sizes))
 
 
 def uniform(key: jax.Array, num: int, shape: tuple[int, ...], *, half_width: float, dtype) -> jax.Array:
-    """[num, *shape] draws in the box."""
+    """Draw uniformly in the box: [num, *shape]."""
     return jax.random.uniform(key, (num, *shape), dtype, minval=-half_width, maxval=half_width)
 
 
 def log_mean(log_w: np.ndarray) -> Estimate:
-    """log of the mean of the weights [B]: on average at most the log of what they estimate (Jensen).
+    """Return the log of the mean of weights, given log weights [B].
 
-    Its error is that of the bootstrap, which is large where a few weights are all.
+    On average the log of the mean is at most the log of the quantity that the weights estimate (Jensen). The standard
+    error is that of the bootstrap, which is large where a few weights dominate.
     """
     log_w = np.asarray(log_w, np.float64)
     log_sum = np.logaddexp.reduce(log_w)
@@ -160,7 +185,8 @@ def log_mean(log_w: np.ndarray) -> Estimate:
 
 def bounds(
     key: jax.Array,
-    log_f: LogDensity,
+    log_f_of: LogDensityOf,
+    constants: Any,
     shape: tuple[int, ...],
     *,
     half_width: float,
@@ -169,22 +195,27 @@ def bounds(
     dtype=jnp.float32,
     draw: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[Estimate, Estimate]:
-    """log Z on the box from below, by annealing forward, and from above, by annealing back (Grosse et al. 2015).
+    """Bound log Z on the box from below, by annealing forward, and from above, by annealing back (Grosse et al. 2015).
 
     Args:
-      key: of everything random.
-      log_f: [B, *shape] -> [B], in nats.
-      shape: of one example.
-      half_width: of the box.
-      num_temperatures: from beta 0 to 1.
-      num_chains: in each direction.
-      dtype: of the chains.
-      draw: key -> [num_chains, *shape], exact draws of f / Z. None: the forward chains' ends, resampled by their
-        weights and moved on at beta 1 for as long again, so that the upper bound is one as far as they have mixed.
+      key: one key.
+      log_f_of: constants -> log f, where log f: [B, *shape] -> [B], in nats.
+      constants: a tree of arrays, such as a model.
+      shape: shape of one example.
+      half_width: half the width of the box.
+      num_temperatures: number of steps from beta 0 to 1.
+      num_chains: number of chains in each direction.
+      dtype: dtype of the chains.
+      draw: key -> [num_chains, *shape], exact draws of f / Z. None: the ends of the forward chains, resampled by their
+        weights and moved on at beta 1 for as many steps again. Then the upper bound holds as far as they have mixed.
+
+    Returns:
+      The estimates from below and from above.
     """
     keys = jax.random.split(key, 6)
-    schedule = pilot(keys[0], shape, log_f, half_width=half_width, num_temperatures=num_temperatures, dtype=dtype)
-    run = jax.jit(lambda keys, x, schedule: anneal(keys, x, log_f, schedule, half_width=half_width))
+    settings = {"half_width": half_width, "num_temperatures": num_temperatures, "dtype": dtype}
+    schedule = pilot(keys[0], shape, log_f_of, constants, **settings)
+    run = partial(_anneal, constants, log_f_of=log_f_of, half_width=half_width)
     chains = lambda key: chain_keys(key, jnp.arange(num_chains))
     x, log_w = run(chains(keys[1]), uniform(keys[2], num_chains, shape, half_width=half_width, dtype=dtype), schedule)
     volume = np.prod(shape) * np.log(2 * half_width)
@@ -198,3 +229,22 @@ def bounds(
     _, log_w = run(chains(keys[5]), x, Schedule(*(part[::-1] for part in schedule)))
     back = log_mean(log_w)
     return forward._replace(log_z=forward.log_z + volume), back._replace(log_z=volume - back.log_z)
+
+
+@partial(jax.jit, static_argnames="log_f_of")
+def _values(constants, x, *, log_f_of):
+    return log_f_of(constants)(x)
+
+
+@partial(jax.jit, static_argnames=("log_f_of", "half_width"))
+def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width):
+    """Move the pilot's chains once; return the states, the mean acceptance and the standard deviation of log f."""
+    log_f, step_keys = log_f_of(constants), jax.vmap(jax.random.fold_in, (0, None))(keys, t)
+    tempered = lambda x: beta * log_f(x)
+    x, probability = move(step_keys, x, tempered, step_size, half_width=half_width, num_steps=_NUM_LEAPFROG_STEPS)
+    return x, probability.mean(), log_f(x).std()
+
+
+@partial(jax.jit, static_argnames=("log_f_of", "half_width"))
+def _anneal(constants, keys, x, schedule, *, log_f_of, half_width):
+    return anneal(keys, x, log_f_of(constants), schedule, half_width=half_width)

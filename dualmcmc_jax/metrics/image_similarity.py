@@ -1,28 +1,29 @@
-"""How alike two images are: mean squared error, PSNR and SSIM, each image by itself."""
+"""Mean squared error, PSNR and SSIM of pairs of images."""
 
 import jax
 import jax.numpy as jnp
 
 RANGE = 2.0
-"""Of the pixels, which lie in [-1, 1]."""
+"""Width of the range of pixels, [-1, 1]."""
 WINDOW = 7
-"""Of SSIM, in pixels."""
+"""Side of SSIM's windows, in pixels."""
 
 
 def mse(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean squared error: [B, ...] twice -> [B], in squared units of x."""
+    """Return the mean squared error of x and y [B, ...], in squared units of x: [B]."""
     return jnp.mean((x - y) ** 2, axis=tuple(range(1, x.ndim)))
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio of images in [-1, 1]: [B], in decibels."""
+    """Return the peak signal-to-noise ratio of images [B, ...] in [-1, 1], in decibels: [B]."""
     return 10 * jnp.log10(RANGE**2 / mse(x, y))
 
 
 def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Structural similarity of images [B, H, W, C] in [-1, 1] (Wang et al., 2004): [B].
+    """Return the structural similarity of images [B, H, W, C] in [-1, 1] (Wang et al., 2004): [B].
 
-    Over 7 x 7 windows that lie inside, weighted evenly, with unbiased variances; channels are averaged.
+    The windows of 7 x 7 pixels lie inside of the image and are weighted evenly. Variances are unbiased, and channels
+    are averaged.
     """
     size = WINDOW
     window = lambda a: jax.lax.reduce_window(a, 0.0, jax.lax.add, (1, size, size, 1), (1, 1, 1, 1), "VALID") / size**2

@@ -1,4 +1,4 @@
-"""What nearest neighbours tell of two sets: precision, recall, density, coverage, and memorised examples."""
+"""Nearest neighbours between two sets: precision, recall, density, coverage, and memorised examples."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,25 @@ CHUNK = 1000
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances [N, M] of x [N, d] and y [M, d], not below 0."""
+    """Return the squared Euclidean distances [N, M] of x [N, d] and y [M, d], at least 0."""
     squares = np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1)[None]
     return np.maximum(squares - 2 * (x @ y.T), 0)
 
 
 def neighbourhoods(real: np.ndarray, fake: np.ndarray, *, k: int = 5) -> dict[str, float]:
-    """How two sets of features, [N, d] and [M, d], cover each other by balls to the k-th nearest of their own set.
+    """Measure how two sets of features cover each other.
 
-    precision: share of fake inside a ball of real; recall: share of real inside a ball of fake (Kynkaanniemi et al.,
-    2019). density: mean number of real balls that a fake is in, over k; coverage: share of real with a fake in its ball
-    (Naeem et al., 2020).
+    Each example has a ball that reaches to the k-th nearest other example of its own set.
+
+    Args:
+      real: [N, d], features of data.
+      fake: [M, d], features of samples.
+      k: the neighbour to which a ball reaches.
+
+    Returns:
+      precision: the share of fake examples inside a ball of real, and recall: the share of real examples inside a ball
+      of fake (Kynkaanniemi et al., 2019). density: the mean number of real balls that hold a fake example, divided by
+      k, and coverage: the share of real balls that hold a fake example (Naeem et al., 2020).
     """
     real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
@@ -39,7 +47,7 @@ def neighbourhoods(real: np.ndarray, fake: np.ndarray, *, k: int = 5) -> dict[st
 
 
 def _radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of each of x [N, d] to its k-th nearest other: [N]."""
+    """Return the squared distance of each of x [N, d] to its k-th nearest other: [N]."""
     if len(x) <= k:
         raise ValueError(f"evaluation.num_neighbours: found {len(x)} samples to compare, expected more than k = {k}")
     chunks = (squared_distances(x[i : i + CHUNK], x) for i in range(0, len(x), CHUNK))
@@ -47,24 +55,24 @@ def _radii(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def nearest(x: np.ndarray, train: np.ndarray, *, num: int = 1, to_vector: Callable) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest training examples of each of x [N, ...], nearest first, by root mean square difference.
+    """Find the nearest training examples of each of x [N, ...], by root mean square difference.
 
     Args:
-      x: examples.
-      train: all the training examples, perhaps memory-mapped, read a chunk at a time.
-      num: how many to find.
-      to_vector: examples [B, ...] to [B, d] floats, in the units of the answer.
+      x: [N, ...], examples.
+      train: [M, ...], all training examples, perhaps memory-mapped. They are read a chunk at a time.
+      num: number of neighbours of each example.
+      to_vector: examples [B, ...] -> [B, d] floats, in the units of the distances.
 
     Returns:
-      Their distances and their places in train, both [N, num].
+      Distances and indices into train, both [N, num], nearest first.
     """
     vectors = to_vector(x)
     best = np.full((len(x), num), np.inf)
     place = np.zeros((len(x), num), int)
     for i in range(0, len(train), CHUNK):
-        found = squared_distances(vectors, to_vector(train[i : i + CHUNK])) / vectors.shape[1]
-        few = np.argpartition(found, min(num, found.shape[1]) - 1, axis=1)[:, :num]
-        best = np.concatenate([best, np.take_along_axis(found, few, 1)], axis=1)
+        distance = squared_distances(vectors, to_vector(train[i : i + CHUNK])) / vectors.shape[1]
+        few = np.argpartition(distance, min(num, distance.shape[1]) - 1, axis=1)[:, :num]
+        best = np.concatenate([best, np.take_along_axis(distance, few, 1)], axis=1)
         place = np.concatenate([place, i + few], axis=1)
         order = np.argsort(best, axis=1, kind="stable")[:, :num]
         best, place = np.take_along_axis(best, order, 1), np.take_along_axis(place, order, 1)

@@ -1,41 +1,48 @@
-"""The model card that goes with exported weights."""
+"""The model card of exported weights."""
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from dualmcmc_jax.report import tables, wording
+from dualmcmc_jax import config_check
 from dualmcmc_jax.runtime import workdirs
-from dualmcmc_jax.training.params import Params
 
 DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
 
 
-def write(out: Path, config, evaluation: Path, *, name: str, step: int, license: str) -> bool:
-    """Writes README.md into a folder of exported weights, with what is in the evaluation's folder of that step.
+def write(
+    out: Path,
+    config,
+    *,
+    name: str,
+    step: int,
+    license: str,
+    evaluation: str | None,
+    figures: Mapping[Path, str],
+) -> None:
+    """Write README.md into a folder of exported weights, and copy the figures into it.
 
-    Returns whether there was an evaluation.
+    Args:
+      out: the folder.
+      config: the whole config of the run.
+      name: name of the model.
+      step: number of updates.
+      license: SPDX name of the weights' licence.
+      evaluation: tables of an evaluation of this step, as text. None: the step is not evaluated.
+      figures: captions by path of a PNG file.
     """
-    measured = evaluation / "metrics.json"
-    metrics = json.loads(measured.read_text()) if measured.exists() else None
-    pictures = [picture for picture in ("samples.png", "x_revision.png") if (evaluation / picture).exists()]
-    for picture in pictures:
-        shutil.copyfile(evaluation / picture, out / picture)
-    loss = config.loss
-    others = loss.elbo.weight, *loss.generated.values()
-    is_dual = all(loss[net].data_weight for net in Params._fields) and not any(others)
+    for path in figures:
+        shutil.copyfile(path, out / path.name)
     text = card(
         name,
-        config=workdirs.listing(config),
+        config=config_check.listing(config),
         step=step,
         license=license,
-        metrics=metrics,
-        pictures=pictures,
-        method=DUAL if is_dual else "the losses and chains of the config below",
+        evaluation=evaluation,
+        figures={path.name: caption for path, caption in figures.items()},
+        method=DUAL if _is_dual_mcmc(config) else "the losses and chains of the config below",
     )
     workdirs.replace(out / "README.md", text)
-    return metrics is not None
 
 
 def card(
@@ -44,23 +51,23 @@ def card(
     config: str,
     step: int,
     license: str,
-    metrics: dict[str, Any] | None,
-    pictures: list[str],
+    evaluation: str | None,
+    figures: Mapping[str, str],
     method: str,
 ) -> str:
-    """A README.md as model hubs read it.
+    """Return a README.md in the form that model hubs read.
 
     Args:
-      name: of the model.
-      config: as text.
-      step: updates made.
-      license: of the weights, by its SPDX name.
-      metrics: from metrics.json of an evaluation of this step; None: there is none.
-      pictures: files beside the card to show.
-      method: that it was trained by.
+      name: name of the model.
+      config: the config, as text.
+      step: number of updates.
+      license: SPDX name of the weights' licence.
+      evaluation: tables of an evaluation of this step, as text. None: the step is not evaluated.
+      figures: captions by name of a file beside the card.
+      method: how the model was trained, in words.
     """
-    found = "Not evaluated." if metrics is None else f"```\n{tables.text(metrics).strip()}\n```"
-    shown = "".join(f"![{wording.CAPTIONS[picture.removesuffix('.png')]}]({picture})\n\n" for picture in pictures)
+    results = "Not evaluated." if evaluation is None else f"```\n{evaluation.strip()}\n```"
+    shown = "".join(f"![{caption}]({file})\n\n" for file, caption in figures.items())
     return f"""---
 license: {license}
 library_name: dualmcmc_jax
@@ -82,7 +89,7 @@ energies = model.energy(samples)
 
 ## Evaluation
 
-{found}
+{results}
 
 ## Config
 
@@ -94,3 +101,10 @@ energies = model.energy(samples)
 
 {license}, of the weights. Training data have licences of their own.
 """
+
+
+def _is_dual_mcmc(config) -> bool:
+    """Return whether every network learns from data pairs, and no other objective is added."""
+    loss = config.loss
+    others = loss.elbo.weight, *loss.generated.values()
+    return all(loss[network].data_weight for network in ("energy", "generator", "encoder")) and not any(others)

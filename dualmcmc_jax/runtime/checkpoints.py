@@ -1,58 +1,39 @@
-"""A workdir's checkpoints."""
+"""Checkpoints of trees of arrays: saved asynchronously, with checksums, and restored from the newest whole one."""
 
 import contextlib
 import itertools
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.runtime import storage
 from dualmcmc_jax.runtime.checksums import Damaged, check_record, checksums
-from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 
 
-def restore(config: ConfigDict, workdir: Path, *, step: int | None = None) -> TrainState:
-    """The state of a workdir after `step`, or its newest, for use; writes nothing.
-
-    Raises:
-      ValueError: the workdir holds a run of another config, or no such checkpoint.
-    """
-    workdirs.check(workdir, config)
-    found = None
-    if (storage.home(workdir) / "checkpoints").is_dir():
-        with Checkpoints(workdir, read_only=True) as store:
-            if step is not None and step not in store.steps():
-                raise ValueError(f"--step: found {step}, expected one of {', '.join(map(str, store.steps()))}")
-            found = store.restore(train_state.abstract(config), step)
-    if found is None:
-        raise ValueError(
-            f"--workdir: found no checkpoint in {storage.shown(workdir)}/checkpoints, expected one: train first"
-        )
-    return found
-
-
-def begin(config: ConfigDict, workdir: Path, state: TrainState) -> None:
-    """Makes a workdir of a run that goes on from a state; raises ValueError if there is a run in it already."""
-    if list((storage.home(workdir) / "checkpoints").glob("[0-9]*")):
-        raise ValueError(f"--workdir: found {storage.shown(workdir)} with checkpoints, expected a new folder")
-    with workdirs.claim(workdir, config), Checkpoints(workdir, config.checkpoint.keep) as store:
-        store.save(state)
+def exist(workdir: Path) -> bool:
+    """Return whether a workdir has checkpoints, whole or not."""
+    return any((storage.home(workdir) / "checkpoints").glob("[0-9]*"))
 
 
 class Checkpoints:
-    """The checkpoints of a workdir, saved asynchronously; a context manager that waits for the last one."""
+    """The checkpoints of a workdir; a context manager that waits for the last save.
+
+    Args:
+      workdir: the checkpoints are in its folder checkpoints/, or in that of its bucket.
+      keep: number of newest checkpoints kept; None: all.
+      read_only: write nothing, not even a folder.
+    """
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
         reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
@@ -62,44 +43,53 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._read_only = read_only
 
-    def save(self, state: TrainState) -> None:
-        """Saves the state under its own step; every process calls it.
+    def save(self, step: int, tree: Any) -> None:
+        """Save a tree of arrays under a step. Every process calls it, and the save goes on in the background.
 
         Raises:
           ValueError: the folder is gone, has no space left, or the save before this one failed.
         """
-        host_state = train_state.stored(jax.device_get(state))
+        tree = jax.device_get(tree)
         self.wait()
-        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(host_state)))
-        record = {"checksums": checksums(host_state)}
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(host_state), record=ocp.args.JsonSave(record))
+        self._check_space(_num_bytes(tree))
+        record = {"checksums": checksums(tree)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         with self._saying_what_failed():
-            self._manager.save(int(host_state.step), args=arguments)
-        _log.debug("saving step %d to %s", host_state.step, self._folder)
+            self._manager.save(step, args=arguments)
+        _log.debug("saving step %d to %s", step, self._folder)
 
     def wait(self) -> None:
-        """Until the last save is complete; raises ValueError if it failed."""
+        """Wait until the last save is complete; raise ValueError if it failed."""
         with self._saying_what_failed():
             self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
-        """After how many updates there are checkpoints."""
+        """Return the steps that have a checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
-        """The state after `step`, or the newest, as host arrays shaped like `like`; None if there is none.
+    def restore(
+        self, template: Any, step: int | None = None, *, step_of: Callable[[Any], int] | None = None
+    ) -> Any | None:
+        """Restore the tree of a step as host arrays; None if there are no checkpoints.
 
-        A newest checkpoint that is damaged is named, renamed so that it is none any more (unless read_only), and the
-        one before it is taken.
+        A damaged checkpoint is named in a warning, renamed so that nothing takes it for one again (unless read_only),
+        and the one before it is restored.
+
+        Args:
+          template: a tree of the shapes and dtypes that were saved.
+          step: default: the newest.
+          step_of: reads from a tree the step that it was saved under; a checkpoint of another step counts as damaged.
 
         Raises:
-          ValueError: that of `step` is damaged, or all are.
+          ValueError: the checkpoint of the given step is damaged, or all are.
         """
         steps = self.steps() if step is None else [step]
         damaged = {}
         for candidate in reversed(steps):
             try:
-                found = self._read(candidate, like)
+                tree = self._read(candidate, template)
+                if step_of and step_of(tree) != candidate:
+                    raise Damaged(f"it is of step {step_of(tree)}")
             except MemoryError:
                 raise
             except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
@@ -116,23 +106,21 @@ class Checkpoints:
                 _log.warning("%s; going on from step %d", what, candidate)
                 if not self._read_only:
                     self._set_aside(bad)
-            return found
+            return tree
         if damaged:
             raise ValueError(f"{damaged[steps[-1]]}, expected a whole one; no other is left")
         return None
 
-    def _read(self, step: int, like: TrainState) -> TrainState:
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), train_state.stored(like))
-        self._check_size(step, sum(leaf.nbytes for leaf in jax.tree.leaves(target)))
+    def _read(self, step: int, template: Any) -> Any:
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        self._check_size(step, _num_bytes(target))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
-        found = self._manager.restore(step, args=arguments)
-        check_record(found.record, checksums(found.state))
-        if int(found.state.step) != step:
-            raise Damaged(f"it is of step {int(found.state.step)}")
-        return like._replace(**found.state._asdict())
+        restored = self._manager.restore(step, args=arguments)
+        check_record(restored.record, checksums(restored.state))
+        return restored.state
 
     def _check_space(self, num_bytes: int) -> None:
-        """Orbax would notice later, with several tracebacks, or make the folder anew."""
+        """Raise ValueError if a checkpoint does not fit: Orbax notices late, with tracebacks, or makes a new folder."""
         if storage.is_remote(self._folder):
             return
         try:
@@ -161,7 +149,7 @@ class Checkpoints:
         return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
 
     def _check_size(self, step: int, expected: int) -> None:
-        """Orbax reads arrays, and pieces of them, of any size that a few bytes claim, before it compares shapes."""
+        """Raise Damaged if the arrays claim to be too large: Orbax would read them before it compares shapes."""
         arrays = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
         shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
         found = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
@@ -169,7 +157,7 @@ class Checkpoints:
             raise Damaged(f"{found / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
 
     def _set_aside(self, step: int) -> None:
-        """Renames a checkpoint to damaged-STEP-1, or the next number that is free."""
+        """Rename a checkpoint to damaged-STEP-1, or the next number that is free."""
         multihost_utils.sync_global_devices(f"damaged {step}")
         if jax.process_index() == 0:
             names = (self._folder / f"damaged-{step}-{i}" for i in itertools.count(1))
@@ -185,3 +173,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+
+def _num_bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

@@ -1,6 +1,6 @@
 """Workdirs on Google Cloud Storage: checkpoints go there directly, all else by way of a local folder.
 
-Nothing there keeps two runs from one workdir.
+Nothing in a bucket keeps two runs from one workdir.
 """
 
 import contextlib
@@ -18,17 +18,22 @@ _sent = {}
 _log = logging.getLogger(__name__)
 
 
-def open_workdir(name: str) -> Path:
-    """The folder to work in: that of the name, or for a gs:// one a temporary copy of what is there but checkpoints.
+def open_workdir(name: str, *, argument: str = "workdir") -> Path:
+    """Return the local folder to work in.
+
+    Args:
+      name: a local folder, or gs://BUCKET/FOLDER. The latter gets a temporary folder, with a copy of what is in the
+        bucket except checkpoints.
+      argument: the caller's name of this argument, for error messages.
 
     Raises:
       ValueError: the name is no path, or its bucket cannot be used.
     """
     if not name.startswith(SCHEME):
-        return local_path("workdir", name)
+        return local_path(argument, name, expected="a local folder or gs://...")
     local = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-"))
     try:
-        with _said_in_one_line(name):
+        with _said_in_one_line(f"{argument}: ", name):
             _pull(name, local)
     except ValueError:
         shutil.rmtree(local, ignore_errors=True)
@@ -40,34 +45,34 @@ def open_workdir(name: str) -> Path:
 def _pull(name: str, local: Path) -> None:
     import fsspec
     from etils import epath
-    from google.cloud import storage
 
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False  # or others' checkpoints stay unseen
-    prefix = _prefix(name)
-    for blob in storage.Client().list_blobs(_bucket(name), prefix=prefix):
-        path = local / blob.name.removeprefix(prefix)
-        if blob.name.endswith("/") or path.relative_to(local).parts[0] == "checkpoints":
+    bucket, root = _bucket_files(), _path_in_bucket(name)
+    for remote in bucket.find(root):
+        relative = remote.removeprefix(f"{root}/")
+        path = local / relative
+        if remote == root or remote.endswith("/") or Path(relative).parts[0] == "checkpoints":
             continue
         if not path.resolve().is_relative_to(local.resolve()):
-            raise ValueError(f"an object {blob.name}")
+            raise ValueError(f"an object {relative}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        blob.download_to_filename(path)
+        bucket.get_file(remote, str(path))
         _sent[path] = _stamp(path)
     (epath.Path(name) / "checkpoints").is_dir()  # by the way that Orbax takes
 
 
-def local_path(flag: str, name: str) -> Path:
-    """A local path of a flag's value, ~ expanded; raises ValueError if it is none."""
+def local_path(argument: str, name: str, *, expected: str = "a local folder") -> Path:
+    """Return the local path of an argument's value, ~ expanded; raise ValueError if the value is no local path."""
     if "://" in name:
-        raise ValueError(f"--{flag}: found {name}, expected a local folder" + " or gs://..." * (flag == "workdir"))
+        raise ValueError(f"{argument}: found {name}, expected {expected}")
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"--{flag}: found {name}, expected a path: {error}") from error
+        raise ValueError(f"{argument}: found {name}, expected a path: {error}") from error
 
 
 def home(workdir: Path):
-    """Where a workdir's checkpoints are: the workdir itself, as an absolute path, or an epath.Path of the bucket."""
+    """Return where a workdir's checkpoints are: the workdir as an absolute path, or an epath.Path of its bucket."""
     if not (workdir / _HOME).is_file():
         return workdir.absolute()
     from etils import epath
@@ -76,7 +81,7 @@ def home(workdir: Path):
 
 
 def shown(path: Path) -> str:
-    """A path in a workdir as the user knows it."""
+    """Return a path in a workdir as the user knows it."""
     for folder in (path, *path.parents):
         if (folder / _HOME).is_file():
             name = (folder / _HOME).read_text().rstrip("/")
@@ -85,30 +90,29 @@ def shown(path: Path) -> str:
 
 
 def is_remote(folder) -> bool:
-    """Whether a folder, of what `home` returns, is in a bucket."""
+    """Return whether a folder that `home` returned is in a bucket."""
     return str(folder).startswith(SCHEME)
 
 
 def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
-    """Copies what is new or has changed in a workdir, of names if given, to its bucket; nothing if it has none.
+    """Copy what is new or has changed in a workdir, of names if given, to its bucket; do nothing if it has none.
 
-    Returns whether all is there now; what is not is said in a warning, and is tried again the next time.
+    Returns:
+      Whether the bucket has everything now. What cannot be copied is named in a warning, and tried again the next time.
     """
     if not (workdir / _HOME).is_file():
         return True
     name = (workdir / _HOME).read_text()
     try:
-        with _said_in_one_line(name):
-            from google.cloud import storage
-
-            bucket = storage.Client().bucket(_bucket(name))
-            found = [workdir / n for n in names] if names else sorted(workdir.rglob("*"))
-            for path in found:
+        with _said_in_one_line("", name):
+            bucket, root = _bucket_files(), _path_in_bucket(name)
+            paths = [workdir / n for n in names] if names else sorted(workdir.rglob("*"))
+            for path in paths:
                 if not path.is_file() or path.name.startswith("."):
                     continue
                 stamp = _stamp(path)
                 if _sent.get(path) != stamp:
-                    bucket.blob(_prefix(name) + path.relative_to(workdir).as_posix()).upload_from_filename(path)
+                    bucket.put_file(str(path), f"{root}/{path.relative_to(workdir).as_posix()}")
                     _sent[path] = stamp
     except ValueError as error:
         _log.warning("%s", error)
@@ -117,7 +121,7 @@ def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
 
 
 def close(workdir: Path, *, leads: bool = True) -> None:
-    """Copies what is left to the bucket, if this process leads, and removes the local folder of a gs:// workdir."""
+    """Copy what is left to the bucket, if this process leads, and remove the local folder of a gs:// workdir."""
     if not (workdir / _HOME).is_file():
         return
     if not leads or push(workdir):
@@ -126,13 +130,17 @@ def close(workdir: Path, *, leads: bool = True) -> None:
         _log.warning("what could not be copied is in %s", workdir)
 
 
-def _bucket(name: str) -> str:
-    return name.removeprefix(SCHEME).partition("/")[0]
+def _bucket_files():
+    """Return the file system of Google Cloud Storage, with no memory of what it listed before."""
+    import gcsfs
+
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints the tracebacks of errors that it also raises
+    return gcsfs.GCSFileSystem(use_listings_cache=False)
 
 
-def _prefix(name: str) -> str:
-    path = name.removeprefix(SCHEME).partition("/")[2].strip("/")
-    return f"{path}/" if path else ""
+def _path_in_bucket(name: str) -> str:
+    """Return gs://BUCKET/FOLDER as gcsfs names it: BUCKET/FOLDER."""
+    return name.removeprefix(SCHEME).strip("/")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -140,12 +148,11 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _said_in_one_line(name: str):
+def _said_in_one_line(argument: str, name: str):
     try:
         yield
     except ImportError as error:
-        problem = f"no {error.name}, expected it: pip install gcsfs"
-        raise ValueError(f"--workdir: found {problem}, for {name}") from error
-    except Exception as error:  # of google.auth, google.api_core, tensorflow and requests, which have no common kind
+        raise ValueError(f"{argument}found no {error.name}, expected it: pip install gcsfs, for {name}") from error
+    except Exception as error:  # of gcsfs, google.auth, aiohttp and requests, which have no common kind
         found = f"{name} out of reach ({first_line(error)})"
-        raise ValueError(f"--workdir: found {found}, expected a bucket to write to") from error
+        raise ValueError(f"{argument}found {found}, expected a bucket to write to") from error

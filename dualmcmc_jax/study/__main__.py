@@ -5,7 +5,7 @@
   python -m dualmcmc_jax.study table5 --config=cifar10 --jobs=8     on CIFAR-10, eight GPUs at work
   python -m dualmcmc_jax.study FILE.py --config=digits              a study of your own, such as
 
-    from dualmcmc_jax.study.definitions import Study, beats, changed
+    from dualmcmc_jax.study import Study, beats, changed
 
     def get_study(config):
         variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (5, 50)}
@@ -25,12 +25,12 @@ The same command again goes on where it was stopped, and prints the table if the
 several times, on one machine or on several with a common folder that has locks, it shares the runs out among them.
 """
 
-import fcntl
 import runpy
 import sys
 import traceback
 from pathlib import Path
 
+import filelock
 from absl import flags, logging
 
 from dualmcmc_jax import config_check
@@ -45,7 +45,7 @@ _SECONDS = flags.DEFINE_float("seconds", 0.0, "Of training; 0: as the config say
 
 
 def main(argv) -> None:
-    """Runs what is left to run, and prints the table."""
+    """Run what is left to run, and print the table."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("seeds", "jobs", "seconds", "workdir", "inception_weights")
     path, config, weights = _path(argv[1]), command_line.CONFIG.value, command_line.INCEPTION_WEIGHTS.value
@@ -69,8 +69,7 @@ def main(argv) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     print(tables.text(study, results))
-    with (workdir / ".study").open("w") as file:  # another command may end at the same time
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with filelock.FileLock(workdir / ".study"):  # another command may end at the same time
         tables.write(workdir, study, results)
     print(f"wrote table.txt, results.json and figure.png to {workdir}")
     every = [result for found in results.values() for result in found]
@@ -79,7 +78,7 @@ def main(argv) -> None:
 
 
 def _path(name: str) -> Path:
-    folder = Path(completion.__file__).parents[1] / "configs" / "studies"
+    folder = completion.CONFIGS / "studies"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     path = folder / f"{name}.py" if name in names else Path(name)
     if not path.is_file():

@@ -1,7 +1,6 @@
 """Processes of a study: a few at a time, each with its share of this machine, and each folder one's alone."""
 
 import contextlib
-import fcntl
 import glob
 import os
 import signal
@@ -13,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
+
+import filelock
 
 _POLL_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,7 +68,10 @@ class Jobs:
         return [future.result() for future in futures]
 
     def main(self, workdir: Path, lock: IO, *flags: str) -> str:
-        """Runs `dualmcmc_jax.main`, which keeps lock, an open file, locked; returns what went wrong, if anything."""
+        """Run `dualmcmc_jax.main` in a process of its own, and return what went wrong; nothing if the process succeeds.
+
+        The process inherits lock, an open file that is locked. So the lock outlives this process if this one is killed.
+        """
         cores, devices = self._places.get()
         command = [sys.executable, "-m", "dualmcmc_jax.main", *flags, "--quiet"]
         try:
@@ -101,9 +105,9 @@ class Jobs:
 
     @contextlib.contextmanager
     def claim(self, folder: Path, *, wait: bool = True) -> Iterator[IO | None]:
-        """While it is entered, the folder is this process's; yields the file that is locked.
+        """Lock a folder for this process while entered, and yield the open file that is locked.
 
-        Waits for others to leave it, or if it should not, yields None.
+        If another process has the folder, wait until it leaves; without wait, yield None.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".study").open("w") as file:
@@ -126,14 +130,16 @@ class Jobs:
 
 
 def _locked(file: IO, folder: Path) -> bool:
+    """Lock an open file, and return whether nobody else has it locked.
+
+    It stays locked until this process and all that inherited the file have closed it. `filelock.FileLock` cannot be
+    handed to another process like that: leaving it unlocks the file for all.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         found = f"{folder} without locks ({error.strerror})"
-        raise ValueError(f"--workdir: found {found}, expected a file system with flock") from error
-    return True
+        raise ValueError(f"workdir: found {found}, expected a file system with flock") from error
 
 
 def _cores() -> set[int]:

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dualmcmc_jax import config_check
-from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.runtime.workdirs import replace
 from dualmcmc_jax.study import jobs
 from dualmcmc_jax.study.definitions import changed
@@ -84,8 +83,8 @@ def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
         for seed in () if isinstance(config, str) else settings.seeds:
             workdir = settings.workdir / slug(name) / str(seed)
             if (workdir / "config.json").exists():
-                workdirs.check(workdir, changed(config, train__seed=seed))
-                stored = workdirs.stored_config(workdir).train.num_steps
+                config_check.check_run(workdir, changed(config, train__seed=seed))
+                stored = config_check.stored_config(workdir).train.num_steps
                 if stored > config.train.num_steps:
                     found = f"a run of {stored} updates in {workdir}, expected at most {config.train.num_steps}"
                     raise ValueError(f"train.num_steps: found {found}; name another --workdir")
@@ -94,7 +93,7 @@ def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
 def flags_of(config: ConfigDict) -> list[str]:
     """The flags of `dualmcmc_jax.main` that make this config."""
     values = config_check.fields(config)
-    return ["--config=default", *(f"--config.{name}={value}" for name, value in values)]
+    return ["--config=default", *(f"--config.{name}={value}" for name, value in values.items())]
 
 
 def slug(name: str) -> str:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
-from dualmcmc_jax.runtime import checkpoints, metric_writer, signals, storage, workdirs
-from dualmcmc_jax.training import health, optimizers
+from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.runtime import checkpoints, metric_writer, parallel, signals, storage, workdirs
+from dualmcmc_jax.training import checkpointing, health, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.params import Params
-from dualmcmc_jax.training.step import AXIS, train_step
+from dualmcmc_jax.training.step import train_step
 
 Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
 Measure = Callable[[train_state.TrainState], dict[str, float]]
@@ -25,42 +24,43 @@ _log = logging.getLogger(__name__)
 
 
 def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measure: Measure) -> train_state.TrainState:
-    """Runs a config to its train.num_steps, resuming where the workdir's newest checkpoint ends.
+    """Train to `train.num_steps`, from the workdir's newest checkpoint if it has one.
+
+    Callers check first that the workdir holds no run of another config.
 
     Args:
       config: the whole config.
       workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
       dataset: from `sources.load`.
-      draw: draw(step, state) is called every log.images_every steps and after the last one, for pictures by name, uint8
-        [H, W, 3]; it must not keep the state, whose buffers the next step takes over.
-      measure: measure(state) is called every evaluation.every steps, if that is not 0, and after the last one, for a
-        row of metrics of its own.
+      draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. Called every log.images_every steps and after the
+        last step. It must not keep the state, whose buffers the next step reuses.
+      measure: measure(state) -> metrics by name, a row of their own. Called every evaluation.every steps and after the
+        last step; never if evaluation.every is 0.
 
     Returns:
       The final state.
 
     Raises:
-      signals.Stopped: a signal asked for it, and the state is saved.
-      ValueError: the config, or the workdir's, does not allow it; nothing has been written then.
+      signals.Stopped: a signal asked to stop, and the state is saved.
+      ValueError: the config does not fit the data or the devices (nothing has been written then), training diverged, or
+        the workdir cannot be used.
     """
     check_batch_size(config.train.batch_size, len(dataset.train))
     check_chains(config, len(dataset.train))
-    nets = models.build(config, axis_name=AXIS)
+    nets = models.build(config, axis_name=parallel.AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
     fresh = partial(train_state.create, config, nets, optimizer)
     update = compiled_step(config, nets, optimizer)
-    # Where the update leaves the state: put there at first too, or the second step would be compiled again.
-    everywhere = NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec())
     run = partial(
         _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
     )
 
     with (
-        workdirs.claim(workdir, config),
+        workdirs.claim(workdir, config.to_dict()),
         signals.Watch() as watch,
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
-        state = store.restore(train_state.abstract(config)) or fresh()
+        state = checkpointing.read(store, config) or fresh()
         for name, params in state.params._asdict().items():
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
         _log.debug("%d examples to train, on %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
@@ -71,10 +71,10 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
-                return run(jax.device_put(state, everywhere), event, store=store, watch=watch)
+                return run(parallel.replicate(state), event, store=store, watch=watch)
             except health.Diverged as diverged:
                 store.wait()
-                state = store.restore(train_state.abstract(config)) or fresh()
+                state = checkpointing.read(store, config) or fresh()
                 if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
                     raise ValueError(f"{diverged}; the last good state is that of step {int(state.step)}") from diverged
                 _log.warning("%s; going back to step %d, attempt %d", diverged, int(state.step), attempt)
@@ -83,21 +83,17 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
 
 
 def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[jax.Device] | None = None):
-    """`train_step` on all devices, or those given: update(state, batch of [devices, B, ...]); it reuses the state."""
-    return jax.pmap(
-        partial(train_step, nets=nets, optimizers=optimizers, config=config),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=0,
-        devices=devices,
-    )
+    """Compile `train_step` for all devices, or for those given: see `parallel.compile_update`."""
+    return parallel.compile_update(partial(train_step, nets=nets, optimizers=optimizers, config=config), devices)
 
 
 def _run(
     config, workdir: Path, state, event: dict[str, float], *, update, batch, draw: Draw, measure: Measure, store, watch
 ):
-    """From a state to the last step, or until training diverges or is asked to stop; event: a row to begin with."""
+    """Train from a state to the last step, until training diverges, or until a signal asks to stop.
+
+    event: a row of metrics to begin with.
+    """
     start, last = int(state.step), config.train.num_steps
     at = lambda step, every: every and (step % every == 0 or step == last)
     with metric_writer.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
@@ -122,7 +118,7 @@ def _run(
                 health.check_params(step, state)
                 if jax.process_index() == 0:
                     storage.push(workdir, storage.ROWS)  # first, so that no checkpoint is without its rows
-                store.save(state)
+                checkpointing.save(store, state)
                 if jax.process_index() == 0 and not stopping:
                     storage.push(workdir)
             if at(step, config.log.images_every):
@@ -136,23 +132,21 @@ def _run(
 
 
 def share_of_batch(config, train: np.ndarray) -> Callable[[int], batches.Batch]:
-    """batch(step): this process's share of the examples of a step, x [local devices, B, ...]."""
-    seed, batch_size = config.train.seed, config.train.batch_size
-    share = np.arange(batch_size).reshape(jax.process_count(), jax.local_device_count(), -1)[jax.process_index()]
-
-    def batch(step):
-        example = batches.batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[share]
-        x = train[example]
-        if config.data.flip:
-            mirrored = batches.flips(seed, step, batch_size=batch_size)[share]
-            x[mirrored] = x[mirrored][:, :, ::-1]
-        return batches.Batch(x, example.astype(np.int32))
-
-    return batch
+    """Return batch(step): this process's share of the examples of a step, x [local devices, B, ...]."""
+    return partial(
+        batches.share,
+        train=train,
+        seed=config.train.seed,
+        batch_size=config.train.batch_size,
+        flip=config.data.flip,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        local_device_count=jax.local_device_count(),
+    )
 
 
 def check_batch_size(batch_size: int, num_examples: int) -> None:
-    """Raises ValueError unless the devices can share a batch, and there are examples for one."""
+    """Raise ValueError unless the batch size is a multiple of the device count, and at most the number of examples."""
     num_devices = jax.device_count()
     if batch_size % num_devices or not 0 < batch_size <= num_examples:
         below = batch_size // num_devices * num_devices
@@ -164,7 +158,7 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
 
 
 def check_chains(config, num_examples: int) -> None:
-    """Raises ValueError unless persistent chains are as many as the updates take."""
+    """Raise ValueError unless there are as many persistent chains as the updates take."""
     x_chain, z_chain, batch_size = config.x_chain, config.z_chain, config.train.batch_size
     if x_chain.init == "persistent" and x_chain.num_chains < batch_size:
         raise ValueError(

@@ -38,8 +38,16 @@ _Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if n
 
 
 def stored(state: TrainState) -> NamedTuple:
-    """The state as checkpoints hold it: without chains if none persist, as before there were any."""
+    """Return a state as checkpoints hold it: a tuple without `chains` if no chain persists.
+
+    Checkpoints from before chains could persist have no such field, and they stay readable.
+    """
     return state if jax.tree.leaves(state.chains) else _Stored(*(getattr(state, name) for name in _Stored._fields))
+
+
+def from_stored(stored: NamedTuple, template: TrainState) -> TrainState:
+    """Return the state of what checkpoints hold; a field that they lack is that of the template."""
+    return template._replace(**stored._asdict())
 
 
 def create(config, nets: Nets, optimizers: Params) -> TrainState:

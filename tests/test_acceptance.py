@@ -1,0 +1,28 @@
+"""The acceptance rate of Langevin steps against the Metropolis rule written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualmcmc_jax.core import densities
+from dualmcmc_jax.core.langevin import chain_keys, langevin
+from dualmcmc_jax.metrics import acceptance
+
+
+def test_acceptance():
+    """Of Langevin steps on N(0, 1), against the rule written out in NumPy; and near 1 for small steps."""
+    log_density = lambda x: -0.5 * densities.squared_norm(x)
+    rates = {}
+    for s in (0.5, 1e-4):
+        x0 = jax.random.normal(jax.random.key(3), (2000, 2))
+        keys = chain_keys(jax.random.key(0), jnp.arange(2000))
+        _, trace = langevin(keys, x0, log_density, num_steps=5, step_size=s, keep_every=1)
+        rates[s] = float(acceptance.rate(trace.states, log_density, step_size=s))
+        x, y = (np.asarray(part, np.float64) for part in (trace.states[:-1], trace.states[1:]))
+        log_pi = lambda x: -0.5 * np.sum(x**2, -1)
+        log_move = lambda x, y, s=s: -np.sum((y - (1 - s) * x) ** 2, -1) / (4 * s)
+        ratio = np.exp(log_pi(y) + log_move(y, x) - log_pi(x) - log_move(x, y))
+        assert rates[s] == pytest.approx(np.minimum(1, ratio).mean(), rel=1e-6)
+    assert 0.5 < rates[0.5] < 0.99
+    assert rates[1e-4] > 0.999

@@ -1,0 +1,92 @@
+"""Models beside the ground-truth density: a perfect model, one that misses a mode, and one that learns."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_marginal_likelihood import linear
+
+import dualmcmc_jax
+from dualmcmc_jax import models
+from dualmcmc_jax.configs import toy2d as config_toy2d
+from dualmcmc_jax.data import sources, toy2d
+from dualmcmc_jax.evaluation import ground_truth_density, question
+from dualmcmc_jax.metrics import quadrature
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.report import figures
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_perfect_model():
+    """An energy that is the truth: no divergence, no missed mode, and the bias of Langevin steps on a Gaussian.
+
+    Steps of size s on N(m, v) have the stationary variance v / (1 - s / (2 v)). An energy without one mode is found.
+    """
+    config = config_toy2d.get_config()
+    truth = toy2d.density("8gaussians")
+    angles = 2 * np.pi * np.arange(8) / 8
+    centers = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+    def energy(num):
+        square = lambda x: jnp.sum((x[:, None] - centers[:num]) ** 2, axis=-1)
+        return lambda x: -jax.nn.logsumexp(-square(x) / (2 * 0.2**2), axis=-1)
+
+    x = truth.sample(np.random.RandomState(5), 1000)
+    dataset = sources.Dataset(x, x, name="toy2d:8gaussians", density=truth)
+    inputs = question.Inputs(dataset, x, space=None, statistics=None, kept={"revised": x[:500]})
+    both = []
+    for num in (8, 7):
+        bind = energy(num), linear, lambda x: (0.1 * x, jnp.zeros_like(x))
+        nets = models.Nets(*(models.Net(None, lambda _, f=f: f) for f in bind))
+        model = Model.create(config, models.Params({}, {}, {}), nets=nets)
+        both.append(ground_truth_density.measure(model, inputs).metrics)
+    perfect, missing = both
+    for name in ("kl_data_model", "kl_model_data"):
+        assert perfect[f"density/ebm/{name}"] == pytest.approx(0, abs=1e-6)
+    assert perfect["density/ebm/log_likelihood"] == pytest.approx(perfect["density/data/log_likelihood"], abs=1e-4)
+    assert perfect["density/ebm/missed_modes"] == perfect["density/revised/missed_modes"] == 0
+    assert perfect["density/ebm/smallest_mode"] == pytest.approx(1, abs=1e-3)
+    assert perfect["chain/x/variance_bias"] == pytest.approx(1 / (1 - 0.005 / (2 * 0.04)) - 1, abs=0.03)
+    by_sampling = perfect["density/generator/log_likelihood_by_importance"]
+    assert by_sampling == pytest.approx(perfect["density/generator/log_likelihood"], abs=0.1)
+    assert missing["density/ebm/missed_modes"] == 1
+    assert missing["density/ebm/smallest_mode"] < 1e-3
+    assert missing["density/ebm/kl_data_model"] > 1
+
+
+def test_the_figure(tmp_path):
+    """The truth and the energy on one scale, and both samples."""
+    truth = toy2d.density("moons")
+    cells = quadrature.grid(truth.half_width)
+    side = truth.log_density(cells.x).reshape(500, 500)
+    x = truth.sample(np.random.RandomState(0), 500)
+    squares = ground_truth_density.Densities(side, side[::-1])
+    samples = {"generator": x, "revised": x}
+    figure = ground_truth_density.figure(squares, samples, half_width=truth.half_width)
+    shown = [axis.images[0].get_array() for axis in figure.axes[:2]]
+    np.testing.assert_allclose(shown[0], np.exp(side.T))  # rows are x2
+    np.testing.assert_allclose(shown[1], shown[0][:, ::-1])
+    assert figures.save(tmp_path / "known.png", figure).shape[1] > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_steps", "largest"), [(1500, 0.5), pytest.param(5000, 0.06, marks=pytest.mark.more)])
+def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
+    """KL(data, EBM) on eight Gaussians, seed 0, in nats; chains without noise end at 2.9."""
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/toy2d.py", f"--workdir={tmp_path}"]
+    main += [f"--config.train.num_steps={num_steps}"]
+    subprocess.run(main, cwd=ROOT, env=env, check=True, timeout=900)
+    model = dualmcmc_jax.load(tmp_path)
+    truth = toy2d.density("8gaussians")
+    cells = quadrature.grid(truth.half_width)
+    log_q = quadrature.normalized(model.log_density(cells.x.astype(np.float32)), cells.area)
+    kl = quadrature.kl_divergence(truth.log_density(cells.x), log_q, cells.area)
+    print(f"KL(data, EBM) = {kl:.4f} nats")
+    assert kl < largest

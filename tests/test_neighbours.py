@@ -1,0 +1,41 @@
+"""Published definitions over nearest neighbours on cases done by hand."""
+
+import numpy as np
+import pytest
+
+from dualmcmc_jax.metrics import neighbours
+
+
+def test_neighbourhoods_by_hand(monkeypatch):
+    """On a line, k = 1. Real 0, 1, 10 have radii 1, 1, 9; fake 0.5, 5, 30, 31 have radii 4.5, 4.5, 1, 1.
+
+    Fake in real balls: 0.5 in those of 0 and 1, 5 in that of 10 (distance 5), 30 and 31 in none (20 and 21 from 10).
+    Real in fake balls: 0 and 1 in that of 0.5 (and 1 in that of 5, distance 4); 10 in none (5 from 5).
+    """
+    real, fake = np.array([[0.0], [1.0], [10.0]]), np.array([[0.5], [5.0], [30.0], [31.0]])
+    expected = {"precision": 2 / 4, "recall": 2 / 3, "density": 3 / 4, "coverage": 3 / 3}
+    for chunk in (1000, 2):
+        monkeypatch.setattr(neighbours, "CHUNK", chunk)
+        assert neighbours.neighbourhoods(real, fake, k=1) == pytest.approx(expected)
+    swapped = neighbours.neighbourhoods(fake, real, k=1)
+    assert (swapped["precision"], swapped["recall"]) == pytest.approx((expected["recall"], expected["precision"]))
+    # balls of fake hold real: 0.5 holds 0, 1; 5 holds 1; 30 and 31 hold none
+    assert (swapped["density"], swapped["coverage"]) == pytest.approx((3 / 3, 2 / 4))
+
+
+def test_neighbourhoods_of_a_set_with_itself():
+    x = np.random.RandomState(6).normal(size=(200, 4))
+    found = neighbours.neighbourhoods(x, x[::-1], k=5)
+    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
+    assert found["density"] == pytest.approx(6 / 5, abs=1e-9)  # every ball holds its centre and five others
+    apart = neighbours.neighbourhoods(x, x + 100, k=5)
+    assert set(apart.values()) == {0}
+
+
+def test_nearest(monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK", 3)
+    train = np.arange(0, 80, 10, dtype=np.float64)[:, None] * np.ones((1, 4))
+    x = np.array([[12.0] * 4, [69.0] * 4])
+    distance, place = neighbours.nearest(x, train, num=2, to_vector=lambda x: x)
+    np.testing.assert_array_equal(place, [[1, 2], [7, 6]])
+    np.testing.assert_allclose(distance, [[2, 8], [1, 9]])
