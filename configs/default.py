@@ -73,7 +73,9 @@ def get_config() -> ConfigDict:
     train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
     train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
     train.deterministic = False  # on a GPU: only operations that give the same bits every time, some of them slower
-    train.compute_dtype = "float32"  # inside the networks: "float32", "bfloat16", or "float64" (all arithmetic)
+    # Arithmetic inside the networks: "float32", "tensorfloat32" (float32, but products in TF32 on NVIDIA GPUs, which is
+    # PyTorch's default for convolutions), "bfloat16", or "float64" (all arithmetic).
+    train.compute_dtype = "float32"
 
     config.health = health = ConfigDict()
     health.max_energy_gap = 1e4  # between data and samples, in units of energy: beyond, training has diverged; 0: any

@@ -20,7 +20,7 @@ CHOICES = {
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
     "health.policy": ("stop", "rollback"),
-    "train.compute_dtype": ("float32", "bfloat16", "float64"),
+    "train.compute_dtype": ("float32", "bfloat16", "tensorfloat32", "float64"),
 }
 AT_LEAST_ONE = (
     "generator.latent_dim",

@@ -205,14 +205,14 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
     Raises:
       ValueError: there is no model at path, or it is damaged.
     """
-    path = storage.open_workdir(str(path))
+    path = storage.open_workdir(str(path), argument="path")
     if path.is_dir():
         config = config_check.stored_config(path)
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax warns that nothing will be written
         try:
-            state = checkpointing.restore(config, path, step=step)
+            state = checkpointing.restore(config, path, step=step, argument="path")
         finally:
             absl.setLevel(level)
             storage.close(path, leads=False)

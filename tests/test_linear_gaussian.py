@@ -14,9 +14,9 @@ from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import linear_gaussian, suite
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.models.build import Params
-from dualmcmc_jax.training import loop, optimizers
+from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import AXIS, data_settings, model_settings
+from dualmcmc_jax.training.step import AXIS
 
 ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")
 NOISE = 0.25
@@ -129,8 +129,8 @@ def test_the_fixed_point_is_where_expected_gradients_vanish(weights, start_std, 
     @jax.jit
     def pairs(x):
         model_keys, data_keys = (chain_keys(jax.random.key(i), jnp.arange(num)) for i in (0, 1))
-        model = synthesize(model_keys, decode, energy, **model_settings(config))
-        return model.z, model.revised, infer(data_keys, encode, decode, x, **data_settings(config)).z
+        model = synthesize(model_keys, decode, energy, **chains.synthesis(config, nets))
+        return model.z, model.revised, infer(data_keys, encode, decode, x, **chains.inference(config, nets)).z
 
     z, revised, z_revised = map(np.asarray, pairs(x))
     both = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)

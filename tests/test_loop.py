@@ -10,6 +10,8 @@ import pytest
 import tiny
 from PIL import Image
 
+import dualmcmc_jax
+from dualmcmc_jax import config_check
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.training import checkpointing, loop
 
@@ -149,9 +151,18 @@ def test_restore_for_use(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
     state = checkpointing.restore(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    with pytest.raises(ValueError, match="found no checkpoint"):
+    with pytest.raises(ValueError, match=r"^workdir: found no checkpoint in .*nowhere/checkpoints, expected one"):
         checkpointing.restore(tiny.config(), tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(ValueError, match=r"^step: found 7, expected one of 20, 40$"):
+        checkpointing.restore(tiny.config(), workdir, step=7)
+    shutil.copy(workdir / "config.json", tmp_path)
+    for path, found in (
+        (tmp_path, "no checkpoint in"),
+        ("s3://bucket/run", "s3://bucket/run, expected a local folder"),
+    ):
+        with pytest.raises(ValueError, match=f"^path: found {found}"):
+            dualmcmc_jax.load(path)
 
 
 def test_free_fields_may_change(uninterrupted, tmp_path):
@@ -165,16 +176,15 @@ def test_free_fields_may_change(uninterrupted, tmp_path):
 def test_a_damaged_config_is_named(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: found .*, expected the config of a run"):
-        train(tiny.config(), tmp_path)
+        config_check.check_run(tmp_path, tiny.config())
 
 
 @pytest.mark.parametrize(("field", "value"), [("energy__widths", (8,)), ("train__seed", 1), ("x_chain__step_size", 1)])
 def test_a_workdir_belongs_to_one_config(uninterrupted, field, value):
     workdir, _ = uninterrupted
-    before = sorted(workdir.rglob("*"))
     with pytest.raises(ValueError, match=field.replace("__", ".")):
-        train(tiny.config(**{field: value}), workdir)
-    assert sorted(workdir.rglob("*")) == before
+        config_check.check_run(workdir, tiny.config(**{field: value}))
+    config_check.check_run(workdir, tiny.config(train__num_steps=7))
 
 
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dualmcmc_jax import models
-from dualmcmc_jax.configs import default
+from dualmcmc_jax import models, startup
+from dualmcmc_jax.configs import default, validation
 from dualmcmc_jax.models import layers
 
 random = np.random.default_rng(3)
@@ -138,6 +138,30 @@ def test_bfloat16_stays_inside():
         assert actual.dtype == jnp.float32
         error = jnp.linalg.norm((actual - expected).ravel()) / jnp.linalg.norm(expected.ravel())
         assert 1e-5 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("compute_dtype", "expected"),
+    [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")],
+)
+def test_every_convolution_asks_for_the_precision_of_the_config(compute_dtype, expected):
+    """XLA computes a float32 product of precision HIGH in TF32 on an NVIDIA GPU, and one of HIGHEST in float32."""
+    before = jax.config.jax_default_matmul_precision, jax.config.jax_compilation_cache_dir
+    config = resnet_config(size=16)
+    config.train.compute_dtype = compute_dtype
+    validation.check(config)
+    try:
+        startup.start(config)
+        net = models.build(config).energy
+        params = net.init(jax.random.key(0))
+        jaxpr = jax.make_jaxpr(net.apply)(params, jnp.zeros((4, 16, 16, 1)))
+    finally:
+        jax.config.update("jax_default_matmul_precision", before[0])
+        jax.config.update("jax_compilation_cache_dir", before[1])
+    products = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "conv_general_dilated"]
+    asked = {str(precision) for eqn in products for precision in eqn.params["precision"] or ("DEFAULT",)}
+    assert asked == {expected}
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize(

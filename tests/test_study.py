@@ -24,7 +24,7 @@ from dualmcmc_jax.study.runs import Result
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 STUDY = """
-from dualmcmc_jax.study.definitions import Study, beats, changed
+from dualmcmc_jax.study import Study, beats, changed
 def get_study(config):
     variants = {f"{k} x-steps": changed(config, x_chain__num_steps=k) for k in (1, 2)}
     return Study(variants, (beats("2 x-steps", "1 x-steps"),), ("FID", {"2 x-steps": 9.0}))
@@ -34,14 +34,14 @@ import json, os, pathlib, signal, sys, time
 given = dict(arg.lstrip("-").partition("=")[::2] for arg in sys.argv[3:])
 work, steps = pathlib.Path(given["workdir"]), int(given["config.train.num_steps"])
 seed, gpu = int(given["config.train.seed"]), os.environ.get("CUDA_VISIBLE_DEVICES")
-with open(os.environ["CALLS"], "a") as calls:
-    calls.write(json.dumps([given.get("mode", "train"), str(work), steps, gpu, os.getppid()]) + "\\n")
 def stop(*_):
     signal.signal(signal.SIGTERM, lambda *_: (work / "killed").touch() or os._exit(143))
     time.sleep(0.1 + 0.7 * seed)  # it saves
     (work / "saved").touch()
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(json.dumps([given.get("mode", "train"), str(work), steps, gpu, os.getppid()]) + "\\n")
 time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
 if int(given["config.x_chain.num_steps"]) == 2 and seed == 1 and "FAIL" in os.environ:
     sys.exit("error: step 7: it diverged")

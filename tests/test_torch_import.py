@@ -1,5 +1,8 @@
 """Checkpoints written by PyTorch under the authors' names become workdirs with the authors' numbers."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import dualmcmc_jax
 from dualmcmc_jax import models, torch_reader
 from dualmcmc_jax.core import langevin
 from dualmcmc_jax.interop import torch_import, torch_names
+from dualmcmc_jax.study import runs
 from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import apply_gradient
@@ -155,3 +159,17 @@ def test_a_run_is_not_overwritten(tmp_path):
     checkpointing.begin(config, tmp_path / "run", state)
     with pytest.raises(ValueError, match="with checkpoints, expected a new folder"):
         checkpointing.begin(config, tmp_path / "run", state)
+
+
+def test_the_program_imports_it(tmp_path):
+    command = [sys.executable, "-m", "dualmcmc_jax.main", *runs.flags_of(config_of("cifar10")), "--mode=import"]
+    command += [f"--weights={FILES['cifar10']}", f"--workdir={tmp_path / 'run'}"]
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    how = {"cwd": Path(__file__).parents[1], "env": env, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([*command, "--step=7"], **how)
+    assert done.stdout == f"wrote {tmp_path / 'run'}, at step 7\n", done.stderr
+    model, state = dualmcmc_jax.load(tmp_path / "run"), torch_import.convert(FILES["cifar10"], config_of("cifar10"))
+    assert model.step == 7
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), model.params, state.average)
+    done = subprocess.run([*command, f"--step={2**31}"], **how)
+    assert done.stderr == f"error: --step: found {2**31}, expected at most {2**31 - 1}\n"

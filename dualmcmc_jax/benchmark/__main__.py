@@ -38,8 +38,12 @@ def main(_argv) -> None:
         config_check.check(config)
     if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
         raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
-    if len({(config.train.compute_dtype == "float64", config.train.deterministic) for config in configs}) > 1:
-        raise ValueError("--versus.train: found float64 or deterministic in one config alone, expected it in both")
+    of_process = ("float64", "tensorfloat32")
+    settings = {(config.train.compute_dtype, config.train.deterministic) for config in configs}
+    settings = {(dtype if dtype in of_process else "", deterministic) for dtype, deterministic in settings}
+    if len(settings) > 1:
+        found = "float64, tensorfloat32 or deterministic in one config alone"
+        raise ValueError(f"--versus.train: found {found}, expected it in both")
     from dualmcmc_jax.cli import startup
 
     startup.start(configs[0])
@@ -53,7 +57,6 @@ def main(_argv) -> None:
 def measure(config, versus=None) -> dict:
     """Every number, by name; of the second config only its update, and the ratio of the two."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from dualmcmc_jax.benchmark import program, textbook, timing
@@ -68,8 +71,7 @@ def measure(config, versus=None) -> dict:
         next(rival)  # compiles
     times = np.array([[next(rival) for rival in rivals] for _ in range(_REPEATS.value)])  # [repeats, rivals, 2]
     seconds, waits = times[:, 0].T
-    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else jnp.dtype(config.train.compute_dtype)
-    peaks, second = timing.peaks(dtype), float(np.median(seconds))
+    peaks, second = timing.peaks(config), float(np.median(seconds))
     found |= {
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),

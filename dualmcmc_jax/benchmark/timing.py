@@ -18,6 +18,7 @@ from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
 from dualmcmc_jax.evaluation import sampling as sample_stream
 from dualmcmc_jax.model import Model
+from dualmcmc_jax.models.layers import precision
 from dualmcmc_jax.runtime import metric_writer, parallel
 from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
@@ -164,12 +165,20 @@ def sampling(work: Workload) -> dict[str, float]:
     return found
 
 
-def peaks(dtype) -> dict[str, float]:
-    """One device's best matrix product, in FLOP/s (two for each multiply-add), and copy, in bytes/s."""
+def peaks(config) -> dict[str, float]:
+    """Measure one device's best matrix product and its best copy.
+
+    Args:
+      config: the whole config. Its train.compute_dtype is that of the product, after `startup.start(config)`.
+
+    Returns:
+      "peak_flops", in FLOP/s (two for each multiply-add), and "peak_bandwidth", in bytes/s.
+    """
+    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else train_state.param_dtype(config)
     on_cpu = jax.default_backend() == "cpu"
     size = 2048 if on_cpu else 8192
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product = jax.jit(partial(jnp.matmul, precision="default" if dtype == jnp.bfloat16 else "highest"))
+    product = jax.jit(partial(jnp.matmul, precision=precision(dtype)))
     long = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     return {

@@ -17,6 +17,8 @@ def start(config) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
     if config.train.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
+    if config.train.compute_dtype == "tensorfloat32":
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
     if not jax.config.jax_compilation_cache_dir:
         folder = cache.root() / "programs"
         with contextlib.suppress(OSError):  # without a folder to write to, programs are compiled every time

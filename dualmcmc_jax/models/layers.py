@@ -27,8 +27,11 @@ def check_widths(name: str, widths: tuple[int, ...], *, may_be_empty: bool = Fal
 
 
 def precision(dtype: Any) -> str:
-    """What to ask of a product: everything, unless it is in bfloat16; TPUs and GPUs round float32 otherwise."""
-    return "default" if dtype == jnp.bfloat16 else "highest"
+    """Return the precision to ask of a product, because TPUs and GPUs round float32 unless told not to.
+
+    Products in bfloat16 take the default. All others take `jax_default_matmul_precision`, or "highest" if it is unset.
+    """
+    return "default" if dtype == jnp.bfloat16 else jax.config.jax_default_matmul_precision or "highest"
 
 
 def conv(

@@ -139,7 +139,7 @@ def _locked(file: IO, folder: Path) -> bool:
         return filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         found = f"{folder} without locks ({error.strerror})"
-        raise ValueError(f"--workdir: found {found}, expected a file system with flock") from error
+        raise ValueError(f"workdir: found {found}, expected a file system with flock") from error
 
 
 def _cores() -> set[int]:

@@ -103,22 +103,3 @@ def _mean(tree):
     """Return the mean over all devices by a single all-reduce, however many arrays the tree has."""
     flat, unravel = ravel_pytree(tree)
     return unravel(lax.pmean(flat, AXIS))
-
-
-# Until every caller asks training.chains itself.
-def chain_settings(config):
-    from dualmcmc_jax import models
-
-    return chains.x_revision(config, models.build(config))
-
-
-def model_settings(config):
-    from dualmcmc_jax import models
-
-    return chains.synthesis(config, models.build(config))
-
-
-def data_settings(config):
-    from dualmcmc_jax import models
-
-    return chains.inference(config, models.build(config))

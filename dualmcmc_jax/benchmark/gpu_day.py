@@ -1,0 +1,197 @@
+"""Times the full-size updates and the authors' PyTorch code on one GPU, within a limit of time, for launch/gpu_day.sh.
+
+  python -m dualmcmc_jax.benchmark.gpu_day --out=DIR [--authors=DIR] [--seconds=N] [--tiny]
+
+Every measurement is a process of its own. All start at once and prepare what needs no GPU. Then they take turns: groups
+compile one after another, so that XLA chooses its algorithms on a GPU that is as good as idle, and within a group one
+process at a time is timed. The most important ones come first, and when time is short the last are left out. Each
+process writes DIR/NAME.json as soon as it has a number; DIR/table.md holds the table that is printed at the end.
+
+--authors=DIR   a checkout of the authors' repository; without it their code is not timed
+--seconds=N     after which nothing new is begun; default: 280
+--tiny          narrow networks and short chains, to test this program on a CPU
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from dualmcmc_jax.benchmark.gpu_table import table
+
+WIDTHS = ("energy", "generator", "encoder")
+LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
+SHORTEST = 40.0
+"""Seconds that must be left for a group to begin."""
+
+
+class Job(NamedTuple):
+    """One measurement: the words after `python -m`, and the seconds it may take to prepare and to be timed."""
+
+    name: str
+    words: list[str]
+    prepare: float = 120.0
+    time: float = 45.0
+
+    @property
+    def log(self) -> str:
+        """Return the name of the file that receives its messages."""
+        return f"{self.name}.log"
+
+
+def groups(out: Path, authors: Path | None, *, tiny: bool) -> list[list[Job]]:
+    """Return the measurements in order of importance; those of one group compile at the same time."""
+
+    limits = {"prepare": 400.0, "time": 200.0} if tiny else {}
+
+    def ours(recipe: str, dtype: str, chains: str, *more: str) -> Job:
+        name = f"jax-{recipe}-{dtype}-{chains}"
+        words = [f"--config={recipe}", f"--config.train.compute_dtype={dtype}", f"--json={out}/{name}.json"]
+        words.append(f"--config.loss.fresh_negatives={chains == 'two'}")
+        if tiny:
+            for section, levels in zip(WIDTHS, LEVELS[recipe], strict=True):
+                words.append(f"--config.{section}.widths=({','.join(['4'] * levels)})")
+            words += [f"--config.{chain}_chain.num_steps=2" for chain in "xz"]
+            words += ["--config.train.batch_size=4", "--config.train.unroll=1", "--repeats=3"]
+        return Job(name, ["dualmcmc_jax.benchmark.on_cue", *words, *more], **limits)
+
+    def theirs(recipe: str, *variants: str, name: str = "eager") -> list[Job]:
+        if not authors:
+            return []
+        name = f"torch-{recipe}-{name}"
+        words = [f"--authors={authors}", f"--recipe={recipe}", f"--variants={','.join(variants)}"]
+        words += [f"--json={out}/{name}.json", *(["--tiny", "--repeats=3"] if tiny else [])]
+        return [Job(name, ["dualmcmc_jax.benchmark.authors", *words], **limits)]
+
+    return [
+        [ours("cifar10", "bfloat16", "one", "--peaks", f"--profile={out}/profile")],
+        theirs("cifar10", "eager", "eager_one_chain"),
+        [ours("celeba64", "bfloat16", "one"), ours("cifar10", "tensorfloat32", "one", "--peaks")],
+        theirs("celeba64", "eager", "eager_one_chain"),
+        [
+            ours("cifar10", "bfloat16", "two"),
+            ours("celeba64", "bfloat16", "two"),
+            ours("celeba64", "tensorfloat32", "one"),
+        ],
+        theirs("cifar10", "bfloat16", "bfloat16_one_chain", "benchmark", name="tuned"),
+        theirs("cifar10", "compile", name="compile"),
+        [ours("cifar10", "tensorfloat32", "two"), ours("celeba64", "tensorfloat32", "two")],
+        theirs("celeba64", "bfloat16", "benchmark", name="tuned"),
+        [ours("cifar10", "float32", "one", "--peaks")],
+    ]
+
+
+class Process:
+    """A measurement's process: it prints a word after each phase, and begins the next one on a cue."""
+
+    def __init__(self, job: Job, log: Path):
+        self.job, self.timed, self._words = job, False, queue.Queue()
+        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+        with log.open("w") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *job.words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env=environment,
+            )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._words.put(line.strip())
+        self._words.put("ended")
+
+    def wait_for(self, word: str, *, until: float) -> bool:
+        """Return whether the process says word before a time; if not, end it."""
+        while True:
+            try:
+                said = self._words.get(timeout=max(0.01, until - time.monotonic()))
+            except queue.Empty:
+                said = "late"
+            if said == word:
+                return True
+            if said in ("late", "ended"):
+                self.end()
+                return False
+
+    def cue(self) -> None:
+        """Let the process begin its next phase."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which wait_for reports
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def finish(self, *, until: float) -> None:
+        """Wait for the process to end by itself, or end it."""
+        try:
+            self._process.wait(max(0.01, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.end()
+
+    def end(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--authors", type=Path)
+    parser.add_argument("--seconds", type=float, default=280.0)
+    parser.add_argument("--tiny", action="store_true")
+    flags = parser.parse_args()
+    begin = time.monotonic()
+    deadline = begin + flags.seconds
+    say = lambda text: print(f"{time.monotonic() - begin:6.1f} s  {text}", flush=True)
+    (flags.out / "logs").mkdir(parents=True, exist_ok=True)
+    planned = [group for group in groups(flags.out, flags.authors, tiny=flags.tiny) if group]
+    ahead, started = 1 if flags.tiny else len(planned), []
+    try:
+        for number, group in enumerate(planned):
+            if deadline - time.monotonic() < SHORTEST:
+                say(f"left out, because time is short: {', '.join(job.name for job in group)}")
+                continue
+            for jobs in planned[len(started) : number + 1 + ahead]:
+                started.append([Process(job, flags.out / "logs" / job.log) for job in jobs])
+            take_turns(started[number], deadline, say)
+    finally:
+        for process in (process for group in started for process in group):
+            if process.timed:
+                process.finish(until=max(time.monotonic(), deadline) + 3)  # its program is being counted
+            else:
+                process.end()
+    text = table({path.stem: json.loads(path.read_text()) for path in sorted(flags.out.glob("*-*.json"))})
+    (flags.out / "table.md").write_text(text + "\n")
+    print(text, flush=True)
+
+
+def take_turns(group: list[Process], deadline: float, say) -> None:
+    """Let a group compile together, then time one process after another."""
+    now = time.monotonic
+    limit = min(deadline, now() + max(process.job.prepare for process in group))
+    ready = [process for process in group if process.wait_for("ready", until=limit)]
+    for process in ready:
+        process.cue()
+    prepared = [process for process in ready if process.wait_for("prepared", until=limit)]
+    say(f"prepared: {', '.join(p.job.name for p in prepared) or 'none'}")
+    for process in prepared:
+        process.cue()
+        process.timed = process.wait_for("timed", until=min(deadline + 10, now() + process.job.time))
+        say(f"{'timed' if process.timed else 'not timed to the end'}: {process.job.name}")
+    for process in group:
+        if process not in prepared:
+            say(f"failed or late, see logs/{process.job.log}")
+
+
+if __name__ == "__main__":
+    main()

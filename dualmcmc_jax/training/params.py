@@ -1,1 +1,0 @@
-from dualmcmc_jax.models.build import Params  # noqa: F401

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Measures and trains on one GPU in a quarter of an hour: ./launch/gpu_day.sh --help
+set -euo pipefail
+help() {
+  cat << 'END'
+Measures this project at full size on one GPU, beside the authors' PyTorch code, and trains on CIFAR-10.
+
+  ./launch/gpu_day.sh --out=DIR [options]
+
+options:
+  --authors=DIR            a checkout of the authors' repository, timed on the same GPU; it needs PyTorch and torchvision
+  --images=FOLDER_OR_ZIP   CIFAR-10 as image files, train/CLASS/NAME and test/CLASS/NAME; without it nothing is trained
+  --only=measure           or --only=train: one of the two
+  --measure_seconds=N      after which no measurement is begun; default: 280
+  --train_seconds=N        of training, its start included; default: 300
+  --evaluate_seconds=N     of the evaluation at most; default: 110
+  --tiny                   narrow networks and short chains, to test this script on a CPU
+
+In the environment: PYTHON=COMMAND is used as it is, with what is installed there; without it .venv is made and used.
+DIR receives table.md, a JSON file for each measurement, and in train/ the samples, curves, metrics and report.
+Every stage has a limit of time, and one that fails does not stop those after it.
+END
+}
+fail() { echo "error: $*" >&2; exit 1; }
+
+out='' authors='' images='' only='' measure_seconds=280 train_seconds=300 evaluate_seconds=110 tiny=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) help && exit ;;
+    --out=?* | --authors=?* | --images=?* | --only=measure | --only=train) declare "${1:2}" ;;
+    --measure_seconds=[1-9]* | --train_seconds=[1-9]* | --evaluate_seconds=[1-9]*) declare "${1:2}" ;;
+    --tiny) tiny=--tiny ;;
+    *) fail "found $1, expected options of ./launch/gpu_day.sh --help" ;;
+  esac
+  shift
+done
+[ -n "$out" ] || fail "--out: found nothing, expected a folder"
+mkdir -p "$out/logs"
+out=$(cd "$out" && pwd)
+for name in authors images; do
+  [ -z "${!name}" ] || declare "$name=$(realpath -- "${!name}")"
+done
+
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+  # shellcheck source=launch/venv.sh
+  . "$(dirname "$0")/venv.sh" requirements.txt
+  python=python
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+stage() { # name, seconds, command: runs it with that limit, into a log; SIGTERM at the limit, and 40 s later SIGKILL
+  local name=$1 limit=$2 code=0 start=$SECONDS
+  shift 2
+  timeout --preserve-status --kill-after=40 "$limit" "$@" > "$out/logs/$name.log" 2>&1 || code=$?
+  echo "== $name: exit code $code after $((SECONDS - start)) s"
+  [ $code = 0 ] || tail -n 3 "$out/logs/$name.log" | tr '\r' '\n' | tail -n 3 | cut -c1-400
+  return $code
+}
+
+if [ "$only" != train ]; then
+  timeout --kill-after=10 $((measure_seconds + 20)) "$python" -m dualmcmc_jax.benchmark.gpu_day --out="$out" \
+    ${authors:+--authors="$authors"} --seconds="$measure_seconds" $tiny || echo "== measure: exit code $?"
+fi
+if [ "$only" = measure ] || [ -z "$images" ]; then
+  exit
+fi
+
+# CIFAR-10 with networks a quarter as wide, and the paper's Eq. 7: some thousands of updates in five minutes.
+work=$out/run
+train=$out/train
+mkdir -p "$train"
+flags=(--config=cifar10 --workdir="$work" --config.data.source="images:$images" --config.loss.fresh_negatives=False
+  --config.train.num_steps=1000000 --config.checkpoint.every=1000 --config.checkpoint.keep=1
+  --config.log.images_every=1000000 --config.evaluation.every=0 --config.health.policy=rollback)
+if [ "$tiny" ]; then
+  flags+=(--config.energy.widths="(8,8,8,8)" --config.generator.widths="(8,8,8,8)" --config.encoder.widths="(8,8,8,8)"
+    --config.train.batch_size=20 --config.x_chain.num_steps=3 --config.z_chain.num_steps=2 --config.log.every=2
+    --config.train.unroll=1)
+  sizes=(--config.evaluation.num_samples=40 --config.evaluation.num_held_out=20 --config.evaluation.num_neighbours=40)
+else
+  flags+=(--config.energy.widths="(128,128,128,128)" --config.generator.widths="(128,128,128,128)"
+    --config.encoder.widths="(64,128,256,512)" --config.train.compute_dtype=bfloat16 --config.log.every=20)
+  sizes=(--config.evaluation.num_samples=5000 --config.evaluation.num_held_out=1000
+    --config.evaluation.num_neighbours=2000)
+fi
+code=0
+stage train "$train_seconds" "$python" -m dualmcmc_jax.main "${flags[@]}" || code=$?
+[ $code != 75 ] || echo "   which is as it should be: stopped when its time was up, and saved"
+cp "$work/config.json" "$work/metrics.jsonl" "$train/" || true
+tail -n 1 "$train/metrics.jsonl" || true
+curves='import sys
+from pathlib import Path
+from dualmcmc_jax.report import curves, figures
+figures.save(Path(sys.argv[2]), curves.training(curves.read(Path(sys.argv[1]))))'
+JAX_PLATFORMS=cpu stage curves 40 "$python" -c "$curves" "$work" "$train/training.png" &
+stage sample 70 "$python" -m dualmcmc_jax.main "${flags[@]}" --mode=sample --num_samples=100 --out="$train" || true
+wait
+stage evaluate "$evaluate_seconds" "$python" -m dualmcmc_jax.main "${flags[@]}" "${sizes[@]}" --mode=evaluate \
+  --out="$train/evaluation" || true
+head -n 60 "$out/logs/evaluate.log" | cut -c1-160

@@ -1,0 +1,99 @@
+"""The table of objectives: defaults of the config, which networks are trained, and whose gradients they make."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from dualmcmc_jax import models
+from dualmcmc_jax.core.langevin import chain_keys, normal
+from dualmcmc_jax.core.sampling import infer, synthesize
+from dualmcmc_jax.training import chains, objectives
+from dualmcmc_jax.training.objectives import OBJECTIVES
+
+NETWORKS = ("energy", "generator", "encoder")
+
+
+def test_config_takes_the_weights_of_the_table():
+    loss = tiny.config().loss.to_dict()
+    assert loss.pop("fresh_negatives") is False
+    assert loss == {name: row.weights for name, row in OBJECTIVES.items()}
+
+
+def test_every_weight_trains_some_network():
+    for name, row in OBJECTIVES.items():
+        weights = {weight for names in row.trains.values() for weight in names}
+        assert weights == set(row.weights), name
+        assert row.trains.keys() <= set(NETWORKS), name
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({}, set(NETWORKS)),
+        ({"loss__energy__data_weight": 0.0, "loss__energy__model_weight": 0.0}, {"generator", "encoder"}),
+        ({"loss__encoder__data_weight": 0.0, "loss__encoder__model_weight": 0.0}, {"energy", "generator"}),
+    ],
+)
+def test_trained(weights, expected):
+    assert objectives.trained(tiny.config(**weights)) == expected
+
+
+def test_trained_by_one_objective_alone():
+    config = tiny.config()
+    for name, row in OBJECTIVES.items():
+        config.loss.update({other: dict.fromkeys(OBJECTIVES[other].weights, 0.0) for other in OBJECTIVES})
+        config.loss[name].update(dict.fromkeys(row.weights, 1.0))
+        assert objectives.trained(config) == set(row.trains), name
+    config.loss.generated.posterior_weight = 0.0
+    assert objectives.trained(config) == {"generator"}
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """A config in which every objective has weight, its networks, parameters and samples."""
+    config = tiny.config(loss__elbo__weight=0.7, loss__generated__energy_weight=0.3, train__batch_size=6)
+    config.loss.generated.posterior_weight = 0.2
+    config.train.compute_dtype = "float64"
+    nets = models.build(config)
+    params = models.Params(*(net.init(jax.random.key(i)) for i, net in enumerate(nets)))
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+    keys = chain_keys(jax.random.key(5), jnp.arange(6))
+    x = jnp.tanh(normal(chain_keys(jax.random.key(6), jnp.arange(6)), tuple(config.data.shape), jnp.float64))
+    energy, decode, encode = (net.bind(p) for net, p in zip(nets, params, strict=True))
+    model = synthesize(keys, decode, energy, **chains.synthesis(config, nets))
+    data = infer(keys, encode, decode, x, **chains.inference(config, nets))
+    return config, nets, params, objectives.Samples(x, model, data, normal(keys, (4,), jnp.float64))
+
+
+def bind(nets, params):
+    return objectives.Networks(*(net.bind(p) for net, p in zip(nets, params, strict=True)))
+
+
+def test_gradients_are_those_of_each_objective_for_the_networks_it_trains(sampled):
+    """One backward pass of the sum equals the sum of one backward pass per objective and network."""
+    config, nets, params, samples = sampled
+    joint, metrics = objectives.gradients(
+        NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config
+    )
+    alone = jax.tree.map(jnp.zeros_like, params._asdict())
+    for name, row in OBJECTIVES.items():
+        for network in row.trains:
+
+            def loss(p, name=name, network=network, row=row):
+                return row.loss(bind(nets, params._replace(**{network: p})), samples, config, **config.loss[name])[0]
+
+            alone[network] = jax.tree.map(jnp.add, alone[network], jax.grad(loss)(getattr(params, network)))
+        assert f"{name}_loss" in metrics
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), joint, alone)
+
+
+def test_objectives_do_not_train_the_others_networks(sampled):
+    """With the weight of the encoder's term alone, the energy that is evaluated on g(z) gets no gradient."""
+    config, nets, params, samples = sampled
+    config = config.copy_and_resolve_references()
+    config.loss.energy.update(data_weight=0.0, model_weight=0.0)
+    gradient, _ = objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["energy"]))
+    assert any(leaf.any() for leaf in jax.tree.leaves(gradient["generator"]))

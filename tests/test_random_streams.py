@@ -1,0 +1,32 @@
+"""Random streams: all declared in one enumeration, all distinct."""
+
+import ast
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import dualmcmc_jax
+from dualmcmc_jax.random_streams import Stream, key
+
+
+def test_streams_are_distinct():
+    numbers = [stream.value for stream in Stream.__members__.values()]
+    assert len(set(numbers)) == len(numbers)
+    keys = np.array([jax.random.key_data(key(7, stream)) for stream in Stream])
+    assert len(np.unique(keys, axis=0)) == len(Stream)
+
+
+def test_no_stream_is_declared_elsewhere():
+    """A large number in `fold_in`, or a constant that is called a stream, belongs in the enumeration."""
+    root = Path(dualmcmc_jax.__file__).parent
+    for path in root.rglob("*.py"):
+        if path.name == "random_streams.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "fold_in":
+                large = [a for a in node.args if isinstance(a, ast.Constant) and a.value >= 1000]
+                assert not large, f"{path}:{node.lineno}"
+            if isinstance(node, ast.Assign):
+                names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+                assert not any("STREAM" in name for name in names), f"{path}:{node.lineno}"
