@@ -80,8 +80,8 @@ def test_every_metric_is_labelled_once_and_new_parameters_compile_nothing(name):
         assert len(homes) == 1, f"{key} is declared by {homes or 'no section'}"
     assert sections.OTHER_TITLE not in {block.title for block in suite.blocks(results.metrics)}
 
-    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
     others = jax.tree.map(lambda x: 1.01 * x, model.params)
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
     again = suite.evaluate(Model.create(config, others, step=1), inputs)
     assert compiled.count(COMPILED) == 0
     assert again.metrics["revised/precision"] >= 0
