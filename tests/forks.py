@@ -46,7 +46,8 @@ sys.argv = ["", *request["flags"]]
 code = 0
 try:
     exec(request["code"])
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    if request["module"]:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 except SystemExit as end:
     code = end.code if isinstance(end.code, int) else end.code is not None
     if code is True:
@@ -80,7 +81,7 @@ class Server:
         self._process.wait()
 
     def start(self, *flags, module="dualmcmc_jax.main", code="", env=None, cwd=ROOT, tensorboard=False):
-        """`python -m module flags`, after the code, with env added to this session's environment."""
+        """`python -m module flags`, or no module, after the code, with env added to this session's environment."""
         env = {**self.env, "XLA_FLAGS": QUICK, **(env or {})}
         changed = [name for name in env if name.startswith("JAX_") and env[name] != self.env.get(name)]
         assert not changed, f"JAX has read {changed} already: start a real process"
