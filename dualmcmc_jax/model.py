@@ -56,6 +56,12 @@ class BoundModel(NamedTuple):
         """Run the x-chain from x0 [B, ...] by `core.sampling.revise_x`."""
         return sampling.revise_x(keys, self.energy, x0, **chains.x_revision(self.config, self.nets) | settings)
 
+    def revise_z(self, keys: jax.Array, x: jax.Array, z0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
+        """Run the z-chain from z0 [B, d] towards x [B, ...] by `core.sampling.revise_z`."""
+        chain = chains.inference(self.config, self.nets)
+        del chain["init"]
+        return sampling.revise_z(keys, self.decode, x, z0, **chain | settings)
+
     def infer(self, keys: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
         """Draw from the revised joint Q~, given x [B, ...] in [-1, 1], by `core.sampling.infer`."""
         settings = chains.inference(self.config, self.nets) | settings

@@ -14,9 +14,9 @@ from dualmcmc_jax import models
 from dualmcmc_jax.benchmark import program
 from dualmcmc_jax.configs import cifar10
 from dualmcmc_jax.data import batches
+from dualmcmc_jax.runtime.parallel import AXIS
 from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import AXIS
 
 
 def contender(build, unroll):

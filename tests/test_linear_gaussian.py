@@ -14,9 +14,9 @@ from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import linear_gaussian, suite
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.runtime.parallel import AXIS
 from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import AXIS
 
 ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")
 NOISE = 0.25

@@ -13,11 +13,9 @@ from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data.batches import Batch, to_float
 from dualmcmc_jax.models.build import Nets, Params
 from dualmcmc_jax.models.spectral_norm import normalize, power_iterate
+from dualmcmc_jax.runtime.parallel import AXIS
 from dualmcmc_jax.training import chains, objectives, persistent_chains
 from dualmcmc_jax.training.state import TrainState, param_dtype, usable
-
-AXIS = "batch"
-"""Name of the pmapped axis."""
 
 
 def train_step(
