@@ -1,15 +1,52 @@
-"""Eight virtual CPU devices, float64, quick compilation and a cache folder of its own, before JAX starts."""
+"""What all tests share: virtual CPU devices, float64, one cache of compiled programs, and started programs."""
 
 import os
+import shutil
+import sys
 import tempfile
+
+import forks
+import pytest
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share one
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dualmcmc_jax-tests-")
+CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they start share one
+    CACHE = tempfile.mkdtemp(prefix="dualmcmc_jax-tests-")
+    os.environ["XDG_CACHE_HOME"] = CACHE
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(CACHE, "programs")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_collection_modifyitems(items):
     """The slow tests first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_unconfigure():
+    if CACHE:
+        shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_tensorboard():
+    """Runs write no TensorBoard events, for which TensorFlow would be imported; `tensorboard` undoes this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "clu", None)
+        yield
+
+
+@pytest.fixture
+def tensorboard(monkeypatch):
+    """Runs of this test write TensorBoard events."""
+    monkeypatch.delitem(sys.modules, "clu")
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """Starts the project's command lines: programs.run("--config=digits", ...) or programs.start(...)."""
+    server = forks.Server()
+    yield server
+    server.close()

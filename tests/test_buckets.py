@@ -1,17 +1,10 @@
 """A workdir on Google Cloud Storage, of which an emulator takes the place."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import fake_gcs
 import pytest
 
 from dualmcmc_jax.runtime import storage
 
-ROOT = Path(__file__).parents[1]
-PLAIN = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
 TINY = [f"--config.{net}.widths=(16,)" for net in ("energy", "generator", "encoder")]
 FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=10", "--config.evaluation.every=0"]
 
@@ -35,15 +28,9 @@ def emulator(url):
 
 
 @pytest.fixture(scope="module")
-def run(server):
+def run(server, programs):
     url, _ = server
-    env = PLAIN | emulator(url)
-
-    def run(*flags):
-        command = [sys.executable, "-m", "dualmcmc_jax.main", *FLAGS, *flags]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-
-    return run
+    return lambda *flags: programs.run(*FLAGS, *flags, env=emulator(url))
 
 
 def test_a_run_lives_in_a_bucket(run, server):

@@ -1,5 +1,6 @@
 """Damaged checkpoints are named and set aside, and the newest whole one is taken."""
 
+import functools
 import json
 import shutil
 
@@ -26,6 +27,7 @@ def workdir(tmp_path_factory):
     return workdir
 
 
+@functools.cache
 def at(step):
     state = train_state.create(CONFIG, models.build(CONFIG), optimizers.build(CONFIG, steps_per_epoch=1))
     return jax.tree.map(lambda x: np.asarray(x + step, x.dtype), state)._replace(step=np.asarray(step, np.int32))

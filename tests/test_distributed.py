@@ -1,21 +1,22 @@
-"""Several processes on loopback train, save and restore together like one with as many devices."""
+"""Several processes on loopback train, save and restore together like one."""
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import tiny
 
+from dualmcmc_jax.data import sources
 from dualmcmc_jax.runtime import processes
+from dualmcmc_jax.training import loop
 
-ROOT = Path(__file__).parents[1]
 NUM_DEVICES = 4
 WORKER = """
-import sys
+import os, sys
 from pathlib import Path
+sys.path.append(TESTS)
 num_steps, workdir = int(sys.argv[1]), Path(sys.argv[2])
 from dualmcmc_jax.runtime import processes
 if len(sys.argv) > 3:
@@ -23,17 +24,18 @@ if len(sys.argv) > 3:
 else:
     processes.join_cluster(None)
 import jax
-import tiny
-from dualmcmc_jax.data import sources
-from dualmcmc_jax.training import loop
-config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
-config.data.shape = (8, 8, 1)
-config.generator.update(kind="resnet", widths=(4, 4))
+import test_distributed
+jax.config.update("jax_enable_x64", True)
 assert jax.device_count() == 4
-dataset = sources.load(config.data)
-state = loop.train(config, workdir, dataset=dataset, draw=lambda step, state: {}, measure=lambda state: {})
-assert int(state.step) == num_steps
+assert int(test_distributed.train(num_steps, workdir).step) == num_steps
 """
+
+
+def train(num_steps, workdir):
+    config = tiny.config(train__num_steps=num_steps, train__compute_dtype="float64", checkpoint__every=10)
+    config.generator.update(kind="resnet", widths=(4, 4))
+    dataset = sources.load(config.data)
+    return loop.train(config, workdir, dataset=dataset, draw=lambda step, state: {}, measure=lambda state: {})
 
 
 def free_port():
@@ -42,29 +44,22 @@ def free_port():
         return free.getsockname()[1]
 
 
-def launch(num_processes, num_steps, workdir, cluster=None):
+def launch(programs, num_processes, num_steps, workdir, cluster=None):
     """Runs to num_steps; cluster(i) is the environment of process i on a cluster, None: they are told by arguments."""
     count = NUM_DEVICES // num_processes
-    env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
-    }
+    env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {forks.QUICK}"}
     address = f"127.0.0.1:{free_port()}"
-    told = lambda i: [address, str(num_processes), str(i)] if num_processes > 1 and not cluster else []
+    told = lambda i: [address, str(num_processes), str(i)] if not cluster else []
+    code = WORKER.replace("TESTS", repr(str(Path(__file__).parent)))
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(num_steps), str(workdir), *told(i)],
-            env=env | (cluster(i) if cluster else {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        programs.start(
+            str(num_steps), str(workdir), *told(i), code=code, module=None, env=env | (cluster(i) if cluster else {})
         )
         for i in range(num_processes)
     ]
     try:
         for worker in workers:
-            output, _ = worker.communicate(timeout=300)
-            assert worker.returncode == 0, output[-3000:]
+            assert worker.wait(300) == 0, worker.stderr[-3000:]
     finally:
         for worker in workers:
             worker.kill()
@@ -77,11 +72,11 @@ def slurm(i):
     return {f"SLURM_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def test_four_processes_then_two_equal_one(tmp_path):
-    """Four start, two of a Slurm job go on; the losses are those of one process with four devices."""
-    launch(1, 15, tmp_path / "one")
-    launch(4, 10, tmp_path / "many")
-    launch(2, 15, tmp_path / "many", slurm)
+def test_two_processes_then_two_of_a_cluster_equal_one(programs, tmp_path):
+    """Two start, two of a Slurm job go on; the losses are those of this process with all its devices."""
+    train(15, tmp_path / "one")
+    launch(programs, 2, 10, tmp_path / "many")
+    launch(programs, 2, 15, tmp_path / "many", slurm)
     one, many = tiny.rows(tmp_path / "one"), tiny.rows(tmp_path / "many")
     assert [row["step"] for row in many] == [5, 10, 15]
     for expected, actual in zip(one, many, strict=True):

@@ -26,6 +26,7 @@ FLAGS = {
     "energy.widths": (8,),
     "generator.widths": (8,),
     "encoder.widths": (8,),
+    "evaluation.every": 0,
 }
 
 
@@ -147,14 +148,12 @@ def test_a_density_of_ones_own():
     assert abs(x.std() - 0.5) < 0.03
 
 
-def program(*flags, workdir):
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
-    command = [sys.executable, "-m", "dualmcmc_jax.main", "--config=digits", f"--workdir={workdir}", *flags]
-    command += [f"--config.{name}={value}" for name, value in FLAGS.items()] + ["--config.evaluation.every=0"]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+def test_the_program_exports_and_imports(programs, tmp_path):
+    fields = [f"--config.{name}={value}" for name, value in FLAGS.items()]
 
+    def program(*flags, workdir):
+        return programs.run("--config=digits", f"--workdir={workdir}", *flags, *fields)
 
-def test_the_program_exports_and_imports(tmp_path):
     done = program("--quiet", workdir=tmp_path / "one")
     assert (done.returncode, done.stderr) == (0, "")
     done = program("--mode=export", "--license=cc-by-4.0", workdir=tmp_path / "one")

@@ -62,10 +62,9 @@ def test_a_save_that_fails(tmp_path):
     assert int(checkpointing.restore(tiny.config(), tmp_path).step) == 20
 
 
-def test_a_failed_save_ends_the_process(tmp_path):
+def test_a_failed_save_ends_the_process(programs, tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
-    flags = [*SMALL, "--config.train.num_steps=2", f"--workdir={tmp_path}"]
-    done = subprocess.run([*MAIN, *flags], cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=60)
+    done = programs.run(*SMALL, "--config.train.num_steps=2", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
@@ -138,55 +137,45 @@ def test_a_workdir_goes_on_elsewhere(tmp_path):
     assert checksums.checksums(there) == checksums.checksums(one)
 
 
-def pair(workdir, heartbeat_timeout=30):
+def pair(programs, workdir, heartbeat_timeout=30):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start = (
-        "import sys; sys.argv[0] = 'dualmcmc'\nfrom dualmcmc_jax.runtime import processes\n"
-        f"processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}\nfrom dualmcmc_jax.main import cli\ncli()"
-    )
+    late = f"from dualmcmc_jax.runtime import processes; processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}"
     flags = [*SMALL, f"--workdir={workdir}", "--num_processes=2", f"--coordinator_address=127.0.0.1:{port}"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", start, *flags, f"--process_id={i}"],
-            cwd=ROOT,
-            env=ENV,
-            stderr=(workdir.parent / f"log{i}").open("w"),
-            stdout=subprocess.DEVNULL,
-        )
-        for i in range(2)
-    ]
+    return [programs.start(*flags, f"--process_id={i}", code=late) for i in range(2)]
 
 
 def under_way(workdir, processes):
     while not list(workdir.glob("checkpoints/[0-9]*[0-9]")):
-        assert [process.poll() for process in processes] == [None, None], (workdir.parent / "log0").read_text()
+        assert [process.poll() for process in processes] == [None, None], processes[0].stderr
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more)])
-def test_of_two_processes_both_save_the_same_step(number, tmp_path):
-    processes = pair(tmp_path / "run")
+def test_of_two_processes_both_save_the_same_step(number, programs, tmp_path):
+    processes = pair(programs, tmp_path / "run")
     try:
         under_way(tmp_path / "run", processes)
         processes[1].send_signal(number)
-        assert [process.wait(30) for process in processes] == [75, 75]
+        assert [process.wait(120) for process in processes] == [75, 75]
     finally:
         for process in processes:
             process.kill()
-    logs = [(tmp_path / f"log{i}").read_text().splitlines()[-1] for i in range(2)]
     step = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
-    for log in logs:
-        assert log == f"stopped after step {step}, which is saved; the same command goes on from there"
+    for process in processes:
+        assert (
+            process.stderr.splitlines()[-1]
+            == f"stopped after step {step}, which is saved; the same command goes on from there"
+        )
 
 
-def test_a_process_without_a_sign_of_life_ends_the_other(tmp_path):
-    processes = pair(tmp_path / "run", heartbeat_timeout=5)
+def test_a_process_without_a_sign_of_life_ends_the_other(programs, tmp_path):
+    processes = pair(programs, tmp_path / "run", heartbeat_timeout=5)
     try:
         under_way(tmp_path / "run", processes)
         processes[1].send_signal(signal.SIGSTOP)
-        assert processes[0].wait(30) == -signal.SIGABRT
+        assert processes[0].wait(120) == -signal.SIGABRT
     finally:
         for process in processes:
             process.kill()

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 import zlib
@@ -281,14 +282,20 @@ def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
     assert not (tmp_path / "hacked").exists()
 
 
-@pytest.fixture
-def checkpointed(tmp_path):
-    """A workdir with a single checkpoint."""
-    config = tiny.config()
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A workdir with a single checkpoint, which no test may touch."""
+    config, workdir = tiny.config(), tmp_path_factory.mktemp("saved") / "run"
     state = train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1))
-    with checkpoints.Checkpoints(tmp_path / "run", keep=1) as store:
+    with checkpoints.Checkpoints(workdir, keep=1) as store:
         checkpointing.save(store, state._replace(step=np.asarray(1, np.int32)))
-    return tmp_path / "run"
+    return workdir
+
+
+@pytest.fixture
+def checkpointed(saved, tmp_path):
+    """A workdir with a single checkpoint."""
+    return shutil.copytree(saved, tmp_path / "run")
 
 
 RECORDS = {

@@ -1,6 +1,5 @@
 """Bad input: one line that names the field or file, exit code not 0, nothing written, no traceback."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -202,53 +201,11 @@ CASES = [
 ]
 
 
-FORKS = """
-import json, os, sys, time, traceback
-time.sleep = lambda seconds: None  # no waiting for a network that is not there
-import dualmcmc_jax.evaluation.suite, dualmcmc_jax.training.loop  # what takes long to import, before JAX has started
-from dualmcmc_jax.main import cli
-for line in sys.stdin:
-    flags, env, log = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.environ.update(env)
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.argv = ["dualmcmc", *flags]
-        try:
-            cli()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stderr.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def forks():
-    """run(flags, env, log): the exit code of a command whose process is a fork of one that has imported everything."""
-    yield from serve(FORKS)
-
-
-def serve(program):
-    """Starts such a program, yields its run, and ends it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, **pipes)
-
-    def run(flags, env, log):
-        parent.stdin.write(json.dumps([flags, env, str(log)]) + "\n")
-        parent.stdin.flush()
-        return int(parent.stdout.readline())
-
-    yield run
-    parent.kill()
+OFFLINE = "import time; time.sleep = lambda seconds: None"  # no waiting for a network that is not there
 
 
 @pytest.mark.parametrize(("flags", "message"), CASES, ids=[flags or "no flags" for flags, _ in CASES])
-def test_one_line(flags, message, files, tmp_path, forks):
+def test_one_line(flags, message, files, tmp_path, programs):
     flags = flags.replace("FILES", str(files)).split()
     workdir = tmp_path / "run"
     if not any(flag.startswith("--workdir") for flag in flags):
@@ -258,24 +215,18 @@ def test_one_line(flags, message, files, tmp_path, forks):
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
     }
-    assert forks(flags, env, tmp_path / "log") == 1
-    printed = (tmp_path / "log").read_text()
-    assert "Traceback" not in printed
-    last = printed.strip().splitlines()[-1]
+    done = programs.run(*flags, env=env, code=OFFLINE)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert message.replace("FILES", str(files)).replace("WORKDIR", str(workdir)) in last
     assert not workdir.exists()
     assert not [path for path in (tmp_path / "cache" / "dualmcmc_jax").rglob("*") if path.is_file()]
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "dualmcmc_jax.main", "--config=digits", "--config.energy.temperature=0", "--debug"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_debug_shows_the_traceback(programs):
+    done = programs.run("--config=digits", "--config.energy.temperature=0", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 

@@ -32,20 +32,19 @@ TINY = [
 ]
 
 
-def run(*flags, config="configs/digits.py", code="", env=None):
-    """Runs the program in a process of its own, after the given code."""
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")} | (env or {})
-    start = (
-        f"import runpy, sys\n{code}\nsys.argv[0] = 'main'\nrunpy.run_module('dualmcmc_jax.main', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", start, f"--config={config}", *flags]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="module")
+def run(programs):
+    """Runs the program with a config and flags."""
+    return lambda *flags, config="digits", **settings: programs.run(f"--config={config}", *flags, **settings)
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
+    """Trained by a process as a user starts it, with TensorBoard."""
     workdir = tmp_path_factory.mktemp("main") / "run"
-    done = run(f"--workdir={workdir}", *TINY)
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+    command = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={workdir}", *TINY]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "4/4" in done.stderr
     assert "step/s" in done.stderr
@@ -60,7 +59,7 @@ def test_train_leaves_pictures(workdir):
     assert list((workdir / "tensorboard").iterdir())
 
 
-def test_sample(workdir, tmp_path):
+def test_sample(run, workdir, tmp_path):
     files = []
     for num, seed in ((7, 1), (30, 1), (7, 2)):
         out = tmp_path / f"{num}_{seed}"
@@ -79,23 +78,23 @@ def test_sample(workdir, tmp_path):
     assert not np.array_equal(many["generator"], many["revised"])
 
 
-def test_vectors(tmp_path):
-    done = run(f"--workdir={tmp_path}", *TINY, config="configs/toy2d.py")
+def test_vectors(run, tmp_path):
+    done = run(f"--workdir={tmp_path}", *TINY, config="toy2d")
     assert done.returncode == 0, done.stderr
-    done = run(f"--workdir={tmp_path}", *TINY, "--mode=sample", config="configs/toy2d.py")
+    done = run(f"--workdir={tmp_path}", *TINY, "--mode=sample", config="toy2d")
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "samples" / "samples.npz")["revised"].shape == (100, 2)
-    metrics, _ = evaluate(tmp_path, tmp_path / "out", config="configs/toy2d.py")
+    metrics, _ = evaluate(run, tmp_path, tmp_path / "out", config="toy2d")
     assert metrics["density/ebm/kl_data_model"] > 0
     assert metrics["revised/frechet_vectors"] > 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"samples.png", "energies.png", "long_run.png", "training.png", "report.html"} <= names
 
 
-def test_without_tensorflow(tmp_path):
+def test_without_tensorflow(run, tmp_path):
     names = ("tensorflow", "tensorboard", "tensorflow_datasets")
     block = f"sys.modules.update(dict.fromkeys({names}))"
-    done = run(f"--workdir={tmp_path}", *TINY, code=block)
+    done = run(f"--workdir={tmp_path}", *TINY, code=f"import sys; {block}", tensorboard=True)
     assert done.returncode == 0, done.stderr
     assert "TensorBoard events are not written" in done.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
@@ -125,13 +124,13 @@ class Page(HTMLParser):
         self.text += data
 
 
-def evaluate(workdir, out, *flags, **settings):
+def evaluate(run, workdir, out, *flags, **settings):
     done = run(f"--workdir={workdir}", *TINY, *FEW, "--mode=evaluate", f"--out={out}", *flags, **settings)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "metrics.json").read_text()), done
 
 
-def test_evaluate(workdir, tmp_path):
+def test_evaluate(run, workdir, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", noise)
     source = f"npz:{tmp_path / 'ood.npz'}"
@@ -145,7 +144,7 @@ def test_evaluate(workdir, tmp_path):
         f"error: evaluation.ood: 'npz:{tmp_path}/large.npz': found examples of another shape, expected (8, 8, 1)"
     )
     assert not (workdir / "evaluation").exists()
-    metrics, done = evaluate(workdir, tmp_path / "out", f"--config.evaluation.ood=('{source}',)")
+    metrics, done = evaluate(run, workdir, tmp_path / "out", f"--config.evaluation.ood=('{source}',)")
     for model in ("generator", "revised"):
         for name in ("frechet_pixels_pca", "kernel_distance_pixels_pca", "precision", "recall", "density", "coverage"):
             assert f"{model}/{name}" in metrics
@@ -200,9 +199,9 @@ def test_the_report_in_a_browser(width, workdir, tmp_path):
     assert not dark[:, :8].any()
 
 
-def test_evaluate_another_checkpoint_and_sampler(workdir, tmp_path):
+def test_evaluate_another_checkpoint_and_sampler(run, workdir, tmp_path):
     """--step names the checkpoint; evaluation.x_chain is the sampler of the evaluation alone."""
-    metrics, _ = evaluate(workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")
+    metrics, _ = evaluate(run, workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")
     assert metrics["step"] == 2
     assert metrics["x_chain"] == [70, 5e-5, 2e-3]
     assert metrics["revised/network_evaluations_per_1000"] == 71_000
@@ -217,7 +216,7 @@ def test_evaluate_another_checkpoint_and_sampler(workdir, tmp_path):
 
 
 @pytest.mark.more
-def test_evaluate_with_inception(tmp_path):
+def test_evaluate_with_inception(run, tmp_path):
     """With the weights it is FID, KID and the Inception Score."""
     pth.save(tmp_path / "weights.pth", inception_oracle.reference()[0])
     images = np.random.RandomState(0).randint(0, 256, (32, 8, 8, 1)).astype(np.uint8)

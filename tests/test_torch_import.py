@@ -1,8 +1,5 @@
 """Checkpoints written by PyTorch under the authors' names become workdirs with the authors' numbers."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -161,15 +158,13 @@ def test_a_run_is_not_overwritten(tmp_path):
         checkpointing.begin(config, tmp_path / "run", state)
 
 
-def test_the_program_imports_it(tmp_path):
-    command = [sys.executable, "-m", "dualmcmc_jax.main", *runs.flags_of(config_of("cifar10")), "--mode=import"]
+def test_the_program_imports_it(programs, tmp_path):
+    command = [*runs.flags_of(config_of("cifar10")), "--mode=import"]
     command += [f"--weights={FILES['cifar10']}", f"--workdir={tmp_path / 'run'}"]
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
-    how = {"cwd": Path(__file__).parents[1], "env": env, "capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run([*command, "--step=7"], **how)
+    done = programs.run(*command, "--step=7")
     assert done.stdout == f"wrote {tmp_path / 'run'}, at step 7\n", done.stderr
     model, state = dualmcmc_jax.load(tmp_path / "run"), torch_import.convert(FILES["cifar10"], config_of("cifar10"))
     assert model.step == 7
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), model.params, state.average)
-    done = subprocess.run([*command, f"--step={2**31}"], **how)
+    done = programs.run(*command, f"--step={2**31}")
     assert done.stderr == f"error: --step: found {2**31}, expected at most {2**31 - 1}\n"

@@ -1,0 +1,138 @@
+"""The project's command lines as forks of one process that has already imported the libraries.
+
+Importing JAX, Flax, Optax, Orbax, SciPy and Matplotlib takes two seconds of every started program, and importing
+TensorFlow, for TensorBoard, three more. A fork is a process of its own, with its own devices, signals, output and exit
+code, and it imports the project's modules itself; only the libraries are there already, and TensorBoard's `clu` is
+hidden unless a test asks for it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+QUICK = "--xla_backend_optimization_level=0"  # programs that run for a moment and take seconds to compile
+SERVER = """
+import atexit, json, os, runpy, sys, threading, traceback
+import absl.app, flax.linen, jax, matplotlib.backends.backend_agg, matplotlib.figure, ml_collections.config_flags, optax
+import orbax.checkpoint, PIL.Image, safetensors.numpy, scipy.linalg, scipy.optimize, scipy.stats
+import sklearn.datasets, sklearn.svm
+from jax.experimental import multihost_utils
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        pid, status = os.waitpid(request["wait"], os.WNOHANG)
+        print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+        continue
+    pid = os.fork()
+    if not pid:
+        break
+    print(pid, flush=True)
+else:
+    os._exit(0)
+os.environ.clear()
+os.environ.update(request["env"])
+os.chdir(request["cwd"])
+sys.path[0] = request["cwd"]
+for descriptor, path in enumerate([os.devnull, request["stdout"], request["stderr"]]):
+    os.dup2(os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY), descriptor)
+sys.modules.update(dict.fromkeys(request["hidden"]))
+sys.argv = ["", *request["flags"]]
+code = 0
+try:
+    exec(request["code"])
+    if request["module"]:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    code = end.code if isinstance(end.code, int) else end.code is not None
+    if code is True:
+        print(end.code, file=sys.stderr)
+except BaseException:
+    traceback.print_exc()
+    code = 1
+threading._shutdown()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)  # as multiprocessing does: what the server has imported need not be taken apart
+"""
+
+
+class Server:
+    """Starts commands. One request at a time; any number of commands may be under way."""
+
+    def __init__(self):
+        self.env = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=self.env, text=True, **pipes)
+
+    def ask(self, request):
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+    def start(self, *flags, module="dualmcmc_jax.main", code="", env=None, cwd=ROOT, tensorboard=False):
+        """`python -m module flags`, or no module, after the code, with env added to this session's environment."""
+        env = {**self.env, "XLA_FLAGS": QUICK, **(env or {})}
+        changed = [name for name in env if name.startswith("JAX_") and env[name] != self.env.get(name)]
+        assert not changed, f"JAX has read {changed} already: start a real process"
+        return Command(self, module=module, code=code, flags=flags, env=env, cwd=str(cwd), hidden=HIDDEN[tensorboard])
+
+    def run(self, *flags, timeout=300, **settings):
+        """As `subprocess.run`, to its end: with returncode, stdout and stderr."""
+        command = self.start(*flags, **settings)
+        code = command.wait(timeout)
+        return subprocess.CompletedProcess(flags, code, command.stdout, command.stderr)
+
+
+HIDDEN = {False: ["clu"], True: []}
+
+
+class Command:
+    """A command under way, as of `subprocess.Popen`."""
+
+    def __init__(self, server, **request):
+        self._server, self.returncode = server, None
+        self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
+        names = dict(zip(("stdout", "stderr"), (file.name for file in self._files), strict=True))
+        self.pid = server.ask(request | names)
+
+    @property
+    def stdout(self):
+        """What it has printed so far."""
+        return Path(self._files[0].name).read_text()
+
+    @property
+    def stderr(self):
+        """What it has printed to stderr so far."""
+        return Path(self._files[1].name).read_text()
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self._server.ask({"wait": self.pid})
+        return self.returncode
+
+    def wait(self, timeout):
+        until = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > until:
+                self.kill()
+                raise TimeoutError(f"no end after {timeout} s: {self.stderr[-3000:]}")
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
