@@ -107,6 +107,7 @@ class Model:
           nets: networks to use in the place of those that the config describes.
         """
         config = FrozenConfigDict(config.copy_and_resolve_references())
+        params = jax.tree.map(jnp.asarray, params)  # on the device once, and not again with every call
         return cls(params, step, config, nets or _build(config))
 
     @property
@@ -213,11 +214,11 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
     """
     path = storage.open_workdir(str(path), argument="path")
     if path.is_dir():
-        config = config_check.stored_config(path)
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax warns that nothing will be written
         try:
+            config = config_check.stored_config(path)
             state = checkpointing.restore(config, path, step=step, argument="path")
         finally:
             absl.setLevel(level)

@@ -38,7 +38,7 @@ class Workload(NamedTuple):
 
 
 def workload(config) -> Workload:
-    """A config at its first step, fed with noise of the data's shape.
+    """Prepare a config for timing: its initial state, and noise as data.
 
     Raises:
       ValueError: the devices do not divide its batch.
