@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     x_chain.sampler = "langevin"  # the kernel of the chain, a row of core/samplers.py
     x_chain.init = "generator"  # start at g(z), at "noise" from N(0, I), or "persistent": where they ended before
     x_chain.start_std = 0.0  # of noise added to g(z), in units of x: 0 (the recipe), or sigma for a draw of p(x | z)
-    x_chain.num_chains = 10_000  # persistent: how many are kept; each update takes the next train.batch_size
+    x_chain.num_chains = 10_000  # persistent: number of chains kept; an update continues the next train.batch_size
 
     config.z_chain = z_chain = ConfigDict()
     z_chain.num_steps = 10  # K_z: Langevin steps of the z-revision
@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.num_steps = 10_000  # updates
     train.batch_size = 100  # examples per update, over all devices
-    train.seed = 0  # of everything random
+    train.seed = 0  # seed of initial values, batches, chains and noise
     train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
     train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
     train.deterministic = False  # on a GPU: only operations that give the same bits every time, some of them slower
@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
     train.compute_dtype = "float32"
 
     config.health = health = ConfigDict()
-    health.max_energy_gap = 1e4  # between data and samples, in units of energy: beyond, training has diverged; 0: any
+    health.max_energy_gap = 1e4  # largest gap between mean energies of data and samples; 0 disables the check
     health.policy = "stop"  # or "rollback": go back to the last checkpoint, with other noise and lower learning rates
     health.max_rollbacks = 3  # before it stops all the same
     health.learning_rate_factor = 0.5  # on the learning rates, with every rollback

@@ -25,7 +25,7 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str):
-    """Imports what is asked for when it is: JAX takes a second."""
+    """Import a public name when it is first used, because importing JAX takes a second."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
+from dualmcmc_jax.models.layers import NORMS
 from dualmcmc_jax.runtime import storage, workdirs
 
 CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
     **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
-    "generator.norm": ("batch", "group"),
+    "generator.norm": tuple(NORMS),
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
     "health.policy": ("stop", "rollback"),

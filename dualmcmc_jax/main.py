@@ -1,6 +1,7 @@
 """Train a model of images, draw from it, or measure it: the table of modes, and one short function for each."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl import logging
@@ -100,7 +101,7 @@ def train(config, workdir: Path) -> None:
     """Train, with pictures now and then, and a light evaluation if evaluation.every asks for one."""
     import jax
 
-    from dualmcmc_jax import models
+    from dualmcmc_jax import config_check, models
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import pictures, suite
     from dualmcmc_jax.runtime import signals
@@ -115,7 +116,8 @@ def train(config, workdir: Path) -> None:
             light = suite.light(config, suite.inputs(config, dataset, _weights()))
             measure = lambda state: light(state.average)
     try:
-        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure)
+        check = partial(config_check.check_run, workdir, config)
+        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, check=check)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
@@ -204,8 +206,6 @@ def import_(config, workdir: Path) -> None:
     from dualmcmc_jax.interop import torch_import, weights_file
     from dualmcmc_jax.training import checkpointing
 
-    if not command_line.WEIGHTS.value:
-        raise ValueError("--weights: found nothing, expected the model.safetensors or .pth file to import")
     path, step = storage.local_path("weights", command_line.WEIGHTS.value), command_line.STEP.value
     if path.suffix == ".pth":
         state = torch_import.convert(path, config, step=step)
@@ -214,7 +214,7 @@ def import_(config, workdir: Path) -> None:
         config_check.compare(path, stored.to_dict(), config)
         if step not in (None, int(state.step)):
             raise ValueError(f"--step: found {step}, expected {int(state.step)}, that of {path}")
-    checkpointing.begin(config, workdir, state)
+    checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
     print(f"wrote {storage.shown(workdir)}, at step {int(state.step)}")
 
 
@@ -232,7 +232,7 @@ MODES = (
     Mode("sample", sample, ("step", "num_samples", "seed", "out"), "write samples.png and samples.npz"),
     Mode("evaluate", evaluate, ("step", "seed", "inception_weights", "out"), "print every number, write report.html"),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
-    Mode("import", import_, ("step", "weights"), "make a workdir that goes on from a given model"),
+    Mode("import", import_, ("step", "weights"), "make a workdir that goes on from a given model", ("weights",)),
 )
 """What the program can do. A new mode is a function and a row."""
 

@@ -56,6 +56,12 @@ class BoundModel(NamedTuple):
         """Run the x-chain from x0 [B, ...] by `core.sampling.revise_x`."""
         return sampling.revise_x(keys, self.energy, x0, **chains.x_revision(self.config, self.nets) | settings)
 
+    def revise_z(self, keys: jax.Array, x: jax.Array, z0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
+        """Run the z-chain from z0 [B, d] towards x [B, ...] by `core.sampling.revise_z`."""
+        chain = chains.inference(self.config, self.nets)
+        del chain["init"]
+        return sampling.revise_z(keys, self.decode, x, z0, **chain | settings)
+
     def infer(self, keys: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
         """Draw from the revised joint Q~, given x [B, ...] in [-1, 1], by `core.sampling.infer`."""
         settings = chains.inference(self.config, self.nets) | settings
@@ -101,6 +107,7 @@ class Model:
           nets: networks to use in the place of those that the config describes.
         """
         config = FrozenConfigDict(config.copy_and_resolve_references())
+        params = jax.tree.map(jnp.asarray, params)  # on the device once, and not again with every call
         return cls(params, step, config, nets or _build(config))
 
     @property
@@ -207,11 +214,11 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
     """
     path = storage.open_workdir(str(path), argument="path")
     if path.is_dir():
-        config = config_check.stored_config(path)
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax warns that nothing will be written
         try:
+            config = config_check.stored_config(path)
             state = checkpointing.restore(config, path, step=step, argument="path")
         finally:
             absl.setLevel(level)

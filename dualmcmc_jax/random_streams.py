@@ -1,4 +1,4 @@
-"""All random streams in one place, so that no two of them can share a number.
+"""All random streams of JAX in one place, so that no two of them can share a number.
 
 Training draws from `jax.random.key(train.seed)` itself (see `training/state.py` and `training/step.py`). Everything
 else draws from a stream of its own, so that equal seeds do not correlate with training or with each other.

@@ -76,7 +76,10 @@ def test_the_figure(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_steps", "largest"), [(1500, 0.5), pytest.param(5000, 0.06, marks=pytest.mark.more)])
+@pytest.mark.parametrize(
+    ("num_steps", "largest"),
+    [(1000, 1.2), pytest.param(1500, 0.5, marks=pytest.mark.more), pytest.param(5000, 0.06, marks=pytest.mark.more)],
+)
 def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
     """KL(data, EBM) on eight Gaussians, seed 0, in nats; chains without noise end at 2.9."""
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}

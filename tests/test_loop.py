@@ -56,24 +56,18 @@ def test_workdir(uninterrupted):
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"20", "40"}
 
 
-def test_tensorboard_has_the_same_numbers(uninterrupted):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    workdir, _ = uninterrupted
-    events = accumulator.EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-    tensors = events.Tensors("generator_loss")
-    from tensorboard.util import tensor_util
-
-    written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in tensors}
-    assert written == pytest.approx({row["step"]: row["generator_loss"] for row in tiny.rows(workdir)}, rel=1e-6)
-
-
-def test_tensorboard_has_the_pictures(tmp_path):
+def test_tensorboard_has_the_same_numbers_and_the_pictures(tensorboard, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
     config = tiny.config(train__num_steps=20)
     dataset = sources.load(config.data)
     loop.train(config, tmp_path, dataset=dataset, draw=lambda *_: {"samples": red}, measure=lambda _: {})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    from tensorboard.util import tensor_util
+
+    losses = events.Tensors("generator_loss")
+    written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in losses}
+    assert written == pytest.approx({row["step"]: row["generator_loss"] for row in tiny.rows(tmp_path)}, rel=1e-6)
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val
     assert (event.step, width, height) == (20, b"3", b"2")

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dualmcmc_jax import models, startup
-from dualmcmc_jax.configs import default, validation
+from dualmcmc_jax import config_check, models
+from dualmcmc_jax.cli import startup
+from dualmcmc_jax.configs import default
 from dualmcmc_jax.models import layers
 
 random = np.random.default_rng(3)
@@ -149,7 +150,7 @@ def test_every_convolution_asks_for_the_precision_of_the_config(compute_dtype, e
     before = jax.config.jax_default_matmul_precision, jax.config.jax_compilation_cache_dir
     config = resnet_config(size=16)
     config.train.compute_dtype = compute_dtype
-    validation.check(config)
+    config_check.check(config)
     try:
         startup.start(config)
         net = models.build(config).energy

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny
+from ml_collections import FrozenConfigDict
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import out_of_distribution
@@ -13,7 +14,7 @@ def test_out_of_distribution_sets(tmp_path):
     strange = np.random.RandomState(0).randint(0, 256, (50, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", train=strange[:40], test=strange[40:])
     source = f"npz:{tmp_path / 'ood.npz'}"
-    sets = out_of_distribution.other_sets(tiny.config(evaluation__ood=(source,)), held_out)
+    sets = out_of_distribution.other_sets(FrozenConfigDict(tiny.config(evaluation__ood=(source,))), held_out)
     assert set(sets) == {"average_of_two", "uniform_noise", "constant", source}
     for x in sets.values():
         assert x.dtype == np.uint8

@@ -7,6 +7,8 @@ networks, optimisers, batches and, unless said otherwise, chains.
 import importlib
 from pathlib import Path
 
+from dualmcmc_jax.training import objectives
+
 NETS = ("energy", "generator", "encoder")
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
@@ -47,8 +49,7 @@ def names() -> list[str]:
 
 def check_base(config) -> None:
     """Raises ValueError for a config that is a rival's already."""
-    loss = config.loss
-    if loss.elbo.weight or any(loss.generated.values()) or not all(loss[net].data_weight for net in NETS):
+    if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
         raise ValueError("found a config of another method, expected one of dual-MCMC, such as --config=digits")
 
 

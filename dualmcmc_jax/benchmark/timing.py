@@ -14,7 +14,6 @@ import numpy as np
 
 from dualmcmc_jax import models
 from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.core.sampling import revise_x, revise_z
 from dualmcmc_jax.data import batches
 from dualmcmc_jax.evaluation import sampling as sample_stream
 from dualmcmc_jax.model import Model
@@ -39,7 +38,7 @@ class Workload(NamedTuple):
 
 
 def workload(config) -> Workload:
-    """A config at its first step, fed with noise of the data's shape.
+    """Prepare a config for timing: its initial state, and noise as data.
 
     Raises:
       ValueError: the devices do not divide its batch.
@@ -71,23 +70,23 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
     )
     index, x, z = parallel.split((index, x, z))
 
-    def x_chain(params, parts):
-        index, x = parts
-        settings = chains.x_revision(config, nets)
-        return revise_x(chain_keys(jax.random.key(0), index), nets.energy.bind(params), x, **settings)[0]
+    model = Model.create(config, state.average, nets=nets).with_trained_x_chain()
 
-    def z_chain(params, parts):
+    def x_chain(model, parts):
+        index, x = parts
+        return model.bound().revise_x(chain_keys(jax.random.key(0), index), x)[0]
+
+    def z_chain(model, parts):
         index, x, z = parts
-        settings = {name: value for name, value in chains.inference(config, nets).items() if name != "init"}
-        return revise_z(chain_keys(jax.random.key(0), index), nets.generator.bind(params), x, z, **settings)[0]
+        return model.bound().revise_z(chain_keys(jax.random.key(0), index), x, z)[0]
 
     def optimizer(constants, _):
         params, opt_state = constants
         return [apply_gradient(*args) for args in zip(work.optimizers, params, opt_state, params, strict=True)]
 
     return {
-        "x_chain": (parallel.per_device(x_chain), (state.average.energy, (index, x))),
-        "z_chain": (parallel.per_device(z_chain), (state.params.generator, (index, x, z))),
+        "x_chain": (parallel.per_device(x_chain), (model, (index, x))),
+        "z_chain": (parallel.per_device(z_chain), (model, (index, x, z))),
         "optimizer": (parallel.per_device(optimizer), ((state.params, state.opt_state), index)),
     }
 

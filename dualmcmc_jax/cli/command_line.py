@@ -40,12 +40,14 @@ class Mode(NamedTuple):
       run: (config, workdir) -> None.
       flags: flags that this mode uses, of those that not every mode uses.
       help: a line that says what the mode does.
+      required: flags without which this mode cannot run.
     """
 
     name: str
     run: Callable[[Any, Path], None]
     flags: tuple[str, ...]
     help: str
+    required: tuple[str, ...] = ()
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
@@ -59,6 +61,10 @@ def check(modes: tuple[Mode, ...]) -> Mode:
         if flags.FLAGS[name].present and name not in chosen.flags:
             users = " or ".join(mode.name for mode in modes if name in mode.flags)
             raise ValueError(f"--{name}: found with --mode={chosen.name}, expected --mode={users}")
+    for name in chosen.required:
+        if not flags.FLAGS[name].value:
+            wanted = flags.FLAGS[name].help.rstrip(".")
+            raise ValueError(f"--{name}: found nothing, expected {wanted[0].lower()}{wanted[1:]}")
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")

@@ -9,7 +9,7 @@ from dualmcmc_jax.data import cache
 
 
 def start(config) -> None:
-    """Arithmetic as the config asks for it, and a folder that keeps compiled programs from one start to the next.
+    """Set the arithmetic of the config, and a folder that caches compiled programs.
 
     That is `cache.root()`/programs, or what JAX_COMPILATION_CACHE_DIR names.
     """

@@ -11,7 +11,7 @@ LogDensity = Callable[[jax.Array], jax.Array]
 
 
 class Trace(NamedTuple):
-    """What a chain leaves behind.
+    """The record of a chain.
 
     Attributes:
       log_density: [num_steps, B], the log-density *before* each step.
@@ -24,12 +24,12 @@ class Trace(NamedTuple):
 
 
 def chain_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-    """One key per chain, a function of the chain's global index alone: [B] keys from index [B]."""
+    """Return one key per chain, a function of the chain's global index alone: [B] keys from index [B]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """Standard normals [B, *shape], row i drawn from keys[i]."""
+    """Draw standard normals [B, *shape], row i from keys[i]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
 
@@ -43,7 +43,7 @@ def langevin(
     keep_every: int | None = None,
     unroll: int = 1,
 ) -> tuple[jax.Array, Trace]:
-    """x <- x + s grad log p(x) + sqrt(2 s) N(0, I), num_steps times (Eq. 3 and 6).
+    """Run num_steps Langevin steps: x <- x + s grad log p(x) + sqrt(2 s) N(0, I) (Eq. 3 and 6).
 
     The gradient is that of the *sum* of log_density over the batch, so a density whose examples are
     coupled (batch normalisation) is sampled jointly. Memory does not grow with num_steps.

@@ -130,7 +130,7 @@ def infer(
 def reconstruct(
     keys: jax.Array, encode: densities.Encode, decode: densities.Decode, x: jax.Array, **settings
 ) -> tuple[jax.Array, jax.Array]:
-    """x decoded from z0 and from z~ of `infer`, whose keyword arguments it takes (Table 3)."""
+    """Decode z0 and z~ of `infer`, which takes the same keyword arguments (Table 3)."""
     inference = infer(keys, encode, decode, x, **settings)
     return decode(inference.start), decode(inference.z)
 

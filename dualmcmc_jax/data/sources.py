@@ -26,6 +26,7 @@ class Dataset(NamedTuple):
       density: the ground-truth density; None where it is not known.
       train_labels: class of each training example, integers [N]; None without classes.
       test_labels: class of each held-out example, likewise.
+      classifier: name of the classifier in `features.classifiers` that scores samples of these data; "" without one.
     """
 
     train: np.ndarray
@@ -35,6 +36,7 @@ class Dataset(NamedTuple):
     density: toy2d.Density | None = None
     train_labels: np.ndarray | None = None
     test_labels: np.ndarray | None = None
+    classifier: str = ""
 
 
 class Source(NamedTuple):
@@ -105,7 +107,9 @@ def _digits(_, data: ConfigDict) -> Dataset:
     digits, order = load_digits(), np.random.RandomState(0).permutation(1797)
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[order, :, :, None]
     labels = digits.target[order]
-    return Dataset(pixels[:1500], pixels[1500:], train_labels=labels[:1500], test_labels=labels[1500:])
+    return Dataset(
+        pixels[:1500], pixels[1500:], train_labels=labels[:1500], test_labels=labels[1500:], classifier="digits"
+    )
 
 
 def _toy2d(name: str, data: ConfigDict) -> Dataset:

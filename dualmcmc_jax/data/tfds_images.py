@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from dualmcmc_jax.data.images import first_line
+
 
 def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
     """The train and the test (or else validation) split of a data set, prepared on first use.
@@ -22,7 +24,6 @@ def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
         raise ValueError(f"data.source: found 'tfds:{name}', expected tensorflow-datasets: {error}") from error
 
     problem = lambda what: ValueError(f"data.source: found 'tfds:{name}', {what}")
-    first_line = lambda error: str(error).splitlines()[0][:300]
     try:
         builder = tfds.builder(name, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:

@@ -16,6 +16,7 @@ from dualmcmc_jax.metrics import quadrature
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.report.sections import Group, Metric, Section
+from dualmcmc_jax.training import objectives
 
 SECTIONS = (
     Section(
@@ -139,9 +140,9 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
     )
     loss, starts = config.loss, (config.x_chain.init, config.z_chain.init)
-    others = loss.elbo.weight, *loss.generated.values(), *(config.optimizer[name].l2 for name in Params._fields)
+    others = objectives.added(config) or any(config.optimizer[name].l2 for name in Params._fields)
     needed = starts == ("generator", "encoder"), g_data, e_data, loss.energy.model_weight
-    if not all(needed) or any(others) or config.energy.spectral_norm:
+    if not all(needed) or others or config.energy.spectral_norm:
         return None
     (values, axes), noise = _axes(covariance), config.generator.variance
     # Eq. 7: data_weight E[x^2] = model_weight E[x~^2].

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset, to_float
@@ -100,7 +101,7 @@ def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
         low, high = held_out.min(0), held_out.max(0)
         sets["uniform_noise"] = random.uniform(low, high, shape).astype(held_out.dtype)
     for source in config.evaluation.ood:
-        data = config.data.copy_and_resolve_references()
+        data = ConfigDict(config.data.to_dict())  # a model's config is frozen
         data.update(source=source, crop=())
         try:
             dataset = sources.load(data)

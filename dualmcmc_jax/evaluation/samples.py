@@ -115,7 +115,7 @@ def compare(model: Model, inputs: Inputs, *, num_samples: int) -> tuple[dict[str
         inputs.statistics(),
         num_samples=num_samples,
         num_neighbours=config.evaluation.num_neighbours,
-        classifier=classifiers.digit_classifier() if inputs.dataset.name == "digits" else None,
+        classifier=classifiers.CLASSIFIERS[kind]() if (kind := inputs.dataset.classifier) else None,
     )
 
 

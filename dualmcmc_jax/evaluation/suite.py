@@ -153,8 +153,8 @@ def of_trained(config, metrics: Mapping[str, Any]) -> dict[str, Any]:
     trained = objectives.trained(config)
 
     def is_kept(key):
-        labels = (section.find(key) for section in SECTIONS)
-        return all(trained.issuperset(label.needs) for found in labels if found for label in found)
+        labels = (label for section in SECTIONS for label in section.find(key) or ())
+        return all(trained.issuperset(label.needs) for label in labels)
 
     return {key: value for key, value in metrics.items() if is_kept(key)}
 

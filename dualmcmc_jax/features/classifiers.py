@@ -30,6 +30,8 @@ class DigitClassifier:
 
 
 digit_classifier = functools.cache(DigitClassifier)
+CLASSIFIERS = {"digits": digit_classifier}
+"""The function that returns each classifier, by the name that a data set gives it."""
 
 
 def scores(p: np.ndarray) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dualmcmc_jax import config_check
 from dualmcmc_jax.runtime import workdirs
+from dualmcmc_jax.training import objectives
 
 DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
 
@@ -105,6 +106,4 @@ energies = model.energy(samples)
 
 def _is_dual_mcmc(config) -> bool:
     """Return whether every network learns from data pairs, and no other objective is added."""
-    loss = config.loss
-    others = loss.elbo.weight, *loss.generated.values()
-    return all(loss[network].data_weight for network in ("energy", "generator", "encoder")) and not any(others)
+    return all(config.loss[name].data_weight for name in objectives.METHOD) and not objectives.added(config)

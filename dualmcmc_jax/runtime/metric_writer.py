@@ -70,7 +70,7 @@ class MetricsWriter:
                 self._tensorboard.write_scalars(step, row)
 
     def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Pictures by name, uint8 [H, W, 3], for TensorBoard."""
+        """Write pictures, uint8 [H, W, 3] by name, to TensorBoard."""
         if self._leads and self._tensorboard:
             self._tensorboard.write_images(step, {name: picture[None] for name, picture in pictures.items()})
 

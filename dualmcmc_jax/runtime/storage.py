@@ -15,6 +15,8 @@ SCHEME = "gs://"
 ROWS = ("metrics.jsonl", "config.json")
 _HOME = ".home"  # a file of the local folder: where the workdir really is
 _sent = {}
+REQUEST_SECONDS = 120
+"""After which a request to a bucket counts as failed, so that a stalled one cannot hold up training for ever."""
 _log = logging.getLogger(__name__)
 
 
@@ -135,7 +137,7 @@ def _bucket_files():
     import gcsfs
 
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints the tracebacks of errors that it also raises
-    return gcsfs.GCSFileSystem(use_listings_cache=False)
+    return gcsfs.core.GCSFileSystem(use_listings_cache=False, requests_timeout=REQUEST_SECONDS)
 
 
 def _path_in_bucket(name: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,19 +18,25 @@ from dualmcmc_jax.runtime import storage
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
+def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | None = None) -> Iterator[None]:
     """Lock a workdir for this process while entered, and write its config.json.
 
-    Callers check first that the workdir holds no run of another config.
+    Args:
+      workdir: the folder of the run; made if it does not exist.
+      config: the content of config.json.
+      check: called when the workdir is locked and nothing has been written. It raises ValueError if the workdir holds
+        a run of another config, which another process may have left there since the caller looked.
 
     Raises:
-      ValueError: the workdir cannot be written to, or another process works in it.
+      ValueError: check raises it, the workdir cannot be written to, or another process works in it.
     """
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
                 _lock(stack.enter_context(open(workdir / ".lock", "a+", opener=_no_link)), workdir)
+                if check:
+                    check()
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"

@@ -106,7 +106,7 @@ def _train_and_evaluate(
 ) -> Result | None:
     """The result of one run; None if another process has it and should not be waited for.
 
-    It stands as long as the flags that it was made with do.
+    A stored result is reused if it was made with the same flags.
     """
     seed, num_steps = config.train.seed, config.train.num_steps
     config.evaluation.every, config.log.images_every = 0, num_steps

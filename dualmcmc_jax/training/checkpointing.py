@@ -1,5 +1,6 @@
 """Checkpoints of train states, and runs that begin with a given state."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -56,15 +57,19 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None, argum
     return state
 
 
-def begin(config: ConfigDict, workdir: Path, state: TrainState) -> None:
+def begin(config: ConfigDict, workdir: Path, state: TrainState, *, check: Callable[[], None] | None = None) -> None:
     """Make a workdir whose run goes on from a state.
 
-    Callers check first that the workdir holds no run of another config.
+    Args:
+      config: the whole config.
+      workdir: the folder to make.
+      state: the state to go on from.
+      check: see `workdirs.claim`.
 
     Raises:
-      ValueError: the workdir has checkpoints already, or it cannot be written to.
+      ValueError: the workdir has checkpoints already, it cannot be written to, or check raises it.
     """
     if exist(workdir):
         raise ValueError(f"workdir: found {storage.shown(workdir)} with checkpoints, expected a new folder")
-    with workdirs.claim(workdir, config.to_dict()), Checkpoints(workdir, config.checkpoint.keep) as store:
+    with workdirs.claim(workdir, config.to_dict(), check=check), Checkpoints(workdir, config.checkpoint.keep) as store:
         save(store, state)

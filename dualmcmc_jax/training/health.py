@@ -17,7 +17,7 @@ class Diverged(ValueError):
 
 
 def check(step: int, scalars: dict[str, jax.Array], config) -> None:
-    """Raises Diverged if a metric of this step is not finite, or the energies are too far apart."""
+    """Raise Diverged if a metric of this step is not finite, or the energies are too far apart."""
     row = {name: float(value) for name, value in jax.device_get(scalars).items()}
     for name, value in row.items():
         if not math.isfinite(value):
@@ -28,7 +28,7 @@ def check(step: int, scalars: dict[str, jax.Array], config) -> None:
 
 
 def check_params(step: int, state: TrainState) -> None:
-    """Raises Diverged if a parameter, or what an optimiser remembers, is not finite: no metric has seen that yet.
+    """Raise Diverged if a parameter or an optimizer state is not finite. No metric shows this yet.
 
     A gradient can be finite and its square not; the parameters then never move again.
     """
@@ -46,6 +46,6 @@ def _finite(tree):
 
 
 def next_attempt(state: TrainState, attempt: int) -> TrainState:
-    """The state for the attempt-th try from here: with randomness of its own, and smaller updates in `train_step`."""
+    """Return the state for a retry: new randomness, and smaller updates in `train_step`."""
     key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), attempt)
     return state._replace(key=jax.random.key_data(key), attempt=jnp.asarray(attempt, jnp.int32))

@@ -23,10 +23,16 @@ Measure = Callable[[train_state.TrainState], dict[str, float]]
 _log = logging.getLogger(__name__)
 
 
-def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measure: Measure) -> train_state.TrainState:
+def train(
+    config,
+    workdir: Path,
+    *,
+    dataset: sources.Dataset,
+    draw: Draw,
+    measure: Measure,
+    check: Callable[[], None] | None = None,
+) -> train_state.TrainState:
     """Train to `train.num_steps`, from the workdir's newest checkpoint if it has one.
-
-    Callers check first that the workdir holds no run of another config.
 
     Args:
       config: the whole config.
@@ -36,6 +42,8 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
         last step. It must not keep the state, whose buffers the next step reuses.
       measure: measure(state) -> metrics by name, a row of their own. Called every evaluation.every steps and after the
         last step; never if evaluation.every is 0.
+      check: called once the workdir is locked, before anything is written. It raises ValueError if the workdir holds a
+        run of another config, as `config_check.check_run` does.
 
     Returns:
       The final state.
@@ -56,7 +64,7 @@ def train(config, workdir: Path, *, dataset: sources.Dataset, draw: Draw, measur
     )
 
     with (
-        workdirs.claim(workdir, config.to_dict()),
+        workdirs.claim(workdir, config.to_dict(), check=check),
         signals.Watch() as watch,
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):

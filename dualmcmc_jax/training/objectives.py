@@ -141,6 +141,15 @@ OBJECTIVES = {
 }
 
 
+METHOD = ("energy", "generator", "encoder")
+"""The objectives of dual-MCMC teaching. The others belong to other methods."""
+
+
+def added(config) -> set[str]:
+    """Return the names of the objectives with a weight that do not belong to dual-MCMC teaching."""
+    return {name for name in OBJECTIVES if name not in METHOD and any(config.loss[name].values())}
+
+
 def trained(config) -> set[str]:
     """Return the names of the networks that at least one objective of a config trains."""
     return {
@@ -162,7 +171,7 @@ def gradients(
     """Differentiate all objectives that train some of the given networks.
 
     The samples are constants and the networks share no parameters, so the gradient of the sum of the objectives is
-    each network's own gradient.
+    each network's own gradient. An objective that trains networks of two calls is computed in both.
 
     Args:
       networks: names of the networks to differentiate.

@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
 
 def resumed(opt_state: Any, step: int, moments: Moments | None) -> Any:
-    """A fresh state of one network's optimiser as it is after `step` updates; with moments None, Adam starts anew."""
+    """Set a fresh optimizer state of one network to `step` updates. Without moments, Adam starts anew."""
     if moments:
         adam = lambda state: state._replace(
             mu=jax.tree.map(_like, state.mu, moments.mean),

@@ -1,4 +1,4 @@
-"""Persistent chains: they go on, in the next update that they are part of, from where they ended in the last."""
+"""Persistent chains continue from their last state the next time an update uses them."""
 
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ class Chains(NamedTuple):
 
 
 def create(key: jax.Array, config, dtype) -> Chains:
-    """Chains that have not moved yet: standard normals."""
+    """Return chains that have not moved yet: standard normals."""
     shapes = Chains(tuple(config.data.shape), (config.generator.latent_dim,))
     made = [
         jax.random.normal(key, (chain.num_chains, *shape), dtype) if chain.init == "persistent" else None
@@ -33,13 +33,21 @@ def create(key: jax.Array, config, dtype) -> Chains:
 
 
 def places(chains: Chains, step: jax.Array, index: jax.Array, example: jax.Array, *, batch_size: int) -> Chains:
-    """Which chains [B] an update continues, for global batch index [B] of training examples [B]."""
+    """Return the indices [B] of the chains that an update continues.
+
+    Args:
+      chains: all persistent chains.
+      step: updates made so far.
+      index: [B], places in the batch over all devices.
+      example: [B], the training examples at these places.
+      batch_size: examples per update, over all devices.
+    """
     num = 1 if chains.x is None else len(chains.x)
     return Chains((step % num * (batch_size % num) + index) % num, example)
 
 
 def starts(keys: jax.Array, chains: Chains, places: Chains) -> Chains:
-    """Of both chains, `init` as of `synthesize` and `infer`, [B, ...]; nothing of those that start anew."""
+    """Return `init` of each persistent chain, [B, ...], as keyword arguments; an empty dict for other chains."""
     x, z = {}, {}
     if chains.x is not None:
         kept = chains.x[places.x]
@@ -52,7 +60,7 @@ def starts(keys: jax.Array, chains: Chains, places: Chains) -> Chains:
 
 
 def keep(chains: Chains, places: Chains, ends: Chains, *, axis_name: str) -> Chains:
-    """The chains after an update in which those at places [B] of each device came to ends [B, ...]."""
+    """Store the final states `ends` [B, ...] at `places` [B], gathered from all devices."""
 
     def put(kept, place, end):
         everyone = lambda part: lax.all_gather(part, axis_name, tiled=True)

@@ -72,7 +72,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
 def resumed(
     config, params: Params, vectors: spectral_norm.Vectors, *, step: int, moments: Params | None = None
 ) -> TrainState:
-    """The state of a run whose first `step` updates were made elsewhere.
+    """Make the train state of a run whose first `step` updates another program made.
 
     Args:
       config: the whole config; its train.seed is where randomness derives from.
@@ -105,5 +105,5 @@ def abstract(config) -> TrainState:
 
 
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:
-    """The parameters to hand to `Net.bind`: with spectral norm applied."""
+    """Apply spectral norm: return parameters ready for `Net.bind`."""
     return params._replace(energy=spectral_norm.normalize(params.energy, vectors))

@@ -1,0 +1,37 @@
+"""Claims of workdirs."""
+
+import json
+
+import pytest
+import tiny
+
+from dualmcmc_jax import config_check
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.runtime import workdirs
+from dualmcmc_jax.training import loop
+
+
+def test_a_run_of_another_config_that_came_in_between_is_kept(tmp_path):
+    """The config is compared again when the workdir is locked: another process may have trained there since."""
+    theirs, ours = tiny.config(train__seed=1), tiny.config(train__seed=2)
+    config_check.check_run(tmp_path, ours)  # finds an empty folder
+    with workdirs.claim(tmp_path, theirs.to_dict()):
+        pass
+    before = (tmp_path / "config.json").read_text()
+    check = lambda: config_check.check_run(tmp_path, ours)
+    with pytest.raises(ValueError, match="train.seed is 1 there and 2 here"):
+        loop.train(
+            ours, tmp_path, dataset=sources.load(ours.data), draw=lambda *_: {}, measure=lambda _: {}, check=check
+        )
+    assert (tmp_path / "config.json").read_text() == before
+    assert json.loads(before)["train"]["seed"] == 1
+
+
+def test_the_lock_ends_with_a_refused_claim(tmp_path):
+    def refuse():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), workdirs.claim(tmp_path, {}, check=refuse):
+        raise AssertionError("a refused claim must not be entered")
+    with workdirs.claim(tmp_path, {"a": 1}):
+        assert json.loads((tmp_path / "config.json").read_text()) == {"a": 1}
