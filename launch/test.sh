@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# Lints and tests: ./launch/test.sh [any argument of pytest], for example -m "not slow"
+# Lints and tests: ./launch/test.sh [--fast] [any argument of pytest]; --fast leaves out what takes long
 set -euo pipefail
 # shellcheck source=launch/venv.sh
 . "$(dirname "$0")/venv.sh" tests/requirements.txt
 ruff check .
 ruff format --check .
+if [ "${1:-}" = --fast ]; then
+  shift
+  set -- -m "not slow and not more" "$@"
+fi
 exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
