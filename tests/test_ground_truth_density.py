@@ -1,8 +1,5 @@
 """Models beside the ground-truth density: a perfect model, one that misses a mode, and one that learns."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -19,6 +16,8 @@ from dualmcmc_jax.evaluation import ground_truth_density, question
 from dualmcmc_jax.metrics import quadrature
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.report import figures
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,12 +79,11 @@ def test_the_figure(tmp_path):
     ("num_steps", "largest"),
     [(1000, 1.2), pytest.param(1500, 0.5, marks=pytest.mark.more), pytest.param(5000, 0.06, marks=pytest.mark.more)],
 )
-def test_the_energy_learns_the_density(num_steps, largest, tmp_path):
+def test_the_energy_learns_the_density(num_steps, largest, programs, tmp_path):
     """KL(data, EBM) on eight Gaussians, seed 0, in nats; chains without noise end at 2.9."""
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
-    main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/toy2d.py", f"--workdir={tmp_path}"]
-    main += [f"--config.train.num_steps={num_steps}"]
-    subprocess.run(main, cwd=ROOT, env=env, check=True, timeout=900)
+    flags = ["--config=toy2d", f"--workdir={tmp_path}", f"--config.train.num_steps={num_steps}"]
+    done = programs.run(*flags, env={"XLA_FLAGS": ""}, timeout=900)
+    assert done.returncode == 0, done.stderr
     model = dualmcmc_jax.load(tmp_path)
     truth = toy2d.density("8gaussians")
     cells = quadrature.grid(truth.half_width)

@@ -58,20 +58,67 @@ def test_workdir(uninterrupted):
 
 def test_tensorboard_has_the_same_numbers_and_the_pictures(tensorboard, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.util import tensor_util
+
     red = np.full((2, 3, 3), (255, 0, 0), np.uint8)
     config = tiny.config(train__num_steps=20)
     dataset = sources.load(config.data)
     loop.train(config, tmp_path, dataset=dataset, draw=lambda *_: {"samples": red}, measure=lambda _: {})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-    from tensorboard.util import tensor_util
-
-    losses = events.Tensors("generator_loss")
-    written = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in losses}
+    written = {e.step: float(tensor_util.make_ndarray(e.tensor_proto)) for e in events.Tensors("generator_loss")}
     assert written == pytest.approx({row["step"]: row["generator_loss"] for row in tiny.rows(tmp_path)}, rel=1e-6)
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val
     assert (event.step, width, height) == (20, b"3", b"2")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), red)
+
+
+@pytest.fixture(scope="module")
+def epochs(tmp_path_factory):
+    """Two epochs of two updates, after the first of which learning rates are as good as 0.
+
+    Training examples are dark and held-out ones bright. Gives the data set, the batches, and the parameters after each
+    update.
+    """
+    config = tiny.config(train__num_steps=4, evaluation__every=1, optimizer__decay=1e-30)
+    train = np.random.RandomState(0).randint(0, 100, (80, 8, 8, 1)).astype(np.uint8)
+    dataset = sources.Dataset(train, train[:40] + np.uint8(150))
+    seen, params = [], []
+    share = loop.share_of_batch
+
+    def spy(*arguments):
+        batch = share(*arguments)
+        return lambda step: seen.append(batch(step)) or seen[-1]
+
+    def measure(state):
+        params.append(jax.device_get(state.params))
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "share_of_batch", spy)
+        loop.train(config, tmp_path_factory.mktemp("epochs"), dataset=dataset, draw=lambda *_: {}, measure=measure)
+    return dataset, seen, params
+
+
+def test_learning_rates_fall_after_every_epoch(epochs):
+    """Two updates move the parameters; the third, of the second epoch, leaves them where they are."""
+    _, _, (_, second, third, fourth) = epochs
+    moves = lambda before, after: [
+        float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)
+    ]
+    assert max(moves(epochs[2][0], second)) > 1e-5
+    assert max(moves(second, third) + moves(third, fourth)) == 0
+
+
+def test_batches_are_of_training_examples_alone(epochs):
+    """Each epoch shows every training example once, and never a held-out one."""
+    dataset, seen, _ = epochs
+    assert len(seen) == 4
+    for batches_of_epoch in (seen[:2], seen[2:]):
+        x = np.concatenate([batch.x.reshape(40, -1) for batch in batches_of_epoch])
+        example = np.concatenate([batch.example.ravel() for batch in batches_of_epoch])
+        assert sorted(example) == list(range(80))
+        np.testing.assert_array_equal(x, dataset.train.reshape(80, -1)[example])
 
 
 def test_light_evaluations_are_rows_of_their_own(tmp_path):

@@ -57,12 +57,12 @@ def run(config, num_devices, num_steps):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return run(small(resnet_config()), 1, 20)
+    return run(small(resnet_config()), 1, 5)
 
 
-@pytest.mark.parametrize("num_devices", [2, pytest.param(4, marks=pytest.mark.more), 8])
+@pytest.mark.parametrize("num_devices", [4, *(pytest.param(n, marks=pytest.mark.more) for n in (2, 8))])
 def test_any_number_of_devices_gives_the_same_run(num_devices, on_one_device):
-    same_run(on_one_device[1], run(small(resnet_config()), num_devices, 20)[1])
+    same_run(on_one_device[1], run(small(resnet_config()), num_devices, 5)[1])
 
 
 @pytest.mark.more

@@ -21,6 +21,8 @@ from dualmcmc_jax.study import jobs, runs, tables
 from dualmcmc_jax.study.definitions import Claim, Study, beats, changed
 from dualmcmc_jax.study.runs import Result
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 STUDY = """
@@ -48,6 +50,8 @@ def note(what):
 note("begin")
 atexit.register(note, "end")
 time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
+while "UNTIL" in os.environ and not os.path.exists(os.environ["UNTIL"]):
+    time.sleep(0.02)
 if int(given["config.x_chain.num_steps"]) == 2 and seed == 1 and "FAIL" in os.environ:
     sys.exit("error: step 7: it diverged")
 if "mode" in given:
@@ -228,9 +232,10 @@ COMMAND = [
 ]
 
 
-def start(workdir, seconds, num_jobs=1):
+def start(workdir, seconds, num_jobs=1, **environment):
     """A process of its own that runs the study of `two` with three seeds."""
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SECONDS_EACH": str(seconds)}
+    env |= environment
     code = "\n".join(COMMAND)
     command = [PYTHON, "-c", code, jobs.sys.executable, str(workdir), str(num_jobs)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
@@ -266,17 +271,19 @@ def test_a_study_is_stopped_and_goes_on(number, stand_in, tmp_path):
 
 def test_a_study_is_killed_and_its_runs_go_on(stand_in, tmp_path):
     """The next command does not begin what is still under way; it waits for it."""
-    process = start(tmp_path / "study", 2)
+    process = start(tmp_path / "study", 0, UNTIL=str(tmp_path / "go"))
     while not stand_in():
         time.sleep(0.05)
     process.kill()
     process.wait()
-    assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
-    of_first = [line.split()[0] for line in order(tmp_path) if line.split()[1] == stand_in()[0][1]]
-    assert of_first == ["begin", "end"] * 3  # trained by the one that was killed; trained and evaluated by the next
-    first = [call for call in stand_in() if call[:2] == ["train", stand_in()[0][1]]]
-    assert len(first) == 2  # the second finds the run trained
-    assert stand_in().index(first[1]) > 6
+    again = start(tmp_path / "study", 0)
+    while len(stand_in()) < 1 + 2 * 5:  # all the other runs
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    assert again.communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
+    _, workdir, *_ = first = stand_in()[0]
+    assert [call[0] for call in stand_in() if call[1] == workdir] == ["train", "train", "evaluate"]
+    assert [call[:2] for call in stand_in()].index(first[:2], 1) == 11  # the second, which finds the run trained
 
 
 def test_flags_make_the_config(monkeypatch):

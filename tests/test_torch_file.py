@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 import struct
-import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -215,17 +214,15 @@ def test_state_cannot_alter_what_was_checked(tmp_path):
         (b"(lp0\n.", "a damaged file"),  # an opcode of another protocol
     ],
 )
-def test_memory_and_time_are_bounded(content, message, tmp_path):
+def test_memory_is_bounded(content, message, tmp_path):
     path = tmp_path / "x.pth"
     with_storage(path, content)
     tracemalloc.start()
-    start = time.perf_counter()
     if message:
         with pytest.raises(ValueError, match=message):
             torch_reader.load(path)
     else:
         torch_reader.load(path)
-    assert time.perf_counter() - start < 5
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
 
