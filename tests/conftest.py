@@ -1,9 +1,11 @@
 """What all tests share: virtual CPU devices, float64, one cache of compiled programs, and started programs."""
 
+import gc
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 import forks
 import pytest
@@ -28,6 +30,18 @@ def pytest_collection_modifyitems(items):
 def pytest_unconfigure():
     if CACHE:
         shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Forget compiled programs when they are many: their memory maps count, and Linux allows a process 65,530."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > 20_000:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,8 @@ from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.metrics import ais, quadrature
 
+pytestmark = pytest.mark.slow
+
 
 def test_reflections():
     """A path is folded at the walls: by hand, and run backwards it ends where it began."""

@@ -15,6 +15,8 @@ from dualmcmc_jax.core import densities, langevin, losses, sampling
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.models.spectral_norm import normalize
 
+pytestmark = pytest.mark.slow
+
 
 class Case:
     def __init__(self, name, dtype=jnp.float64):

@@ -5,6 +5,8 @@ import pytest
 
 from dualmcmc_jax.runtime import storage
 
+pytestmark = pytest.mark.slow
+
 TINY = [f"--config.{net}.widths=(16,)" for net in ("energy", "generator", "encoder")]
 FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=10", "--config.evaluation.every=0"]
 

@@ -12,6 +12,8 @@ from dualmcmc_jax.data import sources
 from dualmcmc_jax.runtime import processes
 from dualmcmc_jax.training import loop
 
+pytestmark = pytest.mark.slow
+
 NUM_DEVICES = 4
 WORKER = """
 import os, sys

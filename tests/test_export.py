@@ -19,6 +19,8 @@ from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import checkpointing, loop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FLAGS = {
     "train.num_steps": 4,

@@ -17,6 +17,8 @@ from dualmcmc_jax.evaluation import pictures
 from dualmcmc_jax.runtime import checksums, workdirs
 from dualmcmc_jax.training import checkpointing, loop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "--config=configs/digits.py",

@@ -25,6 +25,8 @@ from dualmcmc_jax.configs import default
 from dualmcmc_jax.data import images, sources
 from dualmcmc_jax.runtime import checksums, metric_writer
 
+pytestmark = pytest.mark.slow
+
 hypothesis.settings.register_profile(
     "fuzz",
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),

@@ -17,6 +17,8 @@ from dualmcmc_jax.metrics import quadrature
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.report import figures
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

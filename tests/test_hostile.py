@@ -21,6 +21,8 @@ from dualmcmc_jax.runtime import checkpoints, metric_writer, workdirs
 from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 
+pytestmark = pytest.mark.slow
+
 
 class Bomb:
     """Makes a file when unpickled."""

@@ -13,6 +13,8 @@ import pytest
 
 from dualmcmc_jax.features import inception
 
+pytestmark = pytest.mark.slow
+
 
 def run(weights, images):
     params = inception.convert(weights)

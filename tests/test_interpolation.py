@@ -2,10 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.evaluation import interpolation
+
+pytestmark = pytest.mark.slow
 
 
 def test_arcs():

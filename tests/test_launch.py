@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 # Of the flags in https://cloud.google.com/sdk/gcloud/reference/compute/tpus/tpu-vm/create and so on, those to be used

@@ -9,6 +9,8 @@ from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import likelihood, question, suite
 from dualmcmc_jax.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 def test_bits_per_dimension_of_known_densities():
     """A constant energy is uniform, 8 bits; a linear one, each pixel by itself, a sum over 256 levels."""

@@ -18,6 +18,8 @@ from dualmcmc_jax.runtime.parallel import AXIS
 from dualmcmc_jax.training import chains, loop, optimizers
 from dualmcmc_jax.training import state as train_state
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("ebm_variance_1", "ebm_variance_2", "generator_weight", "encoder_slope", "encoder_variance")
 NOISE = 0.25
 

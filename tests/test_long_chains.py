@@ -9,6 +9,8 @@ import tiny
 from dualmcmc_jax.evaluation import long_chains
 from dualmcmc_jax.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 def test_long_chains_are_as_long_as_they_say():
     """Without an energy they are random walks of variance 2 s n, whose steps are all independent."""

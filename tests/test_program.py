@@ -19,6 +19,8 @@ from dualmcmc_jax.core import densities, langevin
 from dualmcmc_jax.training import loop
 from dualmcmc_jax.training import state as train_state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -173,7 +175,6 @@ def test_benchmark(tmp_path):
     flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_ENABLE", "JAX_COMP", "JAX_PERS"))}
     env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    del env["JAX_COMPILATION_CACHE_DIR"]
     done = subprocess.run(
         [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags, "--repeats=5", f"--json={tmp_path / 'found.json'}"],
         cwd=ROOT,

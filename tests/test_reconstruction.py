@@ -11,6 +11,8 @@ from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import reconstruction
 from dualmcmc_jax.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 def test_reconstruction():
     """The inference model's mean, directly; and chains that hardly move stay at q's draw and at the prior."""

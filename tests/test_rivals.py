@@ -22,6 +22,8 @@ from dualmcmc_jax.evaluation import suite
 from dualmcmc_jax.training import loop
 from dualmcmc_jax.training import persistent_chains as chains
 
+pytestmark = pytest.mark.slow
+
 B, D, d = 6, 4, 2
 random = np.random.default_rng(2)
 x, z, noise = random.normal(size=(B, D)), random.normal(size=(B, d)), random.normal(size=(B, d))

@@ -7,6 +7,8 @@ import time
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 FLAGS = [
     "--config=configs/digits.py",
     "--config.train.num_steps=600",

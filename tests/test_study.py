@@ -21,6 +21,8 @@ from dualmcmc_jax.study import jobs, runs, tables
 from dualmcmc_jax.study.definitions import Claim, Study, beats, changed
 from dualmcmc_jax.study.runs import Result
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 STUDY = """

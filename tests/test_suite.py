@@ -12,6 +12,8 @@ from dualmcmc_jax.model import Model
 from dualmcmc_jax.report import sections, tables
 from dualmcmc_jax.runtime import parallel
 
+pytestmark = pytest.mark.slow
+
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

@@ -11,6 +11,8 @@ from dualmcmc_jax import models
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.models import layers, spectral_norm
 
+pytestmark = pytest.mark.slow
+
 
 def config_of(size, channels=3, widths=(6, 6, 6, 6), num_pools=2):
     config = default.get_config()

@@ -19,6 +19,8 @@ from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import apply_gradient
 
+pytestmark = pytest.mark.slow
+
 FILES = {name: Path(__file__).parent / "reference" / f"{name}.pth" for name in authors.NAMES}
 
 

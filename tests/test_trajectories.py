@@ -6,6 +6,8 @@ import tiny
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import trajectories
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("x_steps", "z_steps", "expected_x", "expected_z"),
