@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import inception_oracle
+import jax.numpy as jnp
 import numpy as np
 import pth
 import pytest
@@ -160,6 +161,9 @@ def test_evaluate(run, workdir, tmp_path):
     assert all(0 <= metrics[f"auroc/{name}"] <= 1 for name in ("uniform_noise", "constant", "average_of_two", source))
     assert {f"long_run/{steps}/energy" for steps in (30, 300, 3000)} <= set(metrics)
     assert (metrics["step"], metrics["num_samples"], metrics["num_held_out"]) == (4, 30, 25)
+    model, held_out = dualmcmc_jax.load(workdir), sources.load(digits.get_config().data).test
+    energy = model.energy(batches.to_float(jnp.asarray(held_out[batches.subset(len(held_out), 25)]), jnp.float32))
+    assert metrics["energy/held_out/mean"] == pytest.approx(float(energy.mean()), rel=1e-5)  # of the average
 
     assert "step 4: 30 samples against the 1,500 training examples" in done.stdout
     assert "x-revision of 30 steps of 5e-05 at temperature 0.00111" in done.stdout
