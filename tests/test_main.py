@@ -16,6 +16,9 @@ import pth
 import pytest
 from PIL import Image
 
+import dualmcmc_jax
+from dualmcmc_jax.configs import digits
+from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.evaluation import suite
 
 ROOT = Path(__file__).parents[1]
