@@ -31,7 +31,7 @@ def relative(actual, expected):
 @pytest.mark.parametrize(
     ("size", "widths", "num_pools"),
     [
-        (32, (6, 6, 6, 6), 2),
+        pytest.param(32, (6, 6, 6, 6), 2, marks=pytest.mark.more),
         pytest.param(64, (3, 4, 5, 6, 7), 5, marks=pytest.mark.more),
         (8, (4,), 1),
         (16, (4, 4, 6), 0),
