@@ -46,15 +46,17 @@ def test_trained_by_one_objective_alone():
         config.loss.update({other: dict.fromkeys(OBJECTIVES[other].weights, 0.0) for other in OBJECTIVES})
         config.loss[name].update(dict.fromkeys(row.weights, 1.0))
         assert objectives.trained(config) == set(row.trains), name
-    config.loss.generated.posterior_weight = 0.0
+    config.loss.update({other: dict.fromkeys(OBJECTIVES[other].weights, 0.0) for other in OBJECTIVES})
+    config.loss.generated.energy_weight = 1.0
     assert objectives.trained(config) == {"generator"}
 
 
 @pytest.fixture(scope="module")
 def sampled():
     """A config in which every objective has weight, its networks, parameters and samples."""
-    config = tiny.config(loss__elbo__weight=0.7, loss__generated__energy_weight=0.3, train__batch_size=6)
-    config.loss.generated.posterior_weight = 0.2
+    config = tiny.config(train__batch_size=6)
+    for i, (name, row) in enumerate(OBJECTIVES.items()):
+        config.loss[name].update({weight: 0.3 + 0.1 * i for weight in row.weights})
     config.train.compute_dtype = "float64"
     nets = models.build(config)
     params = models.Params(*(net.init(jax.random.key(i)) for i, net in enumerate(nets)))
@@ -97,3 +99,11 @@ def test_objectives_do_not_train_the_others_networks(sampled):
     gradient, _ = objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["energy"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["generator"]))
+
+
+def test_objectives_do_not_report_under_one_name(sampled, monkeypatch):
+    config, nets, params, samples = sampled
+    again = OBJECTIVES["generator"]._replace(metrics=lambda terms, samples, config: {"energy_data": 0.0})
+    monkeypatch.setitem(OBJECTIVES, "generator", again)
+    with pytest.raises(ValueError, match="objective generator: found the metric energy_data"):
+        objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)

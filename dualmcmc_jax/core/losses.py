@@ -1,8 +1,8 @@
-"""The three learning objectives (Eq. 7, 10 and 15), and two of other methods, as means over a batch.
+"""The three learning objectives (Eq. 7, 10 and 15), and those of other methods, as means over a batch.
 
 In the three, data pairs (x, z~) come from Q~ and model pairs (x~, z) from P~. These samples are constants, so terms
-without parameters are dropped, and the gradient is that of the KL divergences. In the other two the gradient goes
-through the samples.
+without parameters are dropped, and the gradient is that of the KL divergences. In `elbo_loss` and
+`generated_loss` the gradient goes through the samples.
 
 Each objective is a weighted sum of named terms. A term of weight 0 is left out, so that nothing is computed for it. All
 functions return the sum and the terms by name.

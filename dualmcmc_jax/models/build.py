@@ -18,8 +18,10 @@ NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
 }
 """The function that makes each kind of network: (config, dtype=..., axis_name=...) -> module.
 
-It raises ValueError for a field of its section that has a value for which there is no network. What other parts of the
-program must know about a network, its module says by an attribute that `Net` describes.
+A new network is a module of this folder and a row. The function raises ValueError for a field of its section that has a
+value for which there is no network. The flax module that it returns needs the field `dtype` and the method
+`textbook_multiply_adds(input_shape)`. By attributes, which `Net` describes, it says what other parts of the program must
+know. An optional method `prepare(params)` computes what depends on the parameters alone, once per `bind`.
 """
 
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
@@ -104,7 +106,7 @@ def _net(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
         if hasattr(module, "prepare"):
             params = module.prepare(params)
         if module.dtype:
-            rounded = lambda path, p: p.astype(module.dtype) if _ROUNDED(path[-2]) else p
+            rounded = lambda path, p: p.astype(module.dtype) if len(path) > 1 and _ROUNDED(path[-2]) else p
             params = unflatten_dict({path: rounded(path, p) for path, p in flatten_dict(params).items()})
         return lambda x: module.apply({"params": params}, x)
 

@@ -54,7 +54,8 @@ class Objective(NamedTuple):
       loss: (networks, samples, config, **weights) -> (loss, terms), see `core.losses`.
       weights: default value of each weight.
       trains: for each network that the objective trains, the weights that make it do so. The other networks are
-        constants in this objective.
+        constants in this objective, even if the loss calls them. The energy is differentiated after the other two, and
+        on fresh samples if the config asks for `loss.fresh_negatives`.
       metrics: (terms, samples, config) -> what is reported besides the loss itself.
     """
 
@@ -197,5 +198,8 @@ def gradients(
     gradient, results = jax.grad(total, has_aux=True)({name: getattr(params, name) for name in networks})
     metrics = {f"{name}_loss": loss for name, (loss, terms) in results.items() if terms}
     for name, (_, terms) in results.items():
-        metrics |= rows[name].metrics(terms, samples, config)
+        reported = rows[name].metrics(terms, samples, config)
+        if taken := metrics.keys() & reported.keys():
+            raise ValueError(f"objective {name}: found the metric {min(taken)}, expected a name of its own")
+        metrics |= reported
     return gradient, metrics
