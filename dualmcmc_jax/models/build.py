@@ -20,8 +20,8 @@ NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
 
 A new network is a module of this folder and a row. The function raises ValueError for a field of its section that has a
 value for which there is no network. The flax module that it returns needs the field `dtype` and the method
-`textbook_multiply_adds(input_shape)`. By attributes, which `Net` describes, it says what other parts of the program must
-know. An optional method `prepare(params)` computes what depends on the parameters alone, once per `bind`.
+`textbook_multiply_adds(input_shape)`. Attributes that `Net` describes say what other parts of the program must know. An
+optional method `prepare(params)` computes what depends on the parameters alone, once per `bind`.
 """
 
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
