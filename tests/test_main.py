@@ -82,6 +82,7 @@ def test_sample(run, workdir, tmp_path):
     assert not np.array_equal(many["generator"], many["revised"])
 
 
+@pytest.mark.slow
 def test_vectors(run, tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, config="toy2d")
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,7 @@ def test_vectors(run, tmp_path):
     assert {"samples.png", "energies.png", "long_run.png", "training.png", "report.html"} <= names
 
 
+@pytest.mark.slow
 def test_without_tensorflow(run, tmp_path):
     names = ("tensorflow", "tensorboard", "tensorflow_datasets")
     block = f"sys.modules.update(dict.fromkeys({names}))"
@@ -134,6 +136,7 @@ def evaluate(run, workdir, out, *flags, **settings):
     return json.loads((out / "metrics.json").read_text()), done
 
 
+@pytest.mark.slow
 def test_evaluate(run, workdir, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", noise)
@@ -206,6 +209,7 @@ def test_the_report_in_a_browser(width, workdir, tmp_path):
     assert not dark[:, :8].any()
 
 
+@pytest.mark.slow
 def test_evaluate_another_checkpoint_and_sampler(run, workdir, tmp_path):
     """--step names the checkpoint; evaluation.x_chain is the sampler of the evaluation alone."""
     metrics, _ = evaluate(run, workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")

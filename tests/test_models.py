@@ -122,6 +122,7 @@ def test_initial_values():
     assert "bias" not in generator["block1"]["conv1"]
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_inside():
     config = resnet_config(size=16)
     exact = models.build(config)

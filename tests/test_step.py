@@ -61,6 +61,7 @@ def on_one_device():
 
 
 @pytest.mark.parametrize("num_devices", [4, *(pytest.param(n, marks=pytest.mark.more) for n in (2, 8))])
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_run(num_devices, on_one_device):
     same_run(on_one_device[1], run(small(resnet_config()), num_devices, 5)[1])
 
@@ -103,6 +104,7 @@ def test_float32_asks_for_full_precision():
     assert all("HIGHEST" in line and "DEFAULT" not in line for line in products)
 
 
+@pytest.mark.slow
 def test_average_is_of_the_parameters_as_used():
     """With decay 0.9 each step moves the average by a tenth; its energy carries the spectral norm of that step."""
     config = perceptrons()
@@ -131,6 +133,7 @@ def perceptrons():
 
 
 @pytest.mark.parametrize("fresh_negatives", [False, True])
+@pytest.mark.slow
 def test_one_step_is_the_method(fresh_negatives):
     """Every chain, loss, gradient and update of one step, written out one chain and one step at a time."""
     config = perceptrons()
