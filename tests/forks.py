@@ -81,7 +81,7 @@ class Server:
         self._process.wait()
 
     def start(self, *flags, module="dualmcmc_jax.main", code="", env=None, cwd=ROOT, tensorboard=False):
-        """`python -m module flags`, or no module, after the code, with env added to this session's environment."""
+        """`python -m module flags`, or no module, after the code, with env added to the environment of the tests."""
         env = {**self.env, "XLA_FLAGS": QUICK, **(env or {})}
         changed = [name for name in env if name.startswith("JAX_") and env[name] != self.env.get(name)]
         assert not changed, f"JAX has read {changed} already: start a real process"
