@@ -12,7 +12,7 @@ from dualmcmc_jax.configs import default
 
 
 def get_config():
-    """301 epochs of batch 100; temperature and step sizes, losses and optimisers are the default's."""
+    """301 epochs of batch 100; temperature and step sizes, losses and optimizers are the default's."""
     config = default.get_config()
     config.data.source = "tfds:cifar10"
     config.data.shape = (32, 32, 3)

@@ -23,7 +23,7 @@ modes, and the flags that not all of them use:
 
 flags:
   --config=NAME or FILE         digits, toy2d, linear_gaussian, cifar10, celeba64, images; or a Python file;
-                                rivals/METHOD:NAME for another method on one of these, such as rivals/vae:digits
+                                baselines/METHOD:NAME for another method on one of these, such as baselines/vae:digits
   --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
   --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER; default: runs/NAME
   --mode=MODE                   default: train

@@ -21,13 +21,13 @@ def main():
     params = jax.device_put(inception.convert(weights))
     apply = jax.jit(inception.Inception().apply)
     net = inception_oracle.network(weights)
-    rivals = {
+    programs = {
         "ours": lambda: jax.block_until_ready(apply({"params": params}, x)),
         "torch-fidelity": lambda: inception_oracle.outputs(net, x),
     }
-    rates = {name: [] for name in rivals}
+    rates = {name: [] for name in programs}
     for turn in range(8):
-        for name, run in rivals.items():
+        for name, run in programs.items():
             start = time.perf_counter()
             run()
             if turn:

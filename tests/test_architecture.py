@@ -12,7 +12,7 @@ from dualmcmc_jax.cli import completion
 ROOT = Path(dualmcmc_jax.__file__).parent
 LAYERS = (
     ("configs.studies",),  # written as users write theirs
-    ("configs.rivals",),
+    ("configs.baselines",),
     ("main",),
     ("benchmark", "study"),
     ("cli",),

@@ -44,7 +44,7 @@ def test_a_bad_parameter_is_seen_before_any_metric(tmp_path):
     state = train(tiny.config(train__num_steps=2), tmp_path)
     health.check_params(2, state)
     frozen = state._replace(opt_state=jax.tree.map(lambda x: x * np.inf, state.opt_state))
-    with pytest.raises(health.Diverged, match="step 2: the state of an optimiser is not finite"):
+    with pytest.raises(health.Diverged, match="step 2: the state of an optimizer is not finite"):
         health.check_params(2, frozen)
     spoilt = state._replace(params=jax.tree.map(lambda x: x.at[..., 0].set(jnp.inf), state.params))
     with pytest.raises(health.Diverged, match="step 2: a parameter is not finite"):

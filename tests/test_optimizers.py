@@ -1,4 +1,4 @@
-"""The optimisers against Adam written out as PyTorch has it, with L2 in the gradient; optax's rates are float32."""
+"""The optimizers against Adam written out as PyTorch has it, with L2 in the gradient; optax's rates are float32."""
 
 import jax
 import jax.numpy as jnp

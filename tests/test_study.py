@@ -331,17 +331,21 @@ def test_for_real(programs, tmp_path):
     [
         (
             ["table9", "--config=digits"],
-            "study: found 'table9', expected a Python file or one of densities, rivals, table3",
+            "study: found 'table9', expected a Python file or one of baselines, densities, table3",
         ),
         (["table4"], "--config: found nothing"),
         (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4: "),
         (["FOLDER/alike.py", "--config=digits"], "study: found variants x-y, x y, expected names of different letters"),
         (["FOLDER/claim.py", "--config=digits"], "study: found '1 x-steps' and 'qualty' in the claim"),
         (["FOLDER/none.py", "--config=digits"], "study: found no study in"),
-        (["rivals", "--config=rivals/vae:digits"], "study: found a config of another method"),
+        (["rivals", "--config=digits"], "study: found 'rivals', expected its new name, baselines"),
+        (["baselines", "--config=baselines/vae:digits"], "study: found a config of another method"),
         (["FOLDER/mis.py", "--config=digits"], "mis.py', expected a Python file or one of"),
         (["table4", "--config=digits:toy2d"], "--config: found a colon after 'digits'"),
-        (["table4", "--config=rivals/vae:rivals/abp"], "--config: found 'rivals/abp' after the colon, expected one of"),
+        (
+            ["table4", "--config=baselines/vae:baselines/abp"],
+            "--config: found 'baselines/abp' after the colon, expected one of",
+        ),
         (["table4", "--config=digits", "--mode=sample"], "--mode: found, expected only --config, --seeds"),
         (["table4", "--config=digits", "--inception_weights=/no"], "--inception_weights: found no file /no"),
         (

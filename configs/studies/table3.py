@@ -3,7 +3,7 @@
 python -m dualmcmc_jax.study table3 --config=digits
 """
 
-from dualmcmc_jax.configs import rivals
+from dualmcmc_jax.configs import baselines
 from dualmcmc_jax.study import Claim, Study, beats
 
 PAPER = {"vae": 0.0341, "abp": 0.0183, "cooperative": 0.0271, "divergence_triangle": 0.0237, "dual-MCMC": 0.0072}
@@ -11,8 +11,10 @@ PAPER = {"vae": 0.0341, "abp": 0.0183, "cooperative": 0.0271, "divergence_triang
 
 def get_study(config):
     """The methods of the table: the inference model alone, and with z-steps from it."""
-    rivals.check_base(config)
-    variants = {name: rivals.changed(name, config) for name in rivals.names() if name in PAPER} | {"dual-MCMC": config}
+    baselines.check_base(config)
+    variants = {name: baselines.changed(name, config) for name in baselines.names() if name in PAPER} | {
+        "dual-MCMC": config
+    }
     alone, revised = "reconstruction/encoder/mse", "reconstruction/encoder_chain/mse"
     steps = Claim("z-steps beat the inference model alone", ((1, "dual-MCMC", alone), (-1, "dual-MCMC", revised)))
     claims = [beats("dual-MCMC", name, "reconstruction") for name in variants if name != "dual-MCMC"]

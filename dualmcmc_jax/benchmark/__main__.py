@@ -66,10 +66,10 @@ def measure(config, versus=None) -> dict:
     batch = loop.share_of_batch(config, work.train)(0)
     compiled, found = timing.compile_seconds(lambda: timing.train_step(work), work.state, batch)
     cost, memory = program.cost(compiled.as_text()), compiled.memory_analysis()
-    rivals = [timing.runs(work)] + ([timing.runs(timing.workload(versus))] if versus else [])
-    for rival in rivals:
-        next(rival)  # compiles
-    times = np.array([[next(rival) for rival in rivals] for _ in range(_REPEATS.value)])  # [repeats, rivals, 2]
+    updates = [timing.runs(work)] + ([timing.runs(timing.workload(versus))] if versus else [])
+    for update in updates:
+        next(update)  # compiles
+    times = np.array([[next(update) for update in updates] for _ in range(_REPEATS.value)])  # [repeats, updates, 2]
     seconds, waits = times[:, 0].T
     peaks, second = timing.peaks(config), float(np.median(seconds))
     found |= {

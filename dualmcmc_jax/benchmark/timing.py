@@ -28,7 +28,7 @@ NUM_EXAMPLES = 2000
 
 
 class Workload(NamedTuple):
-    """What one config needs to run: networks, optimisers, the state on every device, and noise in the place of data."""
+    """What one config needs to run: networks, optimizers, the state on every device, and noise in the place of data."""
 
     config: Any
     nets: models.Nets

@@ -148,12 +148,14 @@ def _named(argument: str) -> str:
         return argument
     if not given:
         raise ValueError(f"found {argument!r} alone, expected {argument}=NAME or FILE")
+    if "rivals/" in value:
+        raise ValueError(f"{flag}: found {value!r}, expected its new name, {value.replace('rivals/', 'baselines/')!r}")
     names = completion.configs()
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
     plain = [name for name in names if "/" not in name]
-    if colon and not value.startswith("rivals/"):
-        raise ValueError(f"{flag}: found a colon after {value!r}, expected one only after rivals/METHOD")
+    if colon and not value.startswith("baselines/"):
+        raise ValueError(f"{flag}: found a colon after {value!r}, expected one only after baselines/METHOD")
     if colon and of not in plain:
         raise ValueError(f"{flag}: found {of!r} after the colon, expected one of {', '.join(plain)}")
     return f"{flag}={completion.CONFIGS / value}.py{colon}{of}"

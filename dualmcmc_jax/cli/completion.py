@@ -25,7 +25,7 @@ complete -F _dualmcmc dualmcmc
 
 def configs() -> list[str]:
     """Return the names of the configs that come with the program."""
-    files = [path for path in (*CONFIGS.glob("*.py"), *CONFIGS.glob("rivals/*.py")) if path.stem != "__init__"]
+    files = [path for path in (*CONFIGS.glob("*.py"), *CONFIGS.glob("baselines/*.py")) if path.stem != "__init__"]
     return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in files)
 
 

@@ -70,7 +70,7 @@ def problems(net: str, like: Any, tensors: Tensors) -> list[str]:
 
 
 def is_parameter(name: str) -> bool:
-    """Whether an optimiser keeps moments for a tensor of a state_dict, rather than it being a buffer."""
+    """Whether an optimizer keeps moments for a tensor of a state_dict, rather than it being a buffer."""
     return not name.endswith(("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked"))
 
 

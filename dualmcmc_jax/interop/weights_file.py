@@ -1,6 +1,6 @@
 """A trained model as one safetensors file, to give away: parameters, their average, and the config in its header.
 
-Optimisers, randomness and persistent chains stay behind: training that goes on from it starts Adam, and those, anew.
+Optimizers, randomness and persistent chains stay behind: training that goes on from it starts Adam, and those, anew.
 """
 
 import json

@@ -81,6 +81,8 @@ def _path(name: str) -> Path:
     folder = completion.CONFIGS / "studies"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     path = folder / f"{name}.py" if name in names else Path(name)
+    if name == "rivals":
+        raise ValueError("study: found 'rivals', expected its new name, baselines")
     if not path.is_file():
         raise ValueError(f"study: found {name!r}, expected a Python file or one of {', '.join(names)}")
     return path

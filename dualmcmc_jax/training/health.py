@@ -35,7 +35,7 @@ def check_params(step: int, state: TrainState) -> None:
     if not _finite((state.params, state.average)):
         raise Diverged(step, "a parameter is not finite")
     if not _finite((state.opt_state, state.vectors)):
-        raise Diverged(step, "the state of an optimiser is not finite")
+        raise Diverged(step, "the state of an optimizer is not finite")
     if jax.tree.leaves(state.chains) and not _finite(state.chains):
         raise Diverged(step, "the state of a persistent chain is not finite")
 

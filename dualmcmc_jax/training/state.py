@@ -18,7 +18,7 @@ class TrainState(NamedTuple):
     key: uint32 data of the key from which all randomness derives.
     params: what is learned.
     average: exponential moving average of the parameters as they are used, that is with spectral norm applied.
-    opt_state: the optimisers' states.
+    opt_state: the optimizers' states.
     vectors: spectral norm's singular vectors of the energy's weights; empty without spectral norm.
     attempt: how often training has been rolled back.
     chains: persistent chains.

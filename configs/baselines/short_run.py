@@ -1,12 +1,12 @@
 """Short-run EBM (Nijkamp et al. 2019, arXiv:1904.09770): no generator; 100 steps from noise, here N(0, I).
 
-python -m dualmcmc_jax.main --config=configs/rivals/short_run.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/short_run.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named, untaught
+from dualmcmc_jax.configs.baselines import named, untaught
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     untaught(config, "generator", "encoder")
     config.x_chain.update(init="noise", num_steps=100)
@@ -16,4 +16,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

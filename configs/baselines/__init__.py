@@ -1,7 +1,7 @@
 """Other methods as configs: the same train step with other starts, lengths and weights.
 
-Each file changes one of the configs, named after a colon: --config=rivals/vae:digits. What is not changed is the same:
-networks, optimisers, batches and, unless said otherwise, chains.
+Each file changes one of the configs, named after a colon: --config=baselines/vae:digits. What is not changed is the same:
+networks, optimizers, batches and, unless said otherwise, chains.
 """
 
 import importlib
@@ -48,15 +48,15 @@ def names() -> list[str]:
 
 
 def check_base(config) -> None:
-    """Raises ValueError for a config that is a rival's already."""
+    """Raises ValueError for a config that is a baseline's already."""
     if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
         raise ValueError("found a config of another method, expected one of dual-MCMC, such as --config=digits")
 
 
 def changed(name: str, config):
     """A copy of a config, changed to the method of that name."""
-    rival = importlib.import_module(f"{__name__}.{name}").rival
-    return rival(config.copy_and_resolve_references())
+    baseline = importlib.import_module(f"{__name__}.{name}").baseline
+    return baseline(config.copy_and_resolve_references())
 
 
 def named(name: str):
@@ -64,4 +64,4 @@ def named(name: str):
     try:
         return importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
     except ImportError as error:
-        raise ValueError(f"found {name!r}, expected the name of a config, as in rivals/vae:digits") from error
+        raise ValueError(f"found {name!r}, expected the name of a config, as in baselines/vae:digits") from error

@@ -2,13 +2,13 @@
 
 The inference model, which the paper does not have, learns from the same pairs.
 
-python -m dualmcmc_jax.main --config=configs/rivals/cooperative.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/cooperative.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named
+from dualmcmc_jax.configs.baselines import named
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     for name in ("generator", "encoder"):
         config.loss[name].update(data_weight=0.0, model_weight=1.0)
@@ -17,4 +17,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

@@ -3,13 +3,13 @@
 The paper estimates the gradient of the entropy from a posterior fitted to each sample; here -log q(z | g(z)) of the
 inference model bounds it. Never sees data but through the energy.
 
-python -m dualmcmc_jax.main --config=configs/rivals/no_mcmc.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/no_mcmc.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named, without_chains
+from dualmcmc_jax.configs.baselines import named, without_chains
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     without_chains(config)
     config.loss.generated.update(energy_weight=1.0, posterior_weight=1.0)
@@ -18,4 +18,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

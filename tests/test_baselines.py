@@ -13,9 +13,9 @@ import tiny
 from dualmcmc_jax import models
 from dualmcmc_jax.benchmark import program
 from dualmcmc_jax.cli import command_line
-from dualmcmc_jax.configs import rivals
-from dualmcmc_jax.configs.rivals import abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, vae
-from dualmcmc_jax.configs.rivals import short_run_abp as short_run_inference
+from dualmcmc_jax.configs import baselines
+from dualmcmc_jax.configs.baselines import abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, vae
+from dualmcmc_jax.configs.baselines import short_run_abp as short_run_inference
 from dualmcmc_jax.core import densities, langevin, losses
 from dualmcmc_jax.data.batches import Batch
 from dualmcmc_jax.evaluation import suite
@@ -106,8 +106,8 @@ def test_a_weight_of_zero_computes_nothing():
     assert value == terms["error_model"]
 
 
-def small(rival):
-    config = rival.rival(test_step.perceptrons())
+def small(baseline):
+    config = baseline.baseline(test_step.perceptrons())
     if config.x_chain.init == "persistent":
         config.x_chain.num_chains = 16
     if config.z_chain.init == "persistent":
@@ -124,13 +124,13 @@ def keeps(config):
 
 
 OFTEN = (divergence_triangle, persistent)
-SOME = [rival if rival in OFTEN else pytest.param(rival, marks=pytest.mark.more) for rival in EVERY]
+SOME = [baseline if baseline in OFTEN else pytest.param(baseline, marks=pytest.mark.more) for baseline in EVERY]
 
 
-@pytest.mark.parametrize("rival", SOME, ids=lambda rival: rival.__name__.split(".")[-1])
-def test_a_rival_teaches_what_it_has(rival):
+@pytest.mark.parametrize("baseline", SOME, ids=lambda baseline: baseline.__name__.split(".")[-1])
+def test_a_baseline_trains_only_its_networks(baseline):
     """All that its losses name moves, nothing else does; of chains kept, any number of devices gives the same run."""
-    config = small(rival)
+    config = small(baseline)
     before, _ = test_step.start(config)
     state, rows = test_step.run(config, 1, 4 if keeps(config) else 1)
     moved = lambda net: bool(jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a != b), *net)))
@@ -143,7 +143,7 @@ def test_a_rival_teaches_what_it_has(rival):
         "short_run_abp": {"generator"},
         "vae": {"generator", "encoder"},
     }
-    assert found == taught.get(rival.__name__.split(".")[-1], everything)
+    assert found == taught.get(baseline.__name__.split(".")[-1], everything)
     assert all(np.isfinite(value) for row in rows for value in row.values())
     if keeps(config):
         test_step.same_run(rows, test_step.run(config, 4, 4)[1])
@@ -154,7 +154,7 @@ def test_a_rival_teaches_what_it_has(rival):
     assert set(names) == {name for name, net in needs.items() if net in found}
 
 
-def test_what_a_rival_leaves_out_is_not_computed():
+def test_unused_losses_are_not_computed():
     """Multiply-adds of the compiled update: no chains in a VAE, none of a generator in a short-run EBM."""
 
     def multiply_adds(config):
@@ -221,12 +221,12 @@ def test_persistent_latents_are_those_of_their_example():
     np.testing.assert_array_equal(moved, np.sort(index[0]))
 
 
-@pytest.mark.parametrize("rival", [persistent, pytest.param(abp, marks=pytest.mark.more)])
-def test_persistent_chains_resume(rival, tmp_path):
+@pytest.mark.parametrize("baseline", [persistent, pytest.param(abp, marks=pytest.mark.more)])
+def test_persistent_chains_resume(baseline, tmp_path):
     """40 updates are 20, a stop, and 20 more, bit for bit."""
     from dualmcmc_jax.data import sources
 
-    config = rival.rival(tiny.config(x_chain__num_chains=100))
+    config = baseline.baseline(tiny.config(x_chain__num_chains=100))
     config.x_chain.num_chains = 100
     train = partial(loop.train, dataset=sources.load(config.data), draw=lambda *_: {}, measure=lambda _: {})
     whole = train(config, tmp_path / "whole")
@@ -237,18 +237,20 @@ def test_persistent_chains_resume(rival, tmp_path):
 
 
 def test_what_does_not_fit():
-    config = persistent.rival(tiny.config())
+    config = persistent.baseline(tiny.config())
     config.x_chain.num_chains = 39
     with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 39, expected 40 or more"):
         loop.check_chains(config, 1500)
-    config = abp.rival(tiny.config())
+    config = abp.baseline(tiny.config())
     with pytest.raises(ValueError, match=r"^z_chain.num_chains: found 1500, expected 1400, one of each"):
         loop.check_chains(config, 1400)
     with pytest.raises(ValueError, match=r"^found 'nothing', expected the name of a config"):
-        rivals.named("nothing")
+        baselines.named("nothing")
 
 
 def test_names():
-    assert command_line._named("--config=rivals/vae:toy2d").endswith("configs/rivals/vae.py:toy2d")
+    with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name, 'baselines/vae'"):
+        command_line._named("--config=rivals/vae:toy2d")
+    assert command_line._named("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")
     with pytest.raises(ValueError, match=r"^--config: found 'toy' after the colon, expected one of .*digits"):
-        command_line._named("--config=rivals/vae:toy")
+        command_line._named("--config=baselines/vae:toy")

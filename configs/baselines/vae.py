@@ -1,12 +1,12 @@
 """Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114): no MCMC and no EBM; the ELBO alone.
 
-python -m dualmcmc_jax.main --config=configs/rivals/vae.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/vae.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import NO_LOSS, autoencoder, named, without_energy
+from dualmcmc_jax.configs.baselines import NO_LOSS, autoencoder, named, without_energy
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     without_energy(config)
     config.loss.generator.update(NO_LOSS)
@@ -17,4 +17,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

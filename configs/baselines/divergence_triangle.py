@@ -4,13 +4,13 @@ The generator and the inference model learn by the ELBO and from the energy of g
 samples as they are. The energy needs a bound on its slope, here by spectral norm, when no chain can show where it is
 too steep.
 
-python -m dualmcmc_jax.main --config=configs/rivals/divergence_triangle.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/divergence_triangle.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import autoencoder, named, without_chains
+from dualmcmc_jax.configs.baselines import autoencoder, named, without_chains
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     without_chains(config)
     autoencoder(config)
@@ -21,4 +21,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

@@ -3,13 +3,13 @@
 The buffer's chains take turns, noise is N(0, I), and energies are not penalised. Samples for evaluation start at noise
 and take ten times as many steps, because the buffer stays behind.
 
-python -m dualmcmc_jax.main --config=configs/rivals/persistent.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/persistent.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named, untaught
+from dualmcmc_jax.configs.baselines import named, untaught
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     config.x_chain.update(init="persistent", num_chains=10_000)
     untaught(config, "generator", "encoder")
@@ -20,4 +20,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))

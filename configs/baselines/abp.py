@@ -3,14 +3,14 @@
 Held-out data have no chain to go on with: theirs start at noise. For other data than digits, toy2d and CIFAR-10, set
 z_chain.num_chains to the number of training examples.
 
-python -m dualmcmc_jax.main --config=configs/rivals/abp.py:digits
+python -m dualmcmc_jax.main --config=configs/baselines/abp.py:digits
 """
 
-from dualmcmc_jax.configs.rivals import named, untaught, without_energy
+from dualmcmc_jax.configs.baselines import named, untaught, without_energy
 from dualmcmc_jax.data import sources
 
 
-def rival(config):
+def baseline(config):
     """What differs, in a config."""
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
@@ -23,4 +23,4 @@ def rival(config):
 
 def get_config(name="digits"):
     """The method on the data, and with the networks, of the config of that name."""
-    return rival(named(name))
+    return baseline(named(name))
