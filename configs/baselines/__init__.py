@@ -1,7 +1,7 @@
-"""Other methods as configs: the same train step with other starts, lengths and weights.
+"""Baseline methods as configs: the same train step with other chain starts, chain lengths and loss weights.
 
-Each file changes one of the configs, named after a colon: --config=baselines/vae:digits. What is not changed is the same:
-networks, optimizers, batches and, unless said otherwise, chains.
+Each file changes one of the configs, which the command line names after a colon: --config=baselines/vae:digits.
+Networks, optimizers, batches and, unless a docstring says otherwise, chains are those of the named config.
 """
 
 import importlib
