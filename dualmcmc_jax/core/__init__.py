@@ -1,1 +1,1 @@
-"""The paper: Langevin kernels, densities, MCMC revisions and losses, as pure functions."""
+"""What does the paper say? Its densities, Langevin dynamics, MCMC revisions and losses, as pure functions of arrays."""

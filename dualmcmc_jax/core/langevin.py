@@ -1,4 +1,4 @@
-"""Langevin dynamics (Eq. 3 and 6), one kernel for images and for latents."""
+"""Langevin dynamics (Eq. 3 and 6): one kernel that samples images and latents."""
 
 import math
 from collections.abc import Callable
@@ -11,12 +11,12 @@ LogDensity = Callable[[jax.Array], jax.Array]
 
 
 class Trace(NamedTuple):
-    """The record of a chain.
+    """Diagnostics recorded along a batch of chains.
 
     Attributes:
-      log_density: [num_steps, B], the log-density *before* each step.
-      states: None, or [ceil(num_steps / keep_every) + 1, B, ...]: the states after 0, n, 2n, ... steps,
-        and last the final one.
+      log_density: [num_steps, B] log-densities *before* each step, up to a constant, in nats.
+      states: [ceil(num_steps / keep_every) + 1, B, ...] states after 0, keep_every, 2 keep_every, ... steps; the last
+        row is the final state. None unless keep_every was given.
     """
 
     log_density: jax.Array
@@ -24,12 +24,32 @@ class Trace(NamedTuple):
 
 
 def chain_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-    """Return one key per chain, a function of the chain's global index alone: [B] keys from index [B]."""
+    """Return one PRNG key per chain.
+
+    The key of a chain depends only on `key` and on the chain's index. If chains are numbered across devices, their
+    random numbers therefore do not depend on the number of devices.
+
+    Args:
+      key: a typed PRNG key, from `jax.random.key`.
+      index: [B] integer indices of the chains, such as jnp.arange(B).
+
+    Returns:
+      [B] keys.
+    """
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """Draw standard normals [B, *shape], row i from keys[i]."""
+    """Draw standard normal numbers, independently for each chain.
+
+    Args:
+      keys: [B] keys, one per chain.
+      shape: shape of the draw of one chain.
+      dtype: dtype of the result.
+
+    Returns:
+      [B, *shape] numbers. Row i depends only on keys[i].
+    """
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
 
@@ -43,22 +63,23 @@ def langevin(
     keep_every: int | None = None,
     unroll: int = 1,
 ) -> tuple[jax.Array, Trace]:
-    """Run num_steps Langevin steps: x <- x + s grad log p(x) + sqrt(2 s) N(0, I) (Eq. 3 and 6).
+    """Run a batch of unadjusted Langevin chains (Eq. 3 and 6).
 
-    The gradient is that of the *sum* of log_density over the batch, so a density whose examples are
-    coupled (batch normalisation) is sampled jointly. Memory does not grow with num_steps.
+    Each step is x <- x + s grad log p(x) + sqrt(2 s) N(0, I). The gradient is that of the *sum* of log_density over the
+    batch. If log_density couples the examples of a batch, as a generator with batch normalization does, the batch is
+    sampled jointly. Apart from the trace, memory does not depend on num_steps.
 
     Args:
       keys: [B] keys, one per chain.
       x0: [B, ...] initial states.
-      log_density: [B, ...] -> [B], up to a constant, in nats.
-      num_steps: number of Langevin steps; 0 returns x0.
-      step_size: s above, in squared units of x.
-      keep_every: if given, also keep every n-th state.
-      unroll: steps per iteration of the compiled loop; changes speed only.
+      log_density: [B, ...] -> [B] log-densities in nats, up to a constant.
+      num_steps: number of Langevin steps, at least 0. With 0 steps the final states are x0.
+      step_size: s, in squared units of x.
+      keep_every: number of steps between the states that the trace keeps. None: keep no states.
+      unroll: steps per iteration of the compiled loop. It affects only speed.
 
     Returns:
-      The final states [B, ...] and the Trace.
+      The final states [B, ...] and the `Trace` of the chains.
     """
 
     def total(x):
@@ -67,15 +88,17 @@ def langevin(
 
     def step(carry, t):
         x, states = carry
-        if keep_every:  # the last of the n states that share a slot stays: the one after t = 0, n, 2n, ... steps
+        if keep_every:
+            # Row i is overwritten at t = (i - 1) keep_every + 1, ..., i keep_every, so it ends with the state after
+            # i keep_every steps.
             states = states.at[-(-t // keep_every)].set(x)
         score, log_p = jax.grad(total, has_aux=True)(x)
         noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x.shape[1:], x.dtype)
         x = x + step_size * score + math.sqrt(2 * step_size) * noise
         return (x, states), log_p
 
-    kept = None
+    states = None
     if keep_every:
-        kept = jnp.zeros((-(-num_steps // keep_every) + 1, *x0.shape), x0.dtype)
-    (x, kept), log_p = jax.lax.scan(step, (x0, kept), jnp.arange(num_steps), unroll=unroll)
-    return x, Trace(log_p, kept if kept is None else kept.at[-1].set(x))
+        states = jnp.zeros((-(-num_steps // keep_every) + 1, *x0.shape), x0.dtype)
+    (x, states), log_p = jax.lax.scan(step, (x0, states), jnp.arange(num_steps), unroll=unroll)
+    return x, Trace(log_p, states if states is None else states.at[-1].set(x))

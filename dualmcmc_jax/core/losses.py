@@ -1,11 +1,13 @@
-"""The three learning objectives (Eq. 7, 10 and 15), and those of other methods, as means over a batch.
+"""The losses of Dual-MCMC Teaching (Eq. 7, 10 and 15) and of the baselines, as means over a batch.
 
-In the three, data pairs (x, z~) come from Q~ and model pairs (x~, z) from P~. These samples are constants, so terms
-without parameters are dropped, and the gradient is that of the KL divergences. In `elbo_loss` and
-`generated_loss` the gradient goes through the samples.
+The paper's losses use data pairs (x, z~) drawn from Q~ and model pairs (x~, z) drawn from P~ (see `core.sampling`). The
+pairs are constants, so the entropies of P~ and Q~ and the other terms that do not depend on a trained parameter are left
+out. The loss that remains has the gradient of the KL divergences, up to a constant scale that the docstring states. In
+`elbo_loss` and `generated_loss` gradients also flow through the samples.
 
-Each objective is a weighted sum of named terms. A term of weight 0 is left out, so that nothing is computed for it. All
-functions return the sum and the terms by name.
+Each loss is a weighted sum of named terms. The divergences of the paper have weight 1 for both terms; the authors'
+recipe uses other weights (see `configs/default.py`). A term of weight 0 is not computed. Every function returns the
+loss and a dict of the unweighted terms that were computed.
 """
 
 from collections.abc import Callable
@@ -28,9 +30,20 @@ def energy_loss(
     data_weight: float,
     model_weight: float,
 ) -> Loss:
-    """KL(Q~, Pi) - KL(P~, Pi), Eq. 7: mean f(x~) - mean f(x), with f = -energy / T.
+    """Compute the loss of the EBM (Eq. 7), KL(Q~, Pi) - KL(P~, Pi).
 
-    Terms: energy_data and energy_model, the mean energies of x and of x~ (before division by T).
+    With weights of 1, the loss is mean f(x~) - mean f(x), where f = -energy / T.
+
+    Args:
+      energy: [B, ...] -> [B], the network to train.
+      x: [B, ...] data.
+      x_revised: [B, ...] final states x~ of the x-chains.
+      temperature: T, in units of energy.
+      data_weight: weight of the term energy_data.
+      model_weight: weight of the term energy_model, which is subtracted.
+
+    Returns:
+      The loss, and the terms energy_data and energy_model: the mean energies of x and of x~, before division by T.
     """
     gap, terms = _sum(
         energy_data=(data_weight, lambda: jnp.mean(energy(x))),
@@ -42,12 +55,23 @@ def energy_loss(
 def generator_loss(
     decode: densities.Decode, data: Pair, model: Pair, *, data_weight: float, model_weight: float
 ) -> Loss:
-    """KL(Q~, P) + KL(P~, P), Eq. 10, times 2 sigma^2: mean |x - g(z~)|^2 + mean |x~ - g(z)|^2.
+    """Compute the loss of the generator (Eq. 10), KL(Q~, P) + KL(P~, P), times 2 sigma^2.
 
-    That scale is the authors': Adam hardly notices it, but the L2 in the gradient does. The generator is called
-    on z~ and on z separately, because with batch statistics one joint call is another function.
+    With weights of 1, the loss is mean |x - g(z~)|^2 + mean |x~ - g(z)|^2. The factor 2 sigma^2 follows the authors'
+    code. Adam is nearly invariant to this factor, but the L2 term that is added to the gradient is not.
 
-    Terms: error_data and error_model, the means of |x - g(z~)|^2 and of |x~ - g(z)|^2.
+    The generator is called separately on z~ and on z. With batch statistics, one call on both would be a different
+    function.
+
+    Args:
+      decode: [B, d] -> [B, ...], the network to train.
+      data: the data pairs (x [B, ...], z~ [B, d]).
+      model: the model pairs (x~ [B, ...], z [B, d]).
+      data_weight: weight of the term error_data.
+      model_weight: weight of the term error_model.
+
+    Returns:
+      The loss, and the terms error_data and error_model: the means of |x - g(z~)|^2 and of |x~ - g(z)|^2.
     """
     (x, z_revised), (x_revised, z) = data, model
     return _sum(
@@ -57,9 +81,21 @@ def generator_loss(
 
 
 def encoder_loss(encode: densities.Encode, data: Pair, model: Pair, *, data_weight: float, model_weight: float) -> Loss:
-    """KL(Q~, Q) + KL(P~, Pi), Eq. 15: -mean log q_phi(z~ | x) - mean log q_phi(z | x~), without d/2 log 2 pi.
+    """Compute the loss of the inference model (Eq. 15), KL(Q~, Q) + KL(P~, Pi).
 
-    Terms: nats_data and nats_model, the two of them.
+    With weights of 1, the loss is -mean log q_phi(z~ | x) - mean log q_phi(z | x~), each without the constant
+    d/2 log 2 pi.
+
+    Args:
+      encode: [B, ...] -> mean [B, d] and log variance [B, d], the network to train.
+      data: the data pairs (x [B, ...], z~ [B, d]).
+      model: the model pairs (x~ [B, ...], z [B, d]).
+      data_weight: weight of the term nats_data.
+      model_weight: weight of the term nats_model.
+
+    Returns:
+      The loss, and the terms nats_data and nats_model: the mean negative log-densities of the data pairs and of the
+      model pairs, in nats.
     """
     return _sum(
         nats_data=(data_weight, lambda: _nats(encode, *data)),
@@ -76,12 +112,22 @@ def elbo_loss(
     variance: float,
     weight: float,
 ) -> Loss:
-    """KL(Q, P) of a variational autoencoder, times 2 sigma^2: minus the evidence lower bound (Kingma & Welling 2014).
+    """Compute the loss of a variational autoencoder (Kingma & Welling 2014), KL(Q, P), times 2 sigma^2.
 
-    mean |x - g(z)|^2 + 2 sigma^2 mean KL(q_phi(z | x), N(0, I)) with z = mean + std * noise, through which the gradient
-    reaches the encoder; without constants.
+    The loss is the negative evidence lower bound without constants: mean |x - g(z)|^2 + 2 sigma^2 mean
+    KL(q_phi(z | x), N(0, I)). The latents are reparameterized, z = mean + std * noise, so the gradient reaches the
+    inference model through z.
 
-    Term: elbo, that sum.
+    Args:
+      encode: [B, ...] -> mean [B, d] and log variance [B, d], a network to train.
+      decode: [B, d] -> [B, ...], a network to train.
+      x: [B, ...] data.
+      noise: [B, d] standard normal numbers.
+      variance: sigma^2 of p_theta(x | z), in squared units of x.
+      weight: weight of the term elbo.
+
+    Returns:
+      The loss, and the term elbo: the sum above.
     """
 
     def term():
@@ -103,12 +149,24 @@ def generated_loss(
     energy_weight: float,
     posterior_weight: float,
 ) -> Loss:
-    """KL(P, Pi), whose samples g(z) the gradient goes through: mean -f(g(z)) - mean log q_phi(z | g(z)).
+    """Compute KL(P, Pi) of generated samples g(z), through which the gradient reaches the generator (Han et al. 2019).
 
-    The first draws the generator to where the energy is low, the second keeps its samples apart: it bounds their
-    entropy from below (Han et al. 2019). The energy is a constant here.
+    With weights of 1, the loss is -mean f(g(z)) - mean log q_phi(z | g(z)), where f = -energy / T. The first term moves
+    the generator's samples to low energies. The second term bounds the entropy of the samples from below and keeps them
+    diverse. The loss trains the generator and the inference model; the energy is held fixed.
 
-    Terms: energy_generated, the mean energy of g(z) (before division by T), and nats_generated.
+    Args:
+      energy: [B, ...] -> [B], a constant network.
+      decode: [B, d] -> [B, ...], a network to train.
+      encode: [B, ...] -> mean [B, d] and log variance [B, d], a network to train.
+      z: [B, d] latents drawn from the prior.
+      temperature: T, in units of energy.
+      energy_weight: weight of the term energy_generated, which is divided by T.
+      posterior_weight: weight of the term nats_generated.
+
+    Returns:
+      The loss, and the terms energy_generated and nats_generated: the mean energy of g(z), before division by T, and
+      the mean of -log q_phi(z | g(z)) without d/2 log 2 pi, in nats.
     """
     x = decode(z) if energy_weight or posterior_weight else None
     return _sum(
@@ -118,10 +176,11 @@ def generated_loss(
 
 
 def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array) -> jax.Array:
-    """-mean log q_phi(z | x), without d/2 log 2 pi."""
+    """Return -mean log q_phi(z | x) without d/2 log 2 pi."""
     return -jnp.mean(densities.log_posterior(z, *encode(x))) - 0.5 * z.shape[-1] * densities.LOG_2PI
 
 
 def _sum(**terms: tuple[float, Callable[[], jax.Array]]) -> Loss:
+    """Return the weighted sum of the terms with a weight other than 0, and the values of these terms."""
     values = {name: term() for name, (weight, term) in terms.items() if weight}
     return sum((terms[name][0] * value for name, value in values.items()), start=0.0), values

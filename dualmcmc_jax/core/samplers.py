@@ -1,8 +1,9 @@
-"""The table of chain kernels. `x_chain.sampler` and `z_chain.sampler` of a config name one of them.
+"""The table of chain kernels, from which the config fields `x_chain.sampler` and `z_chain.sampler` choose by name.
 
-A new kernel is a function and a row. It is called as
+A new kernel is one function and one row of `SAMPLERS`. The function is called as
 `kernel(keys, x0, log_density, *, num_steps, step_size, keep_every, unroll)` and returns the final states and a `Trace`;
-`core.langevin.langevin` describes them. All randomness comes from the keys, and `num_steps=0` returns x0.
+`core.langevin.langevin` documents these arguments. A kernel draws all its random numbers from `keys`, and returns x0
+when num_steps is 0.
 """
 
 from collections.abc import Callable

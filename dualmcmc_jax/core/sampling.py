@@ -1,6 +1,12 @@
-"""The two MCMC revisions (Sec. 3.1) and what is made of them: pairs for learning, samples, reconstructions.
+"""The two MCMC revisions (Sec. 3.1), and functions that use them for training pairs, samples and reconstructions.
 
-Everything is keyed per chain: keys [B], one for each example. x is [B, ...], z is [B, d].
+P~ and Q~ are the revised joint densities of the paper. Both are sampled with the current parameters, which are then
+held fixed:
+
+    P~ : z ~ N(0, I), x0 = g(z),             x~ = K_x Langevin steps on pi_alpha(x) from x0       -> pairs (x~, z)
+    Q~ : x ~ data,    z0 ~ q_phi(z | x),     z~ = K_z Langevin steps on p_theta(z | x) from z0    -> pairs (x, z~)
+
+The functions take networks whose parameters are already bound (see `core.densities`), and one PRNG key per chain.
 """
 
 from typing import Literal, NamedTuple
@@ -14,7 +20,14 @@ from dualmcmc_jax.core.samplers import SAMPLERS
 
 
 class Synthesis(NamedTuple):
-    """Model pairs: z [B, d], generated = g(z) [B, ...], revised = x~ [B, ...] and the x-chain's trace."""
+    """Samples of the revised joint P~.
+
+    Attributes:
+      z: [B, d] latents drawn from the prior.
+      generated: [B, ...] generator samples g(z).
+      revised: [B, ...] final states x~ of the x-chains.
+      trace: the `Trace` of the x-chains.
+    """
 
     z: jax.Array
     generated: jax.Array
@@ -23,7 +36,13 @@ class Synthesis(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """Data pairs: start = z0 [B, d], z = z~ [B, d] and the z-chain's trace."""
+    """Samples of the revised joint Q~, given examples x.
+
+    Attributes:
+      start: [B, d] initial states z0 of the z-chains.
+      z: [B, d] final states z~ of the z-chains.
+      trace: the `Trace` of the z-chains.
+    """
 
     start: jax.Array
     z: jax.Array
@@ -33,18 +52,18 @@ class Inference(NamedTuple):
 def revise_x(
     keys: jax.Array, energy: densities.Energy, x0: jax.Array, *, temperature: float, sampler: str = "langevin", **chain
 ) -> tuple[jax.Array, Trace]:
-    """Run the x-chain: MCMC steps on pi_alpha(x) from x0 (Eq. 3).
+    """Run x-chains: MCMC steps on the EBM pi_alpha(x) (Eq. 3).
 
     Args:
       keys: [B] keys, one per chain.
-      energy: x [B, ...] -> [B].
+      energy: [B, ...] -> [B].
       x0: [B, ...] initial states.
-      temperature: T of f = -energy / T.
-      sampler: a name in `SAMPLERS`.
-      **chain: keyword arguments of that kernel.
+      temperature: T of f = -energy / T, in units of energy.
+      sampler: name of the kernel in `SAMPLERS`.
+      **chain: keyword arguments of the kernel, such as num_steps and step_size of `langevin`.
 
     Returns:
-      The revised states [B, ...] and the chain's Trace.
+      The final states x~ [B, ...] and the `Trace` of the chains.
     """
     log_density = lambda x: densities.log_ebm(x, energy, temperature=temperature)
     return SAMPLERS[sampler](keys, x0, log_density, **chain)
@@ -60,19 +79,19 @@ def revise_z(
     sampler: str = "langevin",
     **chain,
 ) -> tuple[jax.Array, Trace]:
-    """Run the z-chain: MCMC steps on p_theta(z | x) from z0 (Eq. 6).
+    """Run z-chains: MCMC steps on the generator's posterior p_theta(z | x) (Eq. 6).
 
     Args:
       keys: [B] keys, one per chain.
-      decode: z [B, d] -> g(z) [B, ...].
+      decode: [B, d] -> [B, ...].
       x: [B, ...] examples to condition on.
       z0: [B, d] initial states.
-      variance: sigma^2 of p(x | z).
-      sampler: a name in `SAMPLERS`.
-      **chain: keyword arguments of that kernel.
+      variance: sigma^2 of p_theta(x | z), in squared units of x.
+      sampler: name of the kernel in `SAMPLERS`.
+      **chain: keyword arguments of the kernel, such as num_steps and step_size of `langevin`.
 
     Returns:
-      The revised latents [B, d] and the chain's Trace.
+      The final states z~ [B, d] and the `Trace` of the chains.
     """
     log_density = lambda z: densities.log_joint(x, z, decode, variance=variance)
     return SAMPLERS[sampler](keys, z0, log_density, **chain)
@@ -89,18 +108,32 @@ def synthesize(
     dtype=jnp.float32,
     **chain,
 ) -> Synthesis:
-    """Draws from the revised joint P~: z ~ N(0, I), x0 = g(z), then x~ = `revise_x` of x0 (Sec. 3.1).
+    """Draw pairs (x~, z) from the revised joint P~ (Sec. 3.1): z ~ N(0, I), x0 = g(z), then x~ by `revise_x` from x0.
 
-    With start_std, x0 ~ N(g(z), start_std^2 I): sigma makes it a draw of p_theta(x | z), as the paper writes. With
-    init="noise" the chain starts at N(0, I) instead of g(z), as an EBM without a generator does; with an array
-    [B, ...], there.
+    The paper draws x0 from p_theta(x | z). The default start is the mean g(z) instead, as in the authors' code; pass
+    start_std=sigma to start as in the paper.
+
+    Args:
+      keys: [B] keys, one per chain.
+      decode: [B, d] -> [B, ...].
+      energy: [B, ...] -> [B].
+      latent_dim: d, the number of latent variables.
+      init: where the x-chains start. "generator": at g(z). "noise": at a draw of N(0, I), as in an EBM without a
+        generator. An array [B, ...]: at these states.
+      start_std: standard deviation of the normal noise that is added to g(z), in units of x. It applies only to
+        init="generator".
+      dtype: dtype of z.
+      **chain: further keyword arguments of `revise_x`, such as temperature, num_steps and step_size.
+
+    Returns:
+      A `Synthesis`.
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
     z = normal(prior_keys, (latent_dim,), dtype)
     generated = decode(z)
     noise = normal(init_keys, generated.shape[1:], generated.dtype)
-    near = generated + start_std * noise if start_std else generated
-    x0 = {"generator": near, "noise": noise}[init] if isinstance(init, str) else init
+    near_generated = generated + start_std * noise if start_std else generated
+    x0 = {"generator": near_generated, "noise": noise}[init] if isinstance(init, str) else init
     revised, trace = revise_x(x_keys, energy, x0, **chain)
     return Synthesis(z, generated, revised, trace)
 
@@ -114,9 +147,19 @@ def infer(
     init: Literal["encoder", "noise"] | jax.Array = "encoder",
     **chain,
 ) -> Inference:
-    """Draws from the revised joint Q~: z0 ~ q_phi(z | x), then z~ = `revise_z` of z0 (Sec. 3.1).
+    """Draw latents z~ from the revised joint Q~ given x (Sec. 3.1): z0 ~ q_phi(z | x), then z~ by `revise_z` from z0.
 
-    With init="noise" the chain starts at z0 ~ N(0, I) instead; with an array [B, d], there.
+    Args:
+      keys: [B] keys, one per chain.
+      encode: [B, ...] -> mean [B, d] and log variance [B, d].
+      decode: [B, d] -> [B, ...].
+      x: [B, ...] examples.
+      init: where the z-chains start. "encoder": at a draw of q_phi(z | x). "noise": at a draw of N(0, I). An array
+        [B, d]: at these states.
+      **chain: further keyword arguments of `revise_z`, such as variance, num_steps and step_size.
+
+    Returns:
+      An `Inference`.
     """
     init_keys, z_keys = _split(keys, 2)
     mean, log_var = encode(x)
@@ -130,10 +173,25 @@ def infer(
 def reconstruct(
     keys: jax.Array, encode: densities.Encode, decode: densities.Decode, x: jax.Array, **settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Decode z0 and z~ of `infer`, which takes the same keyword arguments (Table 3)."""
+    """Reconstruct examples from the start and from the end of their z-chains (Table 3 of the paper).
+
+    For reconstructions, the authors' code starts the z-chain at the mean of q_phi(z | x). This function starts the
+    chain at a draw of q_phi(z | x), as `infer` does.
+
+    Args:
+      keys: [B] keys, one per chain.
+      encode: [B, ...] -> mean [B, d] and log variance [B, d].
+      decode: [B, d] -> [B, ...].
+      x: [B, ...] examples.
+      **settings: keyword arguments of `infer`.
+
+    Returns:
+      g(z0) and g(z~), [B, ...] each.
+    """
     inference = infer(keys, encode, decode, x, **settings)
     return decode(inference.start), decode(inference.z)
 
 
 def _split(keys: jax.Array, num: int) -> tuple[jax.Array, ...]:
+    """Split each key into num keys: [B] -> num x [B]."""
     return tuple(jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(num))
