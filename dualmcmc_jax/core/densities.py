@@ -38,9 +38,9 @@ def squared_norm(x: jax.Array) -> jax.Array:
 def log_ebm(x: jax.Array, energy: Energy, *, temperature: float) -> jax.Array:
     """Compute the unnormalized log-density of the EBM (Eq. 1): f_alpha(x) = -energy(x) / T.
 
-    The paper's f_alpha is a network's output. The authors' code has no temperature, but its x-step has separate factors
-    for the gradient and the noise: x - 0.5 a^2 grad energy(x) + n N(0, I). This step is Eq. 3 for f = -energy / T with
-    T = (n / a)^2 and s = n^2 / 2.
+    The temperature T is not in the paper. It expresses the x-step of the authors' code, which scales the gradient and
+    the noise separately: x - 0.5 a^2 grad energy(x) + n N(0, I). This step is Eq. 3 with f = -energy / T,
+    T = (n / a)^2 and step size s = n^2 / 2.
 
     Args:
       x: [B, ...] examples.

@@ -1,9 +1,9 @@
 """The losses of Dual-MCMC Teaching (Eq. 7, 10 and 15) and of the baselines, as means over a batch.
 
 The paper's losses use data pairs (x, z~) drawn from Q~ and model pairs (x~, z) drawn from P~ (see `core.sampling`). The
-pairs are constants, so the entropies of P~ and Q~ and the other terms that do not depend on a trained parameter are left
-out. The loss that remains has the gradient of the KL divergences, up to a constant scale that the docstring states. In
-`elbo_loss` and `generated_loss` gradients also flow through the samples.
+pairs are constants. Terms that do not depend on the trained network, such as the entropies of P~ and Q~, are left out.
+What remains has the gradient of the KL divergences, up to a constant scale that each docstring states. In `elbo_loss`
+and `generated_loss` gradients also flow through the samples.
 
 Each loss is a weighted sum of named terms. The divergences of the paper have weight 1 for both terms; the authors'
 recipe uses other weights (see `configs/default.py`). A term of weight 0 is not computed. Every function returns the
@@ -32,7 +32,8 @@ def energy_loss(
 ) -> Loss:
     """Compute the loss of the EBM (Eq. 7), KL(Q~, Pi) - KL(P~, Pi).
 
-    With weights of 1, the loss is mean f(x~) - mean f(x), where f = -energy / T.
+    With weights of 1, the loss is mean f(x~) - mean f(x), where f = -energy / T. The log partition function is the same
+    in both divergences and cancels.
 
     Args:
       energy: [B, ...] -> [B], the network to train.
@@ -152,8 +153,9 @@ def generated_loss(
     """Compute KL(P, Pi) of generated samples g(z), through which the gradient reaches the generator (Han et al. 2019).
 
     With weights of 1, the loss is -mean f(g(z)) - mean log q_phi(z | g(z)), where f = -energy / T. The first term moves
-    the generator's samples to low energies. The second term bounds the entropy of the samples from below and keeps them
-    diverse. The loss trains the generator and the inference model; the energy is held fixed.
+    the generator's samples to low energies. The second term keeps the samples diverse: up to a constant, the mean of
+    log q_phi(z | g(z)) is a lower bound of their entropy. The loss trains the generator and the inference model, and
+    the energy is held fixed.
 
     Args:
       energy: [B, ...] -> [B], a constant network.
