@@ -242,7 +242,7 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 39, expected 40 or more"):
         loop.check_chains(config, 1500)
     config = abp.baseline(tiny.config())
-    with pytest.raises(ValueError, match=r"^z_chain.num_chains: found 1500, expected 1400, one of each"):
+    with pytest.raises(ValueError, match=r"^z_chain.num_chains: found 1500, expected 1400, one for each"):
         loop.check_chains(config, 1400)
     with pytest.raises(ValueError, match=r"^found 'nothing', expected the name of a config"):
         baselines.named("nothing")

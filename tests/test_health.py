@@ -52,9 +52,7 @@ def test_a_bad_parameter_is_seen_before_any_metric(tmp_path):
 
 
 def test_stop_keeps_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"step \d+: .*; training has diverged; the last good state is that of step \d+"
-    ):
+    with pytest.raises(ValueError, match=r"step \d+: .*; training has diverged; the last good state is from step \d+"):
         train(explosive(), tmp_path)
     for folder in (tmp_path / "checkpoints").iterdir():
         state = checkpointing.restore(explosive(), tmp_path, step=int(folder.name))

@@ -74,9 +74,9 @@ CASES = [
     ("--config=cifar10 --config.generator.widths=(8,8)", "generator.widths: found 2 levels, expected 4 at 32 pixels"),
     (
         "--config=digits --config.train.batch_size=100",
-        "a multiple of 8 devices up to the 1500 training examples, such as 96 or 104",
+        "a multiple of the number of devices (8), at most the number of training examples (1500), such as 96 or 104",
     ),
-    ("--config=digits --config.train.batch_size=9999", "up to the 1500 training examples"),
+    ("--config=digits --config.train.batch_size=9999", "at most the number of training examples (1500)"),
     ("--config=digits --config.data.source=mnist", "data.source: found 'mnist', expected 'digits', "),
     (
         "--config=digits --config.data.shape=(16,16,1)",

@@ -1,1 +1,1 @@
-"""The train step and what runs it."""
+"""How do the models learn? The training step, the state it updates, the objectives, and the loop that runs it."""

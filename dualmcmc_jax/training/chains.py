@@ -1,4 +1,4 @@
-"""The chains of a config, as keyword arguments of the functions of `core.sampling`."""
+"""Which settings of a config do the chains use? Keyword arguments for the functions of `core.sampling`."""
 
 import jax
 
@@ -6,7 +6,15 @@ from dualmcmc_jax.models.build import Net, Nets
 
 
 def x_revision(config, nets: Nets) -> dict:
-    """Return the keyword arguments of `revise_x` that a config holds."""
+    """Return the keyword arguments of `core.sampling.revise_x` for the x-chain of a config.
+
+    Args:
+      config: the full config (uses x_chain, energy.temperature and train.unroll).
+      nets: the networks of the config.
+
+    Returns:
+      A dict of num_steps, step_size, sampler, temperature and unroll.
+    """
     chain = config.x_chain
     return {
         "num_steps": chain.num_steps,
@@ -18,7 +26,15 @@ def x_revision(config, nets: Nets) -> dict:
 
 
 def synthesis(config, nets: Nets) -> dict:
-    """Return the keyword arguments of `synthesize` that a config holds."""
+    """Return the keyword arguments of `core.sampling.synthesize` for a config.
+
+    Args:
+      config: the full config.
+      nets: the networks of the config.
+
+    Returns:
+      The dict of `x_revision`, plus init, start_std, latent_dim and dtype.
+    """
     return x_revision(config, nets) | {
         "init": _init(config.x_chain),
         "start_std": config.x_chain.start_std,
@@ -28,7 +44,15 @@ def synthesis(config, nets: Nets) -> dict:
 
 
 def inference(config, nets: Nets) -> dict:
-    """Return the keyword arguments of `infer` that a config holds."""
+    """Return the keyword arguments of `core.sampling.infer` for the z-chain of a config.
+
+    Args:
+      config: the full config (uses z_chain, generator.variance and train.unroll).
+      nets: the networks of the config.
+
+    Returns:
+      A dict of num_steps, step_size, sampler, variance, init and unroll.
+    """
     chain = config.z_chain
     return {
         "num_steps": chain.num_steps,
@@ -41,19 +65,19 @@ def inference(config, nets: Nets) -> dict:
 
 
 def param_dtype(config):
-    """Return the dtype of parameters and chains: float64 if `train.compute_dtype` asks for it, else float32."""
+    """Return the dtype of parameters and chains: float64 if `train.compute_dtype` is "float64", otherwise float32."""
     return jax.numpy.float64 if config.train.compute_dtype == "float64" else jax.numpy.float32
 
 
 def _init(chain) -> str:
-    """Return where a new chain starts. A persistent chain that has no previous state starts from noise."""
+    """Return where a chain without a previous state starts. A persistent chain then starts from noise."""
     return "noise" if chain.init == "persistent" else chain.init
 
 
 def _unroll(config, num_steps: int, net: Net) -> int:
-    """Return how many chain steps one turn of the compiled loop makes; it changes speed only.
+    """Return the number of chain steps per iteration of the compiled loop. It affects only speed.
 
-    On a CPU, XLA runs the convolutions of a loop on one thread, which is up to ten times slower than without the loop.
+    On a CPU, XLA runs convolutions inside a loop on a single thread, up to ten times slower than outside of a loop.
     """
     unroll_all = jax.default_backend() == "cpu" and net.unroll_on_cpu
     return config.train.unroll or (max(1, num_steps) if unroll_all else 1)

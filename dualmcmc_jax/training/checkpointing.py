@@ -1,4 +1,4 @@
-"""Checkpoints of train states, and runs that begin with a given state."""
+"""How are train states saved and restored? Checkpoints of a workdir, and workdirs that start from a given state."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +12,31 @@ from dualmcmc_jax.training.state import TrainState
 
 
 def save(store: Checkpoints, state: TrainState) -> None:
-    """Save a state under its own step; every process calls it.
+    """Save a state as the checkpoint of its step. Every process must call this function.
+
+    Args:
+      store: the open checkpoints of the workdir.
+      state: the state to save.
 
     Raises:
-      ValueError: the folder is gone, has no space left, or the save before this one failed.
+      ValueError: the folder was deleted, the disk is full, or the previous save failed.
     """
     store.save(int(state.step), train_state.stored(state))
 
 
 def read(store: Checkpoints, config: ConfigDict, step: int | None = None) -> TrainState | None:
-    """Read the state of a step, by default the newest, as host arrays; None if there are no checkpoints.
+    """Read the train state of a checkpoint.
+
+    Args:
+      store: the open checkpoints of the workdir.
+      config: the full config, which determines the shapes and dtypes of the state.
+      step: step of the checkpoint. None: the newest checkpoint that is not damaged.
+
+    Returns:
+      The state, as arrays on the host, or None if there are no checkpoints.
 
     Raises:
-      ValueError: the checkpoint of the given step is damaged, or all are.
+      ValueError: the checkpoint of the given step is damaged, or step is None and all checkpoints are damaged.
     """
     template = train_state.abstract(config)
     stored = store.restore(train_state.stored(template), step, step_of=lambda tree: int(tree.step))
@@ -32,18 +44,21 @@ def read(store: Checkpoints, config: ConfigDict, step: int | None = None) -> Tra
 
 
 def restore(config: ConfigDict, workdir: Path, *, step: int | None = None, argument: str = "workdir") -> TrainState:
-    """Read the state of a run for use, and write nothing.
+    """Read the train state of a run without writing to its workdir.
 
-    Callers check first that the run is one of this config.
+    The caller must have checked that the run was trained with this config.
 
     Args:
-      config: the whole config.
+      config: the full config.
       workdir: the folder of the run.
-      step: updates made; default: that of the newest checkpoint.
-      argument: the caller's name of the workdir, for error messages.
+      step: step of the checkpoint. None: the newest checkpoint that is not damaged.
+      argument: name under which the caller received the workdir. Error messages begin with it.
+
+    Returns:
+      The state, as arrays on the host.
 
     Raises:
-      ValueError: there is no such checkpoint, or it is damaged.
+      ValueError: the workdir has no checkpoint, none of that step, or the checkpoint is damaged.
     """
     state = None
     if (storage.home(workdir) / "checkpoints").is_dir():
@@ -58,16 +73,16 @@ def restore(config: ConfigDict, workdir: Path, *, step: int | None = None, argum
 
 
 def begin(config: ConfigDict, workdir: Path, state: TrainState, *, check: Callable[[], None] | None = None) -> None:
-    """Make a workdir whose run goes on from a state.
+    """Create a workdir whose first checkpoint is the given state. Training in the workdir continues from this state.
 
     Args:
-      config: the whole config.
-      workdir: the folder to make.
-      state: the state to go on from.
-      check: see `workdirs.claim`.
+      config: the full config.
+      workdir: the folder to create.
+      state: the state to save.
+      check: called once the workdir is locked, before anything is written; see `workdirs.claim`.
 
     Raises:
-      ValueError: the workdir has checkpoints already, it cannot be written to, or check raises it.
+      ValueError: the workdir already has checkpoints, cannot be written to, or check raised ValueError.
     """
     if exist(workdir):
         raise ValueError(f"workdir: found {storage.shown(workdir)} with checkpoints, expected a new folder")

@@ -1,4 +1,4 @@
-"""Divergence: how it is noticed, and how a run goes back to before it."""
+"""Has training diverged? Checks of the metrics and of the train state, and the state with which training is retried."""
 
 import math
 
@@ -9,7 +9,12 @@ from dualmcmc_jax.training.state import TrainState
 
 
 class Diverged(ValueError):
-    """Training diverged at `step`, for the reason in its text."""
+    """Training has diverged.
+
+    Attributes:
+      step: the update after which divergence was noticed.
+      reason: what was wrong, in words.
+    """
 
     def __init__(self, step: int, reason: str):
         super().__init__(f"step {step}: {reason}; training has diverged")
@@ -17,20 +22,40 @@ class Diverged(ValueError):
 
 
 def check(step: int, scalars: dict[str, jax.Array], config) -> None:
-    """Raise Diverged if a metric of this step is not finite, or the energies are too far apart."""
+    """Check the metrics of an update.
+
+    The authors' code also stops when the energies of data and samples differ by more than 10,000.
+
+    Args:
+      step: the number of the update.
+      scalars: the metrics of the update, by name.
+      config: the full config (uses health.max_energy_gap).
+
+    Raises:
+      Diverged: a metric is NaN or infinite, or the mean energies of data and samples differ by more than
+        health.max_energy_gap. A max_energy_gap of 0 disables the second check.
+    """
     row = {name: float(value) for name, value in jax.device_get(scalars).items()}
     for name, value in row.items():
         if not math.isfinite(value):
             raise Diverged(step, f"{name} is {value}")
-    gap, most = abs(row.get("energy_data", 0) - row.get("energy_model", 0)), config.health.max_energy_gap
-    if most and gap > most:
+    gap, max_gap = abs(row.get("energy_data", 0) - row.get("energy_model", 0)), config.health.max_energy_gap
+    if max_gap and gap > max_gap:
         raise Diverged(step, f"the energies of data and samples are {gap:.4g} apart, more than health.max_energy_gap")
 
 
 def check_params(step: int, state: TrainState) -> None:
-    """Raise Diverged if a parameter or an optimizer state is not finite. No metric shows this yet.
+    """Check all arrays of a train state, before it is saved.
 
-    A gradient can be finite and its square not; the parameters then never move again.
+    The metrics can still be finite when the state is not. For example, the square of a finite gradient can overflow to
+    infinity in Adam's state, and its parameter then never moves again.
+
+    Args:
+      step: the number of updates made.
+      state: the train state.
+
+    Raises:
+      Diverged: a parameter, an optimizer state or a persistent chain is NaN or infinite.
     """
     if not _finite((state.params, state.average)):
         raise Diverged(step, "a parameter is not finite")
@@ -46,6 +71,15 @@ def _finite(tree):
 
 
 def next_attempt(state: TrainState, attempt: int) -> TrainState:
-    """Return the state for a retry: new randomness, and smaller updates in `train_step`."""
+    """Return a restored state with which training can be retried.
+
+    Args:
+      state: the restored state.
+      attempt: number of the attempt; 1 is the first rollback.
+
+    Returns:
+      The state with a new random key and with the given attempt. `train_step` multiplies its updates by
+      health.learning_rate_factor to the power of the attempt.
+    """
     key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), attempt)
     return state._replace(key=jax.random.key_data(key), attempt=jnp.asarray(attempt, jnp.int32))

@@ -1,4 +1,4 @@
-"""Training from the first step, or the newest checkpoint, to the last."""
+"""How does a training run proceed? The loop over updates, with metrics, checkpoints and rollbacks."""
 
 import itertools
 import logging
@@ -32,26 +32,26 @@ def train(
     measure: Measure,
     check: Callable[[], None] | None = None,
 ) -> train_state.TrainState:
-    """Train to `train.num_steps`, from the workdir's newest checkpoint if it has one.
+    """Train until `train.num_steps` updates have been made, starting from the newest checkpoint if there is one.
 
     Args:
-      config: the whole config.
-      workdir: receives config.json, metrics.jsonl, tensorboard/ and checkpoints/.
-      dataset: from `sources.load`.
-      draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. Called every log.images_every steps and after the
-        last step. It must not keep the state, whose buffers the next step reuses.
-      measure: measure(state) -> metrics by name, a row of their own. Called every evaluation.every steps and after the
-        last step; never if evaluation.every is 0.
+      config: the full config.
+      workdir: the folder of the run, to which config.json, metrics.jsonl, tensorboard/ and checkpoints/ are written.
+      dataset: the data set, from `sources.load`.
+      draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. It is called every log.images_every updates and
+        after the last update. It must not keep the state, because the next update reuses its buffers.
+      measure: measure(state) -> metrics by name, which are written as a separate row. It is called every
+        evaluation.every updates and after the last update, or never if evaluation.every is 0.
       check: called once the workdir is locked, before anything is written. It raises ValueError if the workdir holds a
-        run of another config, as `config_check.check_run` does.
+        run of another config; `config_check.check_run` is such a function.
 
     Returns:
       The final state.
 
     Raises:
-      signals.Stopped: a signal asked to stop, and the state is saved.
-      ValueError: the config does not fit the data or the devices (nothing has been written then), training diverged, or
-        the workdir cannot be used.
+      signals.Stopped: the process received a signal to stop. The state has been saved.
+      ValueError: the config does not fit the data or the devices (in this case nothing has been written), training
+        diverged, or the workdir cannot be used.
     """
     check_batch_size(config.train.batch_size, len(dataset.train))
     check_chains(config, len(dataset.train))
@@ -71,10 +71,10 @@ def train(
         state = checkpointing.read(store, config) or fresh()
         for name, params in state.params._asdict().items():
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
-        _log.debug("%d examples to train, on %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
+        _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if int(state.step) >= config.train.num_steps:
-            found = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
-            _log.info("nothing to do: %s", found)
+            progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
+            _log.info("nothing to do: %s", progress)
             return state
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
@@ -84,55 +84,65 @@ def train(
                 store.wait()
                 state = checkpointing.read(store, config) or fresh()
                 if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
-                    raise ValueError(f"{diverged}; the last good state is that of step {int(state.step)}") from diverged
-                _log.warning("%s; going back to step %d, attempt %d", diverged, int(state.step), attempt)
+                    raise ValueError(f"{diverged}; the last good state is from step {int(state.step)}") from diverged
+                _log.warning("%s; restarting from step %d (rollback %d)", diverged, int(state.step), attempt)
                 state = health.next_attempt(state, attempt)
                 event = {"rollbacks": attempt, "diverged_at": diverged.step}
 
 
 def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[jax.Device] | None = None):
-    """Compile `train_step` for all devices, or for those given: see `parallel.compile_update`."""
+    """Compile `train_step`.
+
+    Args:
+      config: the full config.
+      nets: the networks of the config.
+      optimizers: the optimizers of the config.
+      devices: the devices to compile for. None: all devices of all processes.
+
+    Returns:
+      update(state, batch) -> (state, metrics), as described in `parallel.compile_update`.
+    """
     return parallel.compile_update(partial(train_step, nets=nets, optimizers=optimizers, config=config), devices)
 
 
 def _run(
     config, workdir: Path, state, event: dict[str, float], *, update, batch, draw: Draw, measure: Measure, store, watch
 ):
-    """Train from a state to the last step, until training diverges, or until a signal asks to stop.
+    """Train from a state until the last update, divergence, or a signal to stop.
 
-    event: a row of metrics to begin with.
+    `event` is a row of metrics that is written first, and that may be empty.
     """
     start, last = int(state.step), config.train.num_steps
-    at = lambda step, every: every and (step % every == 0 or step == last)
+    is_due = lambda step, every: every and (step % every == 0 or step == last)
     with metric_writer.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
         writer.scalars(start, event)
-        under_way = deque()
+        pending = deque()  # metrics of updates that may still be running on the devices
 
-        def settle(most: int) -> None:
-            while len(under_way) > most:
-                step, scalars = under_way.popleft()
+        def log_pending(num_kept: int) -> None:
+            while len(pending) > num_kept:
+                step, scalars = pending.popleft()
                 writer.finished(step, scalars)
-                if at(step, config.log.every):
+                if is_due(step, config.log.every):
                     health.check(step, scalars, config)
 
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
             state, scalars = update(state, x)
-            under_way.append((step, scalars))
-            settle(2)  # the device always has a next step, and no queue of batches grows
+            pending.append((step, scalars))
+            log_pending(2)  # the devices always have a next update, but at most two updates are queued
             stopping = watch.asked(step) and step < last
-            if stopping or at(step, config.checkpoint.every):
-                settle(0)  # no row of metrics is lost that a restored run would not write again
+            if stopping or is_due(step, config.checkpoint.every):
+                log_pending(0)  # a run resumed from this checkpoint does not write these rows again
                 health.check(step, scalars, config)
                 health.check_params(step, state)
                 if jax.process_index() == 0:
-                    storage.push(workdir, storage.ROWS)  # first, so that no checkpoint is without its rows
+                    storage.push(workdir, storage.ROWS)  # first, so that every checkpoint has its rows of metrics
                 checkpointing.save(store, state)
                 if jax.process_index() == 0 and not stopping:
                     storage.push(workdir)
-            if at(step, config.log.images_every):
+            if is_due(step, config.log.images_every):
                 writer.images(step, draw(step, state))
-            if at(step, config.evaluation.every):
-                settle(0)
+            if is_due(step, config.evaluation.every):
+                log_pending(0)
                 writer.scalars(step, measure(state))
             if stopping:
                 raise signals.Stopped(step)
@@ -140,7 +150,15 @@ def _run(
 
 
 def share_of_batch(config, train: np.ndarray) -> Callable[[int], batches.Batch]:
-    """Return batch(step): this process's share of the examples of a step, x [local devices, B, ...]."""
+    """Return a function that selects the examples of one update.
+
+    Args:
+      config: the full config.
+      train: all training examples, uint8 images [N, H, W, C] or float vectors [N, d].
+
+    Returns:
+      batch(step) -> this process's share of the batch, x [local devices, B, ...].
+    """
     return partial(
         batches.share,
         train=train,
@@ -154,24 +172,37 @@ def share_of_batch(config, train: np.ndarray) -> Callable[[int], batches.Batch]:
 
 
 def check_batch_size(batch_size: int, num_examples: int) -> None:
-    """Raise ValueError unless the batch size is a multiple of the device count, and at most the number of examples."""
+    """Raise ValueError unless the batch size is a multiple of the device count and at most the number of examples.
+
+    Args:
+      batch_size: examples per update, over all devices of all processes.
+      num_examples: number of training examples.
+    """
     num_devices = jax.device_count()
     if batch_size % num_devices or not 0 < batch_size <= num_examples:
         below = batch_size // num_devices * num_devices
-        fitting = [n for n in (below, below + num_devices) if 0 < n <= num_examples] or [num_examples // num_devices]
+        valid = [n for n in (below, below + num_devices) if 0 < n <= num_examples] or [num_examples // num_devices]
         raise ValueError(
-            f"train.batch_size: found {batch_size}, expected a multiple of {num_devices} devices "
-            f"up to the {num_examples} training examples, such as {' or '.join(map(str, fitting))}"
+            f"train.batch_size: found {batch_size}, expected a multiple of the number of devices ({num_devices}), "
+            f"at most the number of training examples ({num_examples}), such as {' or '.join(map(str, valid))}"
         )
 
 
 def check_chains(config, num_examples: int) -> None:
-    """Raise ValueError unless there are as many persistent chains as the updates take."""
+    """Raise ValueError unless the config has a valid number of persistent chains.
+
+    An update continues one x-chain per example of its batch, so at least train.batch_size x-chains are needed. Each
+    training example has its own z-chain.
+
+    Args:
+      config: the full config (uses x_chain, z_chain and train.batch_size).
+      num_examples: number of training examples.
+    """
     x_chain, z_chain, batch_size = config.x_chain, config.z_chain, config.train.batch_size
     if x_chain.init == "persistent" and x_chain.num_chains < batch_size:
         raise ValueError(
-            f"x_chain.num_chains: found {x_chain.num_chains}, expected {batch_size} or more, one an example"
+            f"x_chain.num_chains: found {x_chain.num_chains}, expected {batch_size} or more (train.batch_size)"
         )
     if z_chain.init == "persistent" and z_chain.num_chains != num_examples:
-        expected = f"{num_examples}, one of each training example"
+        expected = f"{num_examples}, one for each training example"
         raise ValueError(f"z_chain.num_chains: found {z_chain.num_chains}, expected {expected}")

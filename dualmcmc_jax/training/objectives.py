@@ -1,7 +1,8 @@
-"""The table of learning objectives: what each computes, which networks it trains, its weights and its metrics.
+"""What is minimized? The table of training objectives: their losses, weights, metrics and the networks they train.
 
-A new objective is a function in `core/losses.py` and a row in `OBJECTIVES`. The row's weights become the config fields
-`loss.NAME.WEIGHT`. An objective whose weights are all 0 costs nothing.
+A new objective is one function in `core/losses.py` and one row of `OBJECTIVES`. The weights of the row become config
+fields named `loss.NAME.WEIGHT`, where NAME is the name of the row. If all weights of an objective are 0, it is not
+computed.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,13 @@ from dualmcmc_jax.models.build import Params
 
 
 class Networks(NamedTuple):
-    """The three networks, bound to parameters."""
+    """The three networks, bound to parameters.
+
+    Attributes:
+      energy: x [B, ...] -> energy [B].
+      decode: z [B, d] -> g(z) [B, ...].
+      encode: x [B, ...] -> mean [B, d] and log variance [B, d] of q(z | x).
+    """
 
     energy: densities.Energy
     decode: densities.Decode
@@ -24,13 +31,13 @@ class Networks(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What an iteration has sampled. All of it is constant for the losses.
+    """The samples of one update. The losses treat them as constants.
 
     Attributes:
-      x: [B, ...], data.
-      model: model pairs (x~, z) of P~.
-      data: data pairs (x, z~) of Q~.
-      noise: [B, d], standard normals for reparameterised draws of q(z | x).
+      x: [B, ...] data.
+      model: samples of P~, which contain the model pairs (x~, z).
+      data: samples of Q~ given x, which contain the latents z~ of the data pairs (x, z~).
+      noise: [B, d] standard normal numbers for reparameterized draws from q(z | x).
     """
 
     x: jax.Array
@@ -40,7 +47,7 @@ class Samples(NamedTuple):
 
     @property
     def pairs(self) -> tuple[losses.Pair, losses.Pair]:
-        """The data pairs (x, z~) and the model pairs (x~, z)."""
+        """The data pairs (x, z~) of Q~ and the model pairs (x~, z) of P~."""
         return (self.x, self.data.z), (self.model.revised, self.model.z)
 
 
@@ -51,12 +58,13 @@ class Objective(NamedTuple):
     """One row of the table.
 
     Attributes:
-      loss: (networks, samples, config, **weights) -> (loss, terms), see `core.losses`.
-      weights: default value of each weight.
-      trains: for each network that the objective trains, the weights that make it do so. The other networks are
-        constants in this objective, even if the loss calls them. The energy is differentiated after the other two, and
-        on fresh samples if the config asks for `loss.fresh_negatives`.
-      metrics: (terms, samples, config) -> what is reported besides the loss itself.
+      loss: (networks, samples, config, **weights) -> (loss, terms), where terms are those of `core.losses`.
+      weights: the names of the weights, with their default values.
+      trains: the networks that the objective trains. Each network is mapped to the names of the weights of which at
+        least one must be nonzero for the objective to train this network. Networks that are not listed are constants
+        in this objective, even if the loss calls them. The gradient of the energy is computed after those of the other
+        networks. With `loss.fresh_negatives`, it uses samples from the updated generator.
+      metrics: (terms, samples, config) -> metrics that are logged in addition to the loss.
     """
 
     loss: Callable[..., losses.Loss]
@@ -88,12 +96,16 @@ def _generated(networks, samples, config, **weights):
 
 
 def _energies(terms: Terms, samples: Samples, config) -> Terms:
-    """Report mean energies, before division by the temperature."""
+    """Return the mean energies, before division by the temperature."""
     return {name: value for name, value in terms.items() if name.startswith("energy")}
 
 
 def _errors(terms: Terms, samples: Samples, config) -> Terms:
-    """Report squared errors per element of x: of the x-revision, and of the z-revision at its start and its end."""
+    """Return mean squared errors per element of x.
+
+    revision_mse is the squared change |x~ - g(z)|^2 that the x-revision makes. posterior_mse_start and
+    posterior_mse_end are the reconstruction errors of the data at the start and at the end of the z-chain.
+    """
     metrics, size = {}, samples.x[0].size
     if "error_model" in terms:
         metrics["revision_mse"] = terms["error_model"] / size
@@ -109,31 +121,36 @@ def _nothing(terms: Terms, samples: Samples, config) -> Terms:
 
 
 OBJECTIVES = {
-    "energy": Objective(  # Eq. 7; weights of the data and of the revised samples
+    # Eq. 7. data_weight: mean energy of the data x. model_weight: mean energy of the revised samples x~.
+    "energy": Objective(
         loss=_energy,
         weights={"data_weight": 1.0, "model_weight": 1.0},
         trains={"energy": ("data_weight", "model_weight")},
         metrics=_energies,
     ),
-    "generator": Objective(  # Eq. 10; weights of the data pairs (x, z~) and of the model pairs (x~, z)
+    # Eq. 10. data_weight: squared error of the data pairs (x, z~). model_weight: of the model pairs (x~, z).
+    "generator": Objective(
         loss=_generator,
         weights={"data_weight": 1.0, "model_weight": 50.0},
         trains={"generator": ("data_weight", "model_weight")},
         metrics=_errors,
     ),
-    "encoder": Objective(  # Eq. 15; weights of the data pairs (x, z~) and of the model pairs (x~, z)
+    # Eq. 15. data_weight: -log q(z~ | x) of the data pairs. model_weight: -log q(z | x~) of the model pairs.
+    "encoder": Objective(
         loss=_encoder,
         weights={"data_weight": 1.0, "model_weight": 0.1},
         trains={"encoder": ("data_weight", "model_weight")},
         metrics=_nothing,
     ),
-    "elbo": Objective(  # of a variational autoencoder, times 2 sigma^2
+    # Baselines only: the loss of a variational autoencoder, times 2 sigma^2.
+    "elbo": Objective(
         loss=_elbo,
         weights={"weight": 0.0},
         trains={"generator": ("weight",), "encoder": ("weight",)},
         metrics=_nothing,
     ),
-    "generated": Objective(  # KL(P, Pi); weights of the energy of g(z) and of -log q(z | g(z))
+    # Baselines only: KL(P, Pi). energy_weight: energy of g(z). posterior_weight: -log q(z | g(z)).
+    "generated": Objective(
         loss=_generated,
         weights={"energy_weight": 0.0, "posterior_weight": 0.0},
         trains={"generator": ("energy_weight", "posterior_weight"), "encoder": ("posterior_weight",)},
@@ -143,16 +160,27 @@ OBJECTIVES = {
 
 
 METHOD = ("energy", "generator", "encoder")
-"""The objectives of dual-MCMC teaching. The others belong to other methods."""
+"""Names of the objectives of Dual-MCMC Teaching. The other objectives belong to baselines."""
 
 
 def added(config) -> set[str]:
-    """Return the names of the objectives with a weight that do not belong to dual-MCMC teaching."""
+    """Return the names of the objectives that a config adds to those of Dual-MCMC Teaching.
+
+    Args:
+      config: the full config (uses the section loss).
+
+    Returns:
+      The names of the objectives outside `METHOD` that have a nonzero weight.
+    """
     return {name for name in OBJECTIVES if name not in METHOD and any(config.loss[name].values())}
 
 
 def trained(config) -> set[str]:
-    """Return the names of the networks that at least one objective of a config trains."""
+    """Return the names of the networks that at least one objective of a config trains.
+
+    Args:
+      config: the full config (uses the section loss).
+    """
     return {
         network
         for name, objective in OBJECTIVES.items()
@@ -169,26 +197,30 @@ def gradients(
     bind: Callable[[Params], Networks],
     config,
 ) -> tuple[dict[str, Params], Terms]:
-    """Differentiate all objectives that train some of the given networks.
+    """Compute the gradients of the given networks, for all objectives that train at least one of them.
 
-    The samples are constants and the networks share no parameters, so the gradient of the sum of the objectives is
-    each network's own gradient. An objective that trains networks of two calls is computed in both.
+    The samples are constants and the networks share no parameters. One backward pass through the sum of the objectives
+    therefore yields the gradient of each network (Eq. 7, 10 and 15). If an objective trains several networks, and these
+    are given in separate calls, the objective is computed in each call.
 
     Args:
-      networks: names of the networks to differentiate.
+      networks: names of the networks whose gradients are wanted.
       params: the parameters of all networks.
-      samples: what this iteration has sampled.
+      samples: the samples of this update.
       bind: params -> Networks.
-      config: the whole config.
+      config: the full config.
 
     Returns:
-      The gradient by network, and scalar metrics by name: the loss "NAME_loss" of every objective that has a term, and
-      what its row reports.
+      The gradient of each network by its name, and scalar metrics by their names. The metrics are the loss "NAME_loss"
+      of every objective that has a nonzero weight, and the metrics of its row.
+
+    Raises:
+      ValueError: two objectives use the same name for a metric.
     """
     rows = {name: row for name, row in OBJECTIVES.items() if row.trains.keys() & set(networks)}
 
-    def total(learned):
-        current, constant = params._replace(**learned), lax.stop_gradient(params)
+    def total(trained_params):
+        current, constant = params._replace(**trained_params), lax.stop_gradient(params)
         results = {}
         for name, row in rows.items():
             bound = bind(constant._replace(**{network: getattr(current, network) for network in row.trains}))
@@ -198,8 +230,8 @@ def gradients(
     gradient, results = jax.grad(total, has_aux=True)({name: getattr(params, name) for name in networks})
     metrics = {f"{name}_loss": loss for name, (loss, terms) in results.items() if terms}
     for name, (_, terms) in results.items():
-        reported = rows[name].metrics(terms, samples, config)
-        if taken := metrics.keys() & reported.keys():
-            raise ValueError(f"objective {name}: found the metric {min(taken)}, expected a name of its own")
-        metrics |= reported
+        added_metrics = rows[name].metrics(terms, samples, config)
+        if duplicates := metrics.keys() & added_metrics.keys():
+            raise ValueError(f"objective {name}: found the metric {min(duplicates)}, expected a name not in use")
+        metrics |= added_metrics
     return gradient, metrics

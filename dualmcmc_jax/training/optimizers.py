@@ -1,4 +1,4 @@
-"""Adam for each of the three networks, as in the authors' recipe."""
+"""How is a gradient turned into an update? Adam for each of the three networks, as in the authors' recipe."""
 
 from typing import Any, NamedTuple
 
@@ -10,10 +10,18 @@ from dualmcmc_jax.models.build import Params
 
 
 def build(config, steps_per_epoch: int) -> Params:
-    """One optax transformation per network, for each field of Params.
+    """Build the optimizers of the three networks.
 
-    In this order: gradient clipping by global norm (optional), L2 added to the gradient (coupled, as PyTorch's
-    weight_decay), Adam, and a learning rate that falls by a constant factor after every epoch.
+    Each optimizer applies, in this order: clipping of the gradient by its global norm (optional), L2 added to the
+    gradient (coupled, like weight_decay of PyTorch's Adam), Adam, and a learning rate that is multiplied by a constant
+    after every epoch.
+
+    Args:
+      config: the full config (uses the section optimizer).
+      steps_per_epoch: number of updates per epoch.
+
+    Returns:
+      One optax gradient transformation per network.
     """
     settings = config.optimizer
 
@@ -30,7 +38,13 @@ def build(config, steps_per_epoch: int) -> Params:
 
 
 class Moments(NamedTuple):
-    """What Adam remembers of one network: trees like its parameters, and after how many updates."""
+    """Adam's state for one network.
+
+    Attributes:
+      mean: moving averages of the gradients; a tree like the parameters.
+      squared: moving averages of the squared gradients; a tree like the parameters.
+      count: number of updates made.
+    """
 
     mean: Any
     squared: Any
@@ -38,7 +52,13 @@ class Moments(NamedTuple):
 
 
 def resumed(opt_state: Any, step: int, moments: Moments | None) -> Any:
-    """Set a fresh optimizer state of one network to `step` updates. Without moments, Adam starts anew."""
+    """Return the optimizer state of one network after a number of updates.
+
+    Args:
+      opt_state: a fresh state of an optimizer that `build` returned.
+      step: number of updates made. It determines the learning rate.
+      moments: Adam's state. None: Adam starts from zero moments.
+    """
     if moments:
         adam = lambda state: state._replace(
             mu=jax.tree.map(_like, state.mu, moments.mean),

@@ -1,4 +1,4 @@
-"""Persistent chains continue from their last state the next time an update uses them."""
+"""Where do persistent chains start? Storage for chains that continue from their last state when they are used again."""
 
 from typing import Any, NamedTuple
 
@@ -9,13 +9,17 @@ from jax import lax
 from dualmcmc_jax.core.langevin import normal
 
 RESTARTS = 0.05
-"""The share of x-chains that start anew, from noise, in each update (Du & Mordatch 2019)."""
+"""Probability that an update restarts an x-chain from noise (Du & Mordatch 2019)."""
 
 
 class Chains(NamedTuple):
-    """Attributes:
-    x: [N, ...] states of x-chains, of which each update takes the next batch_size; None if they start anew.
-    z: [N, d] latents, one of each training example; None if they start anew.
+    """One value for the x-chains and one for the z-chains, such as the states of all persistent chains.
+
+    A value is None where `x_chain.init` or `z_chain.init` is not "persistent".
+
+    Attributes:
+      x: [N, ...] states of the x-chains. Each update continues the next train.batch_size chains, in a cycle.
+      z: [N, d] states of the z-chains, one chain per training example.
     """
 
     x: Any
@@ -23,47 +27,81 @@ class Chains(NamedTuple):
 
 
 def create(key: jax.Array, config, dtype) -> Chains:
-    """Return chains that have not moved yet: standard normals."""
+    """Create the persistent chains of a config, with standard normal numbers as their first states.
+
+    Args:
+      key: a PRNG key.
+      config: the full config (uses data.shape, generator.latent_dim, x_chain and z_chain).
+      dtype: dtype of the states.
+
+    Returns:
+      The states of all persistent chains.
+    """
     shapes = Chains(tuple(config.data.shape), (config.generator.latent_dim,))
-    made = [
+    states = [
         jax.random.normal(key, (chain.num_chains, *shape), dtype) if chain.init == "persistent" else None
         for key, chain, shape in zip(jax.random.split(key), (config.x_chain, config.z_chain), shapes, strict=True)
     ]
-    return Chains(*made)
+    return Chains(*states)
 
 
 def places(chains: Chains, step: jax.Array, index: jax.Array, example: jax.Array, *, batch_size: int) -> Chains:
-    """Return the indices [B] of the chains that an update continues.
+    """Return the indices of the chains that an update continues.
 
     Args:
-      chains: all persistent chains.
-      step: updates made so far.
-      index: [B], places in the batch over all devices.
-      example: [B], the training examples at these places.
-      batch_size: examples per update, over all devices.
+      chains: the states of all persistent chains.
+      step: number of updates made so far.
+      index: [B] positions of this device's examples in the batch of all devices.
+      example: [B] indices of this device's examples in the training data.
+      batch_size: number of examples per update, over all devices.
+
+    Returns:
+      Indices [B] into chains.x and into chains.z.
     """
     num = 1 if chains.x is None else len(chains.x)
+    # (step * batch_size + index) % num, but no product grows with step, which would overflow int32.
     return Chains((step % num * (batch_size % num) + index) % num, example)
 
 
 def starts(keys: jax.Array, chains: Chains, places: Chains) -> Chains:
-    """Return `init` of each persistent chain, [B, ...], as keyword arguments; an empty dict for other chains."""
+    """Return the keyword argument `init` of `synthesize` and of `infer` for persistent chains.
+
+    Each x-chain is restarted from noise with probability `RESTARTS`.
+
+    Args:
+      keys: [B] keys, one per chain.
+      chains: the states of all persistent chains.
+      places: the indices of the chains to continue, from `places`.
+
+    Returns:
+      Two dicts of keyword arguments: {"init": states [B, ...]} for persistent chains, {} for others.
+    """
     x, z = {}, {}
     if chains.x is not None:
-        kept = chains.x[places.x]
-        anew = jax.vmap(lambda key: jax.random.uniform(key) < RESTARTS)(keys)
-        noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), kept.shape[1:], kept.dtype)
-        x["init"] = jnp.where(anew.reshape(-1, *(1,) * (kept.ndim - 1)), noise, kept)
+        last = chains.x[places.x]
+        restart = jax.vmap(lambda key: jax.random.uniform(key) < RESTARTS)(keys)
+        noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), last.shape[1:], last.dtype)
+        x["init"] = jnp.where(restart.reshape(-1, *(1,) * (last.ndim - 1)), noise, last)
     if chains.z is not None:
         z["init"] = chains.z[places.z]
     return Chains(x, z)
 
 
 def keep(chains: Chains, places: Chains, ends: Chains, *, axis_name: str) -> Chains:
-    """Store the final states `ends` [B, ...] at `places` [B], gathered from all devices."""
+    """Store the final states of the chains that an update has continued.
 
-    def put(kept, place, end):
-        everyone = lambda part: lax.all_gather(part, axis_name, tiled=True)
-        return None if kept is None else kept.at[everyone(place)].set(everyone(end))
+    Args:
+      chains: the states of all persistent chains, the same on every device.
+      places: the indices [B] of the chains that this device has continued.
+      ends: the final states [B, ...] of these chains.
+      axis_name: name of the device axis.
 
-    return Chains(*map(put, chains, places, ends))
+    Returns:
+      The states of all persistent chains after the update, the same on every device.
+    """
+
+    def store(states, place, end):
+        gather = lambda part: lax.all_gather(part, axis_name, tiled=True)
+        return None if states is None else states.at[gather(place)].set(gather(end))
+
+    return Chains(*map(store, chains, places, ends))

@@ -1,4 +1,4 @@
-"""The train state: all that a run needs to go on."""
+"""What must be saved to continue a run? The train state, how it is created, and the form in which it is stored."""
 
 from typing import Any, NamedTuple
 
@@ -13,15 +13,18 @@ from dualmcmc_jax.training.chains import param_dtype
 
 
 class TrainState(NamedTuple):
-    """Attributes:
-    step: updates made so far.
-    key: uint32 data of the key from which all randomness derives.
-    params: what is learned.
-    average: exponential moving average of the parameters as they are used, that is with spectral norm applied.
-    opt_state: the optimizers' states.
-    vectors: spectral norm's singular vectors of the energy's weights; empty without spectral norm.
-    attempt: how often training has been rolled back.
-    chains: persistent chains.
+    """The state of a training run. Together with the config and the data, it determines the rest of the run.
+
+    Attributes:
+      step: number of updates made so far.
+      key: uint32 data of the PRNG key from which all random numbers of the updates are derived.
+      params: the trained parameters, before spectral norm.
+      average: exponential moving average of the parameters after spectral norm.
+      opt_state: the optimizer state of each network.
+      vectors: the singular vectors that spectral norm has estimated for the energy's weights; empty without spectral
+        norm.
+      attempt: number of times that training has been rolled back.
+      chains: the states of the persistent chains.
     """
 
     step: jax.Array
@@ -38,20 +41,32 @@ _Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if n
 
 
 def stored(state: TrainState) -> NamedTuple:
-    """Return a state as checkpoints hold it: a tuple without `chains` if no chain persists.
+    """Return the tuple that is stored in checkpoints: the state, without the field `chains` if no chain is persistent.
 
-    Checkpoints from before chains could persist have no such field, and they stay readable.
+    Without persistent chains, the layout is that of checkpoints written before the field existed, so that those can
+    still be read.
     """
     return state if jax.tree.leaves(state.chains) else _Stored(*(getattr(state, name) for name in _Stored._fields))
 
 
 def from_stored(stored: NamedTuple, template: TrainState) -> TrainState:
-    """Return the state of what checkpoints hold; a field that they lack is that of the template."""
+    """Return the train state for a tuple that was stored in a checkpoint.
+
+    Args:
+      stored: a tuple as returned by `stored`.
+      template: the state that supplies the fields which the tuple lacks.
+    """
     return template._replace(**stored._asdict())
 
 
 def create(config, nets: Nets, optimizers: Params) -> TrainState:
-    """The state before the first update, a function of the config alone."""
+    """Create the state before the first update. It depends only on the config.
+
+    Args:
+      config: the full config.
+      nets: the networks of the config.
+      optimizers: the optimizers of the config, from `optimizers.build`.
+    """
     init_key, run_key = jax.random.split(jax.random.key(config.train.seed))
     *net_keys, vectors_key, chains_key = jax.random.split(init_key, 5)
     params = Params(*(net.init(key) for net, key in zip(nets, net_keys, strict=True)))
@@ -61,7 +76,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(run_key),
         params=params,
-        average=jax.tree.map(jnp.copy, usable(params, vectors)),  # no buffer is shared: the state is donated
+        average=jax.tree.map(jnp.copy, usable(params, vectors)),  # a donated state must not share buffers
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
         attempt=jnp.zeros((), jnp.int32),
@@ -72,14 +87,18 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
 def resumed(
     config, params: Params, vectors: spectral_norm.Vectors, *, step: int, moments: Params | None = None
 ) -> TrainState:
-    """Make the train state of a run whose first `step` updates another program made.
+    """Create the train state of a run that continues from given parameters.
 
     Args:
-      config: the whole config; its train.seed is where randomness derives from.
-      params: arrays of the parameters' shapes.
-      vectors: spectral norm's.
-      step: updates made so far.
-      moments: `optimizers.Moments` of each network; None: Adam starts anew.
+      config: the full config. Its train.seed determines the random numbers of the run.
+      params: the parameters of each network.
+      vectors: the singular vectors of spectral norm.
+      step: number of updates made so far.
+      moments: the `optimizers.Moments` of each network, or None for a network whose Adam starts from zero moments.
+        None: Adam starts from zero moments for all networks.
+
+    Returns:
+      The state, with the dtypes of the config. Its average equals the given parameters after spectral norm.
     """
     transformations = optimizers.build(config, steps_per_epoch=1)
     fresh = create(config, models.build(config), transformations)
@@ -97,13 +116,22 @@ def resumed(
 
 
 def abstract(config) -> TrainState:
-    """Shapes and dtypes of the state, to restore into; raises ValueError for float64 without jax_enable_x64."""
+    """Return the shapes and dtypes of the train state of a config, as a template for restoring.
+
+    Raises:
+      ValueError: train.compute_dtype is "float64" and jax_enable_x64 is off.
+    """
     if config.train.compute_dtype == "float64" and not jax.config.jax_enable_x64:
-        expected = 'jax.config.update("jax_enable_x64", True) before'
+        expected = 'a call of jax.config.update("jax_enable_x64", True) before'
         raise ValueError(f"train.compute_dtype: found float64, expected {expected}")
     return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
 
 
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:
-    """Apply spectral norm: return parameters ready for `Net.bind`."""
+    """Return the parameters with spectral norm applied to the energy, ready for `Net.bind`.
+
+    Args:
+      params: the trained parameters.
+      vectors: the singular vectors of spectral norm; empty to leave the energy as it is.
+    """
     return params._replace(energy=spectral_norm.normalize(params.energy, vectors))
