@@ -1,4 +1,4 @@
-"""Networks as init / apply pairs."""
+"""What are the networks? Energies, generators and inference models, as pairs of pure functions init and bind."""
 
 from dualmcmc_jax.models.build import Net, Nets, Params, build
 

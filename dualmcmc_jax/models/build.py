@@ -1,4 +1,4 @@
-"""Networks from a config: the one place that looks at their kind."""
+"""Which networks does a config describe? The table of network kinds, and the functions that build them."""
 
 import re
 from collections.abc import Callable
@@ -16,33 +16,40 @@ NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "generator": {"mlp": mlp.generator, "resnet": resnet.generator},
     "encoder": {"mlp": mlp.encoder, "resnet": resnet.encoder},
 }
-"""The function that makes each kind of network: (config, dtype=..., axis_name=...) -> module.
+"""For each network and each value of its config field `kind`, the function that makes the network's flax module.
 
-A new network is a module of this folder and a row. The function raises ValueError for a field of its section that has a
-value for which there is no network. The flax module that it returns needs the field `dtype` and the method
-`textbook_multiply_adds(input_shape)`. Attributes that `Net` describes say what other parts of the program must know. An
-optional method `prepare(params)` computes what depends on the parameters alone, once per `bind`.
+A new network is one module of this folder and one row of this table. The function is called as
+`function(config, dtype=..., axis_name=...)`. It raises ValueError if a field of its config section has a value that the
+network does not support. The flax module that it returns must have a field `dtype` and a method
+`textbook_multiply_adds(input_shape)`. It may define the attributes `unroll_on_cpu`, `is_gaussian`, `is_affine` and
+`has_torch_names`, which `Net` describes. It may also define a method `prepare(params)`, which `Net.bind` calls once to
+compute what depends only on the parameters.
 """
 
 _ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
-"""Matches names of the layers whose parameters `bind` rounds. A generator's first layer is small and rounds its own."""
+"""Matches the names of the layers whose parameters `bind` converts to the lower precision.
+
+A generator's first layer is not among them. The layer is small and converts its parameters in every call.
+"""
 
 
 class Net(NamedTuple):
-    """A network as two pure functions: init(key) -> params and bind(params) -> (input -> output).
+    """A network as two pure functions, init(key) -> params and bind(params) -> (input -> output).
 
-    Whatever depends on the parameters alone, such as folded kernels and lower precision, is computed by `bind`, so that
-    a chain does not compute it in every step. Gradients of several calls would add up in that precision too, so losses
-    call `apply` instead.
+    `bind` computes everything that depends only on the parameters, such as folded kernels and the conversion to lower
+    precision. A chain binds its network once and does not repeat this work in every step. Losses call `apply` instead:
+    if they called a bound network several times, the gradients of the calls would be added in the lower precision.
 
     Attributes:
       init: key -> parameters.
       bind: parameters -> (input -> output).
-      unroll_on_cpu: whether a loop over this network should be unrolled on a CPU, as loops of convolutions should.
-      is_gaussian: whether an energy is that of a Gaussian.
-      is_affine: whether a generator or encoder is an affine function.
-      has_torch_names: whether `interop.torch_names` knows this network among those of the authors' code.
-      textbook_multiply_adds: multiply-adds of one forward pass of one example, each layer as it is written down.
+      unroll_on_cpu: whether a loop that calls this network is faster if it is unrolled on a CPU. This is the case for
+        convolutional networks.
+      is_gaussian: whether this is an energy whose density is a Gaussian.
+      is_affine: whether this is a generator or an encoder that is an affine function.
+      has_torch_names: whether `interop.torch_names` can convert the parameters of this network from the authors' code.
+      textbook_multiply_adds: multiply-adds of a forward pass of one example in a straightforward implementation, in
+        which no kernels are folded and no layers are reordered.
     """
 
     init: Callable[[jax.Array], Any]
@@ -54,12 +61,23 @@ class Net(NamedTuple):
     textbook_multiply_adds: int = 0
 
     def apply(self, params: Any, x: jax.Array) -> Any:
-        """Return bind(params)(x)."""
+        """Return the output of the network for an input, bind(params)(x).
+
+        Args:
+          params: the parameters.
+          x: a batch of inputs.
+        """
         return self.bind(params)(x)
 
 
 class Nets(NamedTuple):
-    """energy: x [B, ...] -> [B]; generator: z [B, d] -> x [B, ...]; encoder: x -> (mean [B, d], log_var [B, d])."""
+    """The three networks.
+
+    Attributes:
+      energy: x [B, ...] -> energy [B].
+      generator: z [B, d] -> g(z) [B, ...], the mean of p(x | z).
+      encoder: x [B, ...] -> mean [B, d] and log variance [B, d] of q(z | x), the inference model.
+    """
 
     energy: Net
     generator: Net
@@ -67,7 +85,7 @@ class Nets(NamedTuple):
 
 
 class Params(NamedTuple):
-    """One value per network: parameters, gradients, optimizers, or optimizer states."""
+    """One value per network, such as parameters, gradients, optimizers, or optimizer states."""
 
     energy: Any
     generator: Any
@@ -78,15 +96,19 @@ def build(config, axis_name: str | None = None) -> Nets:
     """Build the three networks of a config.
 
     Args:
-      config: the whole config; read are data.shape, the three network sections and train.compute_dtype.
-      axis_name: the pmapped axis over which batch statistics are shared; None on one device.
+      config: the full config (uses data.shape, the three network sections and train.compute_dtype).
+      axis_name: name of the pmapped device axis over which batch normalization computes its statistics. None: each
+        device uses the statistics of its own examples.
+
+    Returns:
+      The three networks.
 
     Raises:
-      ValueError: a field has a value for which there is no network.
+      ValueError: a config field has a value that the network does not support.
     """
     shape = tuple(config.data.shape)
     input_shapes = {"energy": shape, "generator": (config.generator.latent_dim,), "encoder": shape}
-    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else None  # None: that of parameters and inputs
+    dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else None  # None: dtype of the parameters
 
     def net(name):
         kind = config[name].kind

@@ -1,4 +1,7 @@
-"""Layers the residual networks share. Images are [B, H, W, C]."""
+"""Layers that the networks share. Images are [B, H, W, C].
+
+The functions that create parameters (`conv`, `linear` and `norm`) must be called inside a compact method of flax.
+"""
 
 from typing import Any
 
@@ -11,7 +14,13 @@ xavier_normal = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 
 def uniform_fan_in(fan_in: int):
-    """PyTorch's default for linear weights and all biases: uniform in +-1/sqrt(fan_in)."""
+    """Return an initializer that draws from the uniform distribution on +-1/sqrt(fan_in).
+
+    This is PyTorch's default for linear weights and for the biases of linear layers and convolutions.
+
+    Args:
+      fan_in: number of inputs of each output unit.
+    """
 
     def init(key, shape, dtype=jnp.float32):
         bound = fan_in**-0.5
@@ -21,15 +30,25 @@ def uniform_fan_in(fan_in: int):
 
 
 def check_widths(name: str, widths: tuple[int, ...], *, may_be_empty: bool = False) -> None:
-    """Raise ValueError unless the widths of the network of that name are positive integers."""
+    """Raise ValueError unless the widths of a network are positive integers.
+
+    Args:
+      name: the config section of the network, for the error message.
+      widths: the widths to check.
+      may_be_empty: whether () is allowed.
+    """
     if not (widths or may_be_empty) or not all(isinstance(width, int) and width > 0 for width in widths):
         raise ValueError(f"{name}.widths: found {widths}, expected positive integers")
 
 
 def precision(dtype: Any) -> str:
-    """Return the precision to ask of a product, because TPUs and GPUs round float32 unless told not to.
+    """Return the precision of a matrix product or convolution, as an argument for JAX.
 
-    Products in bfloat16 take the default. All others take `jax_default_matmul_precision`, or "highest" if it is unset.
+    By default, TPUs and GPUs round the operands of float32 products to fewer bits. Unless the dtype is bfloat16, the
+    precision is therefore `jax_default_matmul_precision`, or "highest" if that option is not set.
+
+    Args:
+      dtype: dtype of the product; None stands for float32 or float64.
     """
     return "default" if dtype == jnp.bfloat16 else jax.config.jax_default_matmul_precision or "highest"
 
@@ -45,7 +64,21 @@ def conv(
     dtype: Any = None,
     name: str,
 ) -> jax.Array:
-    """A size x size convolution of x to `width` channels, Xavier normal; called inside a compact method."""
+    """Apply a convolution whose kernel is initialized by Xavier's normal distribution.
+
+    Args:
+      x: [B, H, W, C] images.
+      width: number of output channels.
+      size: height and width of the kernel, in pixels.
+      stride: stride, in pixels.
+      padding: zero padding on each side, in pixels.
+      use_bias: whether to add a bias.
+      dtype: dtype of the computation. None: the dtype of parameters and inputs.
+      name: name of the layer's parameters.
+
+    Returns:
+      Images with `width` channels.
+    """
     return nn.Conv(
         width,
         (size, size),
@@ -63,7 +96,19 @@ def conv(
 def linear(
     x: jax.Array, features: int, *, use_bias: bool = True, kernel_init: Any = None, dtype: Any = None, name: str
 ) -> jax.Array:
-    """A linear map of x [B, d] to [B, features], with PyTorch's initial values; called inside a compact method."""
+    """Apply a linear layer, by default with PyTorch's initial values.
+
+    Args:
+      x: [B, d] vectors.
+      features: number of outputs.
+      use_bias: whether to add a bias.
+      kernel_init: initializer of the kernel. None: `uniform_fan_in`.
+      dtype: dtype of the computation. None: the dtype of parameters and inputs.
+      name: name of the layer's parameters.
+
+    Returns:
+      [B, features].
+    """
     init = uniform_fan_in(x.shape[-1])
     return nn.Dense(
         features,
@@ -77,10 +122,11 @@ def linear(
 
 
 class BatchNorm(nn.Module):
-    """Normalization over B, H, W of the batch at hand, and across devices if axis_name is given.
+    """Batch normalization with the statistics of the current batch, in training and in sampling.
 
-    There are no running averages, so the layer is a pure function of the batch; flax's BatchNorm always keeps some.
-    Statistics are computed at least in float32.
+    The mean and the biased variance are taken over B, H and W, and over the devices of axis_name if it is given. There
+    are no running averages, so the layer is a pure function of the batch. flax's BatchNorm always keeps running
+    averages. Statistics are computed in float32 or higher precision.
     """
 
     axis_name: str | None = None
@@ -92,10 +138,10 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
-        if self.axis_name and not self.is_initializing():  # one collective, and no difference of large squares
+        if self.axis_name and not self.is_initializing():  # one collective for both
             means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
             mean = means.mean(0)
-            variance = variances.mean(0) + ((means - mean) ** 2).mean(0)
+            variance = variances.mean(0) + ((means - mean) ** 2).mean(0)  # E[x^2] - mean^2 would lose precision
         y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
         return (y * scale + bias).astype(x.dtype)
 
@@ -105,7 +151,7 @@ def _batch_norm(x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
 
 
 def _group_norm(x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
-    """Normalize over H, W and groups of channels of each example."""
+    """Normalize each example over H, W and groups of channels."""
     layer = nn.GroupNorm(
         num_groups=int(np.gcd(32, x.shape[-1])),
         epsilon=1e-5,
@@ -121,28 +167,64 @@ NORMS = {"batch": _batch_norm, "group": _group_norm}
 
 
 def norm(kind: str, x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
-    """Normalize x with a learned scale, N(0, 1) at first, and bias, 0 at first; called inside a compact method."""
+    """Normalize images, then apply a trained scale and bias per channel.
+
+    The scale is initialized from N(0, 1) and the bias to 0.
+
+    Args:
+      kind: "batch" (see `BatchNorm`) or "group": over H, W and groups of channels of each example.
+      x: [B, H, W, C] images.
+      axis_name: name of the device axis over which "batch" computes its statistics, or None.
+      name: name of the layer's parameters.
+
+    Returns:
+      [B, H, W, C] normalized images.
+    """
     return NORMS[kind](x, axis_name=axis_name, name=name)
 
 
 def avg_pool(x: jax.Array) -> jax.Array:
-    """The mean of each 2 x 2 patch, at least in float32."""
+    """Apply 2 x 2 average pooling. Means are computed in float32 or higher precision.
+
+    Args:
+      x: [B, H, W, C] images with even H and W.
+
+    Returns:
+      [B, H / 2, W / 2, C] images.
+    """
     b, h, w, c = x.shape
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=dtype).astype(x.dtype)
 
 
 def fold_avg_pool(kernel: jax.Array) -> jax.Array:
-    """The kernel [4, 4, I, O] of a convolution of stride 2 that does what [3, 3, I, O] and then `avg_pool` do.
+    """Fold 2 x 2 average pooling into the convolution before it.
 
-    It is the mean of the four shifts of the small kernel: 16 products for each pooled pixel instead of 36.
+    A 3 x 3 convolution followed by `avg_pool` is the same function as a 4 x 4 convolution of stride 2, whose kernel is
+    the mean of the four shifts of the 3 x 3 kernel. The folded form needs 16 products per pooled pixel instead of 36.
+
+    Args:
+      kernel: [3, 3, I, O] kernel of a convolution of stride 1 and padding 1.
+
+    Returns:
+      [4, 4, I, O] kernel of a convolution of stride 2 and padding 1.
     """
     shifts = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
     return sum(jnp.pad(kernel, shift) for shift in shifts) / 4
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Bilinear x2 with aligned corners: output i reads source i (n - 1) / (2n - 1)."""
+    """Double the size of images by bilinear interpolation with aligned corners, like the authors' code.
+
+    Pixel i of the output reads position i (n - 1) / (2n - 1) of an input of n pixels. `jax.image.resize` does not offer
+    this rule.
+
+    Args:
+      x: [B, H, W, C] images.
+
+    Returns:
+      [B, 2 H, 2 W, C] images.
+    """
     for axis in (1, 2):
         n = x.shape[axis]
         source = np.arange(2 * n) * ((n - 1) / (2 * n - 1))

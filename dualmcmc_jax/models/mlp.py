@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for small images and vectors."""
+"""Multilayer perceptrons (MLPs) for small images and vectors."""
 
 import itertools
 import math
@@ -11,17 +11,35 @@ from dualmcmc_jax.models.layers import check_widths, linear
 
 
 def energy(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the perceptron energy of a config."""
+    """Build the MLP energy of a config.
+
+    Args:
+      config: the full config (uses energy.widths).
+      dtype: dtype of the hidden layers. None: the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     return Energy(_widths(config, "energy"), dtype)
 
 
 def generator(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the perceptron generator of a config; without hidden layers it is linear."""
+    """Build the MLP generator of a config.
+
+    Args:
+      config: the full config (uses generator.widths and data.shape). Without widths, the MLP is a linear layer.
+      dtype: dtype of the hidden layers. None: the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     return Generator(_widths(config, "generator", may_be_linear=True), tuple(config.data.shape), dtype)
 
 
 def encoder(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the perceptron inference model of a config; without hidden layers it is linear."""
+    """Build the MLP inference model of a config.
+
+    Args:
+      config: the full config (uses encoder.widths and generator.latent_dim). Without widths, the MLP is a linear layer.
+      dtype: dtype of the hidden layers. None: the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     return Encoder(_widths(config, "encoder", may_be_linear=True), config.generator.latent_dim, dtype)
 
 
@@ -32,12 +50,16 @@ def _widths(config, name: str, *, may_be_linear: bool = False) -> tuple[int, ...
 
 
 def multiply_adds(*widths: int) -> int:
-    """Return the multiply-adds of a chain of linear layers between the given numbers of units."""
+    """Return the multiply-adds of consecutive linear layers for one example.
+
+    Args:
+      *widths: the number of inputs of the first layer, then the number of outputs of each layer.
+    """
     return sum(a * b for a, b in itertools.pairwise(widths))
 
 
 class MLP(nn.Module):
-    """x [B, ...] -> [B, features]: hidden layers of widths, SiLU after each, then a linear layer."""
+    """A multilayer perceptron, x [B, ...] -> [B, features]: hidden layers with SiLU, then a linear layer."""
 
     widths: tuple[int, ...]
     features: int
@@ -52,7 +74,7 @@ class MLP(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [B, d] -> x [B, *shape]; images end in a tanh, vectors do not."""
+    """An MLP generator, z [B, d] -> g(z) [B, *shape]. Images are passed through a tanh, vectors are not."""
 
     widths: tuple[int, ...]
     shape: tuple[int, ...]
@@ -72,7 +94,7 @@ class Generator(nn.Module):
 
 
 class Energy(nn.Module):
-    """x [B, ...] -> energy [B]."""
+    """An MLP energy, x [B, ...] -> [B]."""
 
     widths: tuple[int, ...]
     dtype: Any
@@ -86,7 +108,7 @@ class Energy(nn.Module):
 
 
 class Encoder(nn.Module):
-    """x [B, ...] -> mean [B, d], log_var [B, d] of q_phi(z | x)."""
+    """An MLP inference model, x [B, ...] -> mean [B, d] and log variance [B, d] of q_phi(z | x)."""
 
     widths: tuple[int, ...]
     latent_dim: int

@@ -1,4 +1,4 @@
-"""The energy of a Gaussian."""
+"""A quadratic energy, whose density is a Gaussian."""
 
 import math
 from typing import Any
@@ -10,7 +10,13 @@ from dualmcmc_jax.models.layers import linear
 
 
 def energy(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the quadratic energy of a config, which has no hidden layers."""
+    """Build the quadratic energy of a config.
+
+    Args:
+      config: the full config. Its energy.widths must be empty.
+      dtype: has no effect. The layer always computes in the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     widths = tuple(config.energy.widths)
     if widths:
         raise ValueError(f"energy.widths: found {widths}, expected () for a quadratic energy")
@@ -18,9 +24,10 @@ def energy(config, *, dtype, axis_name=None) -> nn.Module:
 
 
 class Energy(nn.Module):
-    """x [B, ...] of D numbers -> energy |A x + b|^2 / 2 [B], A [D, D] at first the identity.
+    """The energy |A x + b|^2 / 2, x [B, ...] -> [B].
 
-    exp(-energy / T) is a Gaussian of covariance T (A^T A)^-1 and mean -A^-1 b.
+    An example is flattened to D numbers, and A is a matrix [D, D] that is initialized to the identity. The density
+    exp(-energy / T) / Z is a Gaussian with covariance T (A^T A)^-1 and mean -A^-1 b.
     """
 
     dtype: Any

@@ -1,4 +1,15 @@
-"""The authors' residual networks, CIFAR-10 and CelebA-64 alike, for square images of 8 to 256 pixels."""
+"""The authors' residual networks for CIFAR-10 and CelebA-64, extended to square images of 8 to 256 pixels.
+
+The networks compute the same functions as the authors' PyTorch code, at lower cost. Their layers differ in these points:
+
+- In the generator, the 1 x 1 convolution of a shortcut is applied before upsampling; in the energy, after pooling. A
+  pointwise linear map commutes with both, and works on a quarter of the pixels.
+- In the energy, average pooling is folded into the convolution before it (`layers.fold_avg_pool`).
+- The convolutions in the generator's blocks have no bias. A bias would add a constant to each channel, which a later
+  batch normalization would remove.
+- Batch normalization keeps no running averages. The authors' code keeps them but always uses the statistics of the
+  current batch.
+"""
 
 from typing import Any
 
@@ -17,11 +28,17 @@ from dualmcmc_jax.models.layers import (
 )
 
 SIZES = (8, 16, 32, 64, 128, 256)
-"""Heights and widths of the images that these networks take."""
+"""The image sizes, in pixels, that these networks support."""
 
 
 def energy(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the residual energy of a config."""
+    """Build the residual energy of a config.
+
+    Args:
+      config: the full config (uses data.shape, energy.widths and energy.num_pools).
+      dtype: dtype of the convolutions. None: the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     widths, num_halvings = _widths(config, "energy"), _num_halvings(config)
     num_pools, limit = config.energy.num_pools, min(len(widths), num_halvings + 2)
     if not 0 <= num_pools <= limit:
@@ -30,7 +47,13 @@ def energy(config, *, dtype, axis_name=None) -> nn.Module:
 
 
 def generator(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the residual generator of a config; batch statistics are shared over the devices of axis_name."""
+    """Build the residual generator of a config.
+
+    Args:
+      config: the full config (uses data.shape, generator.widths and generator.norm).
+      dtype: dtype of the convolutions. None: the dtype of parameters and inputs.
+      axis_name: name of the device axis over which batch normalization computes its statistics, or None.
+    """
     widths, num_levels, kind = _widths(config, "generator"), _num_halvings(config) + 1, config.generator.norm
     size, channels = config.data.shape[0], config.data.shape[-1]
     if len(widths) != num_levels:
@@ -41,7 +64,13 @@ def generator(config, *, dtype, axis_name=None) -> nn.Module:
 
 
 def encoder(config, *, dtype, axis_name=None) -> nn.Module:
-    """Build the convolutional inference model of a config."""
+    """Build the convolutional inference model of a config.
+
+    Args:
+      config: the full config (uses data.shape, encoder.widths and generator.latent_dim).
+      dtype: dtype of the convolutions. None: the dtype of parameters and inputs.
+      axis_name: not used.
+    """
     widths, num_halvings = _widths(config, "encoder"), _num_halvings(config)
     if len(widths) < num_halvings:
         raise ValueError(f"encoder.widths: found {len(widths)} levels, expected {num_halvings} or more")
@@ -49,7 +78,7 @@ def encoder(config, *, dtype, axis_name=None) -> nn.Module:
 
 
 def _widths(config, name: str) -> tuple[int, ...]:
-    """Return the checked widths of a network, after a check of the images' shape."""
+    """Return the widths of a network. Raise ValueError if they or the shape of the images are not supported."""
     widths, shape = tuple(config[name].widths), tuple(config.data.shape)
     check_widths(name, widths)
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in SIZES or shape[2] not in (1, 3):
@@ -58,15 +87,16 @@ def _widths(config, name: str) -> tuple[int, ...]:
 
 
 def _num_halvings(config) -> int:
-    """Return how often the images' size is halved down to 4 pixels."""
+    """Return how many times the size of the images must be halved to reach 4 pixels."""
     return SIZES.index(config.data.shape[0]) + 1
 
 
 class UpBlock(nn.Module):
-    """Norm, ReLU, upsample, conv3x3, norm, ReLU, conv3x3, plus the shortcut upsample, conv1x1.
+    """A residual block that doubles the size of images.
 
-    The convolutions have no bias: every one would feed a normalisation. The shortcut convolves first, which is the
-    same function (a pointwise map commutes with interpolation) at a quarter of the cost.
+    The block is norm, ReLU, upsample, conv3x3, norm, ReLU, conv3x3, plus a shortcut of upsample and conv1x1. The
+    shortcut convolves before it upsamples, which is the same function at a quarter of the cost. The convolutions have
+    no bias, because a later batch normalization would remove it.
     """
 
     width: int
@@ -84,7 +114,11 @@ class UpBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [B, d] -> x [B, S, S, channels] in (-1, 1): a 4 x 4 start of widths[0], then an UpBlock per further width."""
+    """A residual generator, z [B, d] -> g(z) [B, S, S, channels] in [-1, 1].
+
+    A linear layer makes a 4 x 4 image with widths[0] channels. One UpBlock per further width follows, then norm, ReLU,
+    conv3x3 and tanh.
+    """
 
     widths: tuple[int, ...]
     channels: int
@@ -114,11 +148,14 @@ class Generator(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """(ReLU,) conv3x3, ReLU, conv3x3, plus a shortcut; then 2 x 2 average pooling if `pool`.
+    """A residual block that optionally halves the size of images.
 
-    The shortcut is a conv1x1, applied after pooling (the same function at a quarter of the cost), or the identity where
-    neither size nor width changes. The first block of a network leaves out the first ReLU. Pooling is part of the
-    second convolution, whose parameter is a kernel [3, 3, I, O] and which is applied as `fold_avg_pool` makes it.
+    The block is ReLU, conv3x3, ReLU, conv3x3, plus a shortcut. If `pool` is set, 2 x 2 average pooling is applied to
+    both. The first block of a network has no first ReLU. The shortcut is the identity if neither size nor width
+    changes, and otherwise a conv1x1 that is applied after pooling (the same function at a quarter of the cost).
+
+    In the main path, pooling is folded into the second convolution. The parameter of this convolution is a kernel
+    [3, 3, I, O]; `Energy.prepare` replaces it by the folded kernel [4, 4, I, O] before the block is applied.
     """
 
     width: int
@@ -132,7 +169,7 @@ class DownBlock(nn.Module):
         y = nn.relu(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
         if self.pool:
             x = avg_pool(x)
-            size = 3 if self.is_initializing() else 4
+            size = 3 if self.is_initializing() else 4  # after `Energy.prepare`
             y = conv(y, self.width, size, stride=2, padding=1, dtype=self.dtype, name="conv2")
         else:
             y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
@@ -142,7 +179,11 @@ class DownBlock(nn.Module):
 
 
 class Energy(nn.Module):
-    """x [B, S, S, C] -> energy [B]: a DownBlock per width, the first num_pools pooling; ReLU, mean, linear."""
+    """A residual energy, x [B, S, S, C] -> [B].
+
+    The network is one DownBlock per width, of which the first num_pools halve the image, then ReLU, the mean over
+    pixels, and a linear layer. No layer has a bias.
+    """
 
     widths: tuple[int, ...]
     num_pools: int
@@ -151,7 +192,11 @@ class Energy(nn.Module):
     unroll_on_cpu = has_torch_names = True
 
     def prepare(self, params):
-        """The parameters as they are applied: pooling folded into kernels."""
+        """Return the parameters with pooling folded into the kernels.
+
+        Args:
+          params: the parameters that `init` has created.
+        """
         fold = lambda block: block | {"conv2": {"kernel": fold_avg_pool(block["conv2"]["kernel"])}}
         pooling = {f"block{i}" for i in range(self.num_pools)}
         return {name: fold(part) if name in pooling else part for name, part in params.items()}
@@ -176,10 +221,12 @@ class Energy(nn.Module):
 
 
 class Encoder(nn.Module):
-    """x [B, S, S, C] -> mean [B, d], log_var [B, d] of q_phi(z | x).
+    """A convolutional inference model, x [B, S, S, C] -> mean [B, d] and log variance [B, d] of q_phi(z | x).
 
-    Convolutions of widths, leaky ReLU 0.2 after each: 4x4 of stride 2 down to 4 x 4 pixels, preceded by 3x3 ones where
-    there are more widths than halvings; then a 4x4 convolution each for mean and log_var.
+    There is one convolution per width, each followed by a leaky ReLU of slope 0.2. The last of these convolutions are
+    4 x 4 with stride 2 and halve the image down to 4 x 4 pixels. If there are more widths than halvings, the first
+    convolutions are 3 x 3 with stride 1. Two 4 x 4 convolutions without padding then return the mean and the log
+    variance.
     """
 
     widths: tuple[int, ...]

@@ -1,7 +1,9 @@
-"""Spectral normalisation as a transformation of parameters.
+"""Spectral normalization as a transformation of parameters: each kernel is divided by its largest singular value.
 
-A kernel [..., I, O] is the matrix W of shape [K, O], K the product of all but the last axis. Its largest singular value
-is estimated as sigma = v^T W u from vectors that power iteration carries along from one update to the next.
+A kernel [..., I, O] is reshaped to a matrix W [K, O], where K is the product of all axes but the last. Its largest
+singular value is estimated by sigma = v^T W u. The vectors u and v are part of the train state and are improved by one
+power iteration per update. The authors' code (like `torch.nn.utils.spectral_norm` in training mode) makes a power
+iteration in every forward pass instead, also in every step of the x-chain.
 """
 
 from typing import Any
@@ -14,7 +16,16 @@ Vectors = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def init_vectors(key: jax.Array, params: Any, *, num_iterations: int = 50) -> Vectors:
-    """{path: (u [O], v [K])} for every kernel in params, after num_iterations power iterations from a random u."""
+    """Estimate the singular vectors of all kernels.
+
+    Args:
+      key: a PRNG key, from which the first u is drawn.
+      params: the parameters of a network.
+      num_iterations: number of power iterations.
+
+    Returns:
+      A dict from the path of each kernel, such as "block0/conv1/kernel", to its vectors (u [O], v [K]).
+    """
     kernels = {path: w for path, w in flatten_dict(params, sep="/").items() if path.endswith("kernel")}
     vectors = {}
     for i, (path, w) in enumerate(kernels.items()):
@@ -24,7 +35,15 @@ def init_vectors(key: jax.Array, params: Any, *, num_iterations: int = 50) -> Ve
 
 
 def power_iterate(params: Any, vectors: Vectors) -> Vectors:
-    """One power iteration: v <- W u / |W u|, then u <- W^T v / |W^T v|."""
+    """Make one power iteration for each kernel: v <- W u / |W u|, then u <- W^T v / |W^T v|.
+
+    Args:
+      params: the parameters of the network.
+      vectors: the current vectors, from `init_vectors`.
+
+    Returns:
+      The new vectors.
+    """
     kernels = flatten_dict(params, sep="/")
     new = {}
     for path, (u, _) in vectors.items():
@@ -35,7 +54,17 @@ def power_iterate(params: Any, vectors: Vectors) -> Vectors:
 
 
 def normalize(params: Any, vectors: Vectors) -> Any:
-    """params with each kernel named in vectors divided by its sigma; the gradient passes through sigma."""
+    """Divide each kernel by its estimated largest singular value sigma = v^T W u.
+
+    The gradient passes through sigma, with u and v held constant.
+
+    Args:
+      params: the parameters of the network.
+      vectors: the vectors of the kernels to normalize. Kernels without vectors stay as they are.
+
+    Returns:
+      The normalized parameters.
+    """
     kernels = flatten_dict(params, sep="/")
     for path, (u, v) in vectors.items():
         kernels[path] = kernels[path] / _product(v, _product(_matrix(kernels[path]), u))
