@@ -1,4 +1,4 @@
-"""A trained model: parameters, networks and chain settings together, for evaluation and for use from Python."""
+"""How do I use a trained model from Python? `load` returns a `Model` of parameters, networks and chain settings."""
 
 import dataclasses
 import functools
@@ -20,15 +20,16 @@ from dualmcmc_jax.training import chains, checkpointing
 
 
 class BoundModel(NamedTuple):
-    """The three networks bound to parameters, and the two revisions with the chain settings of a config.
+    """The networks of a model bound to its parameters, for use inside compiled functions.
 
-    Keyword arguments of the methods replace the settings of the config, such as `num_steps` or `keep_every`. All keys
-    are one per chain, [B].
+    `Model.bound` creates an instance. The methods call functions of `core.sampling` with the bound networks and the
+    chain settings of the config. Keyword arguments, such as `num_steps` or `keep_every`, override these settings.
+    Unlike the methods of `Model`, these methods take one key per chain and do not compile anything.
 
     Attributes:
-      energy: x [B, ...] -> [B].
+      energy: x [B, ...] -> energy [B].
       decode: z [B, d] -> g(z) [B, ...].
-      encode: x [B, ...] -> (mean [B, d], log_var [B, d]).
+      encode: x [B, ...] -> mean [B, d] and log variance [B, d] of q(z | x).
       config: the config of the model, with the x-chain that is used for sampling.
       nets: the unbound networks.
     """
@@ -40,35 +41,95 @@ class BoundModel(NamedTuple):
     nets: models.Nets
 
     def log_density(self, x: jax.Array) -> jax.Array:
-        """Return f(x) = -energy(x) / T of x [B, ...], the EBM's log-density without its constant, in nats: [B]."""
+        """Compute the unnormalized log-density of the EBM, f(x) = -energy(x) / T (Eq. 1).
+
+        Args:
+          x: [B, ...] examples.
+
+        Returns:
+          [B] values of log pi(x) + log Z, in nats.
+        """
         return densities.log_ebm(x, self.energy, temperature=self.config.energy.temperature)
 
     def log_joint(self, x: jax.Array, z: jax.Array) -> jax.Array:
-        """Return log p_theta(x, z) of x [B, ...] and z [B, d], in nats: [B]."""
+        """Compute the joint log-density log p_theta(x, z) of the generator (Eq. 4).
+
+        Args:
+          x: [B, ...] examples.
+          z: [B, d] latents.
+
+        Returns:
+          [B] log-densities, in nats.
+        """
         return densities.log_joint(x, z, self.decode, variance=self.config.generator.variance)
 
     def synthesize(self, keys: jax.Array, **settings) -> sampling.Synthesis:
-        """Draw from the revised joint P~ by `core.sampling.synthesize`."""
+        """Draw samples from the generator and revise them with the x-chain, by `core.sampling.synthesize`.
+
+        Args:
+          keys: [B] keys, one per chain.
+          **settings: keyword arguments of `core.sampling.synthesize`, which override the config.
+
+        Returns:
+          A `Synthesis`.
+        """
         settings = chains.synthesis(self.config, self.nets) | settings
         return sampling.synthesize(keys, self.decode, self.energy, **settings)
 
     def revise_x(self, keys: jax.Array, x0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
-        """Run the x-chain from x0 [B, ...] by `core.sampling.revise_x`."""
+        """Run x-chains from given states, by `core.sampling.revise_x`.
+
+        Args:
+          keys: [B] keys, one per chain.
+          x0: [B, ...] initial states.
+          **settings: keyword arguments of `core.sampling.revise_x`, which override the config.
+
+        Returns:
+          The final states [B, ...] and the `Trace` of the chains.
+        """
         return sampling.revise_x(keys, self.energy, x0, **chains.x_revision(self.config, self.nets) | settings)
 
     def revise_z(self, keys: jax.Array, x: jax.Array, z0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
-        """Run the z-chain from z0 [B, d] towards x [B, ...] by `core.sampling.revise_z`."""
+        """Run z-chains from given states, by `core.sampling.revise_z`.
+
+        Args:
+          keys: [B] keys, one per chain.
+          x: [B, ...] examples to condition on.
+          z0: [B, d] initial states.
+          **settings: keyword arguments of `core.sampling.revise_z`, which override the config.
+
+        Returns:
+          The final states [B, d] and the `Trace` of the chains.
+        """
         chain = chains.inference(self.config, self.nets)
         del chain["init"]
         return sampling.revise_z(keys, self.decode, x, z0, **chain | settings)
 
     def infer(self, keys: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
-        """Draw from the revised joint Q~, given x [B, ...] in [-1, 1], by `core.sampling.infer`."""
+        """Draw latents of examples and revise them with the z-chain, by `core.sampling.infer`.
+
+        Args:
+          keys: [B] keys, one per chain.
+          x: [B, ...] examples; images in [-1, 1].
+          **settings: keyword arguments of `core.sampling.infer`, which override the config.
+
+        Returns:
+          An `Inference`.
+        """
         settings = chains.inference(self.config, self.nets) | settings
         return sampling.infer(keys, self.encode, self.decode, x, **settings)
 
     def reconstruct(self, keys: jax.Array, x: jax.Array, **settings) -> tuple[jax.Array, jax.Array]:
-        """Decode the start and the end of the z-chain towards x [B, ...] by `core.sampling.reconstruct`."""
+        """Reconstruct examples from the start and from the end of the z-chain, by `core.sampling.reconstruct`.
+
+        Args:
+          keys: [B] keys, one per chain.
+          x: [B, ...] examples; images in [-1, 1].
+          **settings: keyword arguments of `core.sampling.infer`, which override the config.
+
+        Returns:
+          The two reconstructions, [B, ...] each.
+        """
         settings = chains.inference(self.config, self.nets) | settings
         return sampling.reconstruct(keys, self.encode, self.decode, x, **settings)
 
@@ -76,19 +137,29 @@ class BoundModel(NamedTuple):
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params", "step"), meta_fields=("run_config", "nets"))
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """The parameters of three networks, the networks, and the chain settings of their config. Images are in [-1, 1].
+    """A trained model: an EBM, a generator and an inference model, with the chain settings of their config.
 
-    A model is a pytree whose leaves are the parameters and the step. A compiled function that takes a model as an
-    argument is therefore compiled once for all parameters of a config. Such a function calls `bound` once, outside of
-    its loops, and uses the networks and chains of the result.
+    Examples x are images [B, H, W, C] with values in [-1, 1], or vectors [B, D]. Latents z are vectors [B, d].
 
-    With batch statistics in the generator, samples that are made together depend on each other.
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize` and `infer` are compiled by `jax.jit`. For use
+    inside your own compiled function, pass the model as an argument and call `bound` once, outside of loops. A model is
+    a pytree whose leaves are the parameters and the step, so a function compiled for one model is reused for other
+    parameters of the same config.
+
+    If the generator uses batch normalization, its outputs depend on the whole batch. Samples drawn in one call are then
+    not independent, and the size of the batch matters; training used `train.batch_size` examples per batch.
 
     Attributes:
-      params: the parameters in use, averaged if the config asks for averaging.
-      step: number of updates behind the parameters.
-      run_config: the config of the run. Its x-chain is the chain of training.
+      params: the parameters to use. They are the average if the config sets `train.ema_decay`, and have spectral norm
+        applied.
+      step: number of updates that trained the parameters.
+      run_config: the config of the run. Its x_chain is the x-chain of training.
       nets: the unbound networks.
+
+    Example:
+      >>> model = dualmcmc_jax.load("runs/digits")
+      >>> samples = model.synthesize(jax.random.key(0), 16)
+      >>> model.energy(samples.revised)  # [16]
     """
 
     params: Params
@@ -98,101 +169,155 @@ class Model:
 
     @classmethod
     def create(cls, config: ConfigDict, params: Params, *, step: int = 0, nets: models.Nets | None = None) -> "Model":
-        """Put a config and its parameters together.
+        """Create a model from a config and parameters.
 
         Args:
-          config: the whole config.
-          params: parameters that are ready to be bound, such as the `average` of a train state.
-          step: number of updates behind the parameters.
-          nets: networks to use in the place of those that the config describes.
+          config: the full config.
+          params: parameters with spectral norm applied, such as the `average` of a train state.
+          step: number of updates that trained the parameters.
+          nets: the networks to use. None: build the networks of the config.
+
+        Returns:
+          The model.
+
+        Raises:
+          ValueError: nets is None and the config has a value that the networks do not support.
         """
         config = FrozenConfigDict(config.copy_and_resolve_references())
-        params = jax.tree.map(jnp.asarray, params)  # on the device once, and not again with every call
+        params = jax.tree.map(jnp.asarray, params)  # copied to the device here, not in every call
         return cls(params, step, config, nets or _build(config))
 
     @property
     def config(self) -> FrozenConfigDict:
-        """The config with the x-chain that is used for sampling, which `evaluation.x_chain` may set."""
+        """The config with the x-chain that is used for sampling: `evaluation.x_chain` if it is set."""
         return _at_test_time(self.run_config)
 
     @property
     def x_chain(self) -> tuple[int, float, float]:
-        """(num_steps, step_size, temperature) of the x-revision when sampling."""
+        """The settings (num_steps, step_size, temperature) of the x-chain that is used for sampling."""
         config = self.config
         return config.x_chain.num_steps, config.x_chain.step_size, config.energy.temperature
 
     @property
     def group_size(self) -> int:
-        """How many examples one call of the generator makes. With batch statistics they depend on each other."""
+        """The number of examples per call of the generator in evaluation and sampling.
+
+        With batch normalization, the examples of one call depend on each other.
+        """
         return self.run_config.evaluation.group_size or self.run_config.train.batch_size
 
     @property
     def dtype(self):
-        """The dtype of parameters and chains."""
+        """The dtype of the parameters and of the chains' states."""
         return chains.param_dtype(self.run_config)
 
     @property
     def makes_images(self) -> bool:
-        """Whether examples are images [H, W, C], and not vectors."""
+        """Whether examples are images [H, W, C] rather than vectors [D]."""
         return len(self.run_config.data.shape) == 3
 
     def with_x_chain(self, num_steps: int, step_size: float, temperature: float) -> "Model":
-        """Return the same model with another x-revision when sampling."""
+        """Return the same model with another x-chain for sampling.
+
+        Args:
+          num_steps: number of Langevin steps, at least 0.
+          step_size: s of Eq. 3, in squared units of x, positive.
+          temperature: T of f = -energy / T, in units of energy, positive.
+        """
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = (num_steps, step_size, temperature)
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def with_trained_x_chain(self) -> "Model":
-        """Return the same model with the x-revision of training when sampling."""
+        """Return the same model with the x-chain of training for sampling."""
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = ()
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def bound(self) -> BoundModel:
-        """Bind the networks to the parameters. Inside compiled functions, call this once and outside of loops."""
+        """Bind the networks to the parameters.
+
+        Inside a compiled function, call this method once and outside of loops. It computes everything that depends only
+        on the parameters.
+
+        Returns:
+          A `BoundModel`.
+        """
         networks = (net.bind(params) for net, params in zip(self.nets, self.params, strict=True))
         return BoundModel(*networks, self.config, self.nets)
 
     def energy(self, x: jax.Array) -> jax.Array:
-        """Return the energy of x [B, ...]: [B]. The EBM's log-density is -energy / T - log Z."""
+        """Compute the energy of examples. The log-density of the EBM is -energy(x) / T - log Z.
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1].
+
+        Returns:
+          [B] energies. Lower energy means higher density.
+        """
         return _energy(self, x)
 
     def log_density(self, x: jax.Array) -> jax.Array:
-        """Return f(x) = -energy(x) / T of x [B, ...], the EBM's log-density without its constant, in nats: [B]."""
+        """Compute the unnormalized log-density of the EBM, f(x) = -energy(x) / T (Eq. 1).
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1].
+
+        Returns:
+          [B] values of log pi(x) + log Z, in nats.
+        """
         return _log_density(self, x)
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """Return g(z) of z [B, d], the mean of p_theta(x | z): [B, ...]."""
+        """Decode latents with the generator: g(z), the mean of p_theta(x | z).
+
+        Args:
+          z: [B, d] latents, standard normal under the prior.
+
+        Returns:
+          [B, ...] examples; images in [-1, 1].
+        """
         return _decode(self, z)
 
     def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return mean and log variance of q_phi(z | x) of x [B, ...]: [B, d] each."""
+        """Encode examples with the inference model q_phi(z | x).
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1].
+
+        Returns:
+          The mean [B, d] and the log variance [B, d] of q(z | x).
+        """
         return _encode(self, x)
 
     def synthesize(self, key: jax.Array, num_samples: int, **settings) -> sampling.Synthesis:
-        """Draw samples from the generator and revise them by the x-chain.
+        """Draw samples from the generator and revise them with the x-chain (Sec. 3.1).
 
         Args:
-          key: one key, from which each chain gets its own.
-          num_samples: number of chains, B.
-          **settings: keyword arguments of `core.sampling.synthesize` that replace those of the config, such as
-            num_steps or keep_every.
+          key: a single PRNG key, from which the key of each chain is derived.
+          num_samples: number of samples B, at least 1. The function is compiled once for each number.
+          **settings: keyword arguments of `core.sampling.synthesize`, such as num_steps=100 or keep_every=10, which
+            override the config. Values must be hashable, because they are constants of the compiled function.
 
         Returns:
-          A `Synthesis`: z [B, d], generated = g(z) and revised [B, ...], and the trace of the x-chain.
+          A `Synthesis` with the latents z [B, d], the generator's samples generated = g(z) [B, ...], the final states
+          revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped and can slightly exceed
+          [-1, 1].
         """
         return _synthesize(self, key, num_samples, tuple(settings.items()))
 
     def infer(self, key: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
-        """Draw latents of examples from the inference model and revise them by the z-chain.
+        """Draw latents of examples from the inference model and revise them with the z-chain (Sec. 3.1).
 
         Args:
-          key: one key, from which each chain gets its own.
-          x: [B, ...], examples in [-1, 1].
-          **settings: keyword arguments of `core.sampling.infer` that replace those of the config.
+          key: a single PRNG key, from which the key of each chain is derived.
+          x: [B, ...] examples; images in [-1, 1].
+          **settings: keyword arguments of `core.sampling.infer`, such as num_steps=30, which override the config.
+            Values must be hashable, because they are constants of the compiled function.
 
         Returns:
-          An `Inference`: start, drawn from q_phi(z | x), and the revised z [B, d], and the trace of the z-chain.
+          An `Inference` with the initial states `start` [B, d] (by default draws of q(z | x)), the final states z
+          [B, d], and the trace of the z-chains.
         """
         return _infer(self, key, jnp.asarray(x), tuple(settings.items()))
 
@@ -203,20 +328,25 @@ class Model:
 
 
 def load(path: str | Path, *, step: int | None = None) -> Model:
-    """Load the model of a workdir or of a model.safetensors.
+    """Load a trained model from a workdir or from an exported model.safetensors file.
 
     Args:
-      path: a workdir, which may be at gs://, or a file.
-      step: number of updates of the checkpoint to load. None: the newest checkpoint.
+      path: a workdir (a local folder or gs://BUCKET/FOLDER), or a local model.safetensors file.
+      step: step of the checkpoint to load from a workdir. None: the newest checkpoint that is not damaged. For a file,
+        step must be None or the step of the file.
+
+    Returns:
+      The model, with the averaged parameters if the config sets `train.ema_decay`.
 
     Raises:
-      ValueError: there is no model at path, or it is damaged.
+      ValueError: there is no model at path or no checkpoint of this step, the file or the checkpoint is damaged, or the
+        model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
     """
     path = storage.open_workdir(str(path), argument="path")
     if path.is_dir():
         absl = logging.getLogger("absl")
         level = absl.level
-        absl.setLevel(logging.ERROR)  # Orbax warns that nothing will be written
+        absl.setLevel(logging.ERROR)  # Orbax logs a warning for a read-only manager
         try:
             config = config_check.stored_config(path)
             state = checkpointing.restore(config, path, step=step, argument="path")
@@ -226,19 +356,19 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
     else:
         config, state = weights_file.read(path)
         if step not in (None, int(state.step)):
-            raise ValueError(f"step: found {step}, expected {int(state.step)}, that of {path}")
+            raise ValueError(f"step: found {step}, expected {int(state.step)}, the step of {path}")
     return Model.create(config, state.average, step=int(state.step))
 
 
 @functools.lru_cache(maxsize=16)
 def _build(config: FrozenConfigDict) -> models.Nets:
-    """Build the networks of a config, once: equal configs share networks, and so compiled functions."""
+    """Build the networks of a config. Equal configs share their networks, and therefore compiled functions."""
     return models.build(config)
 
 
 @functools.lru_cache(maxsize=16)
 def _at_test_time(config: FrozenConfigDict) -> FrozenConfigDict:
-    """Return the config with `evaluation.x_chain`, if that is set, in the place of the x-chain of training."""
+    """Return the config in which `evaluation.x_chain`, if it is set, has replaced the x-chain of training."""
     config = config.as_configdict().copy_and_resolve_references()
     if config.evaluation.x_chain:
         num_steps, step_size, config.energy.temperature = config.evaluation.x_chain

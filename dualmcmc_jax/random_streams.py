@@ -1,7 +1,8 @@
-"""All random streams of JAX in one place, so that no two of them can share a number.
+"""Which random streams exist? All streams of JAX random numbers outside training, so that no two are the same.
 
-Training draws from `jax.random.key(train.seed)` itself (see `training/state.py` and `training/step.py`). Everything
-else draws from a stream of its own, so that equal seeds do not correlate with training or with each other.
+Training derives its random numbers from `jax.random.key(train.seed)` directly (see `training/state.py` and
+`training/step.py`). Each other use of random numbers has a separate stream. Uses with equal seeds are therefore
+independent of training and of each other.
 """
 
 import enum
@@ -11,7 +12,7 @@ import jax
 
 @enum.unique
 class Stream(enum.IntEnum):
-    """A number per use of randomness outside training. A number is never used again for another purpose."""
+    """One number for each use of random numbers outside training. A number must not be reused for another purpose."""
 
     SAMPLES = 2023
     REVISIONS = 2024
@@ -25,5 +26,10 @@ class Stream(enum.IntEnum):
 
 
 def key(seed: int, stream: Stream) -> jax.Array:
-    """Return the key of a stream, given the seed that the user chose."""
+    """Return the PRNG key of a stream.
+
+    Args:
+      seed: the seed that the user chose.
+      stream: the use of the random numbers.
+    """
     return jax.random.fold_in(jax.random.key(seed), int(stream))

@@ -1,4 +1,4 @@
-"""Restricted reader of PyTorch's .pth files: NumPy arrays without torch, and nothing in the file is executed."""
+"""How are PyTorch's .pth files read? A restricted reader that needs no PyTorch and executes nothing from the file."""
 
 import collections
 import io
@@ -9,32 +9,39 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  (so that NumPy knows bfloat16)
+import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 
 _LEGACY = (0x1950A86A20F9469CFC6C, 1001)
-"""Magic number and version of the format before PyTorch 1.6."""
+"""Magic number and version of the legacy file format, which PyTorch wrote before version 1.6."""
 
 
 def load(path: Path) -> Any:
-    """What torch.save wrote: tensors as read-only arrays, inside dicts, lists, tuples, numbers and strings.
+    """Load a file that torch.save has written.
 
-    Files of every PyTorch version are read: the zip format, and the one before 1.6. Any other object is refused by its
-    name; nothing that the file names is ever called. Memory is bounded by the size of the file: arrays are views of it.
+    Both the zip format and the legacy format before PyTorch 1.6 are supported. The reader accepts tensors, parameters,
+    dicts, lists, tuples, numbers, strings and None. It rejects every other object and calls nothing that the file
+    names. Arrays are views of the data of the file, so the size of the file bounds the memory use.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The saved object, with a read-only NumPy array in place of each tensor.
 
     Raises:
-      ValueError: it is not such a file, is damaged, or holds something else than tensors.
+      ValueError: the file does not exist, was not written by torch.save, is damaged, or holds other objects.
     """
     problem = lambda what: ValueError(f"{path}: found {what}, expected a file of tensors written by torch.save")
     if not path.is_file():
-        raise ValueError(f"{path}: found no such file, expected one written by torch.save")
+        raise ValueError(f"{path}: found no such file, expected a file written by torch.save")
     try:
         return (_load_zip if zipfile.is_zipfile(path) else _load_legacy)(path)
     except RecursionError as error:
         raise problem("endless nesting") from error
     except (pickle.UnpicklingError, struct.error, ValueError, OverflowError) as error:
         raise problem(str(error).splitlines()[0] if str(error) else "a damaged file") from error
-    except Exception as error:  # zipfile's and pickle's own, a dozen kinds
+    except Exception as error:  # damage raises a dozen kinds of errors in zipfile and pickle
         raise problem(f"a damaged file ({type(error).__name__})") from error
 
 
@@ -43,7 +50,7 @@ def _load_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
-            raise ValueError("compressed entries, which torch.save never writes")
+            raise ValueError("compressed entries, which torch.save does not write")
         if sum(info.file_size for info in entries.values()) > path.stat().st_size:
             raise ValueError("entries that overlap")
         pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -56,7 +63,7 @@ def _load_zip(path: Path) -> Any:
         for key, storage in storages.items():
             name = f"{folder}data/{key}"
             if name not in entries:
-                raise ValueError(f"no storage {key}")
+                raise ValueError(f"no data of storage {key}")
             storage.fill(archive.read(name))
     return _arrays(content, {})
 
@@ -64,7 +71,7 @@ def _load_zip(path: Path) -> Any:
 def _load_legacy(path: Path) -> Any:
     storages, data = {}, io.BytesIO(path.read_bytes())
     if tuple(Unpickler(data, storages).load() for _ in _LEGACY) != _LEGACY:
-        raise ValueError("no file of PyTorch's")
+        raise ValueError("a file in another format")
     if not Unpickler(data, storages).load()["little_endian"]:
         raise ValueError("big-endian numbers")
     content = Unpickler(data, storages).load()
@@ -72,13 +79,17 @@ def _load_legacy(path: Path) -> Any:
         storage = storages[key]
         (size,) = struct.unpack("<q", data.read(8))
         if size != storage.size:
-            raise ValueError(f"a storage {key} of {size} numbers, {storage.size} announced")
+            raise ValueError(f"storage {key} with {size} numbers instead of {storage.size}")
         storage.fill(data.read(size * storage.dtype.itemsize))
     return _arrays(content, {})
 
 
 def _arrays(content: Any, made: dict[int, Any]) -> Any:
-    """The same containers with an array in the place of each tensor; what is there twice is made once."""
+    """Return the same containers with an array in place of each tensor.
+
+    `made` holds the results by the identity of the original, so that an object that occurs several times is converted
+    once.
+    """
     if content is None or isinstance(content, bool | int | float | str):
         return content
     if id(content) not in made:
@@ -94,34 +105,34 @@ def _arrays(content: Any, made: dict[int, Any]) -> Any:
 
 
 class Kind(NamedTuple):
-    """Stands for one of torch's storage classes."""
+    """A stand-in for a storage class of torch, such as torch.FloatStorage."""
 
     dtype: np.dtype
 
 
 class Storage:
-    """A flat array that tensors are views of; filled after the tensors are known."""
+    """A flat array, of which tensors are views. It receives its data after the tensors have been read."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size, self.array = dtype, size, None
 
     def fill(self, data: bytes) -> None:
         if len(data) != self.size * self.dtype.itemsize:
-            raise ValueError(f"{len(data)} bytes of a storage of {self.size * self.dtype.itemsize}")
+            raise ValueError(f"a storage with {len(data)} bytes instead of {self.size * self.dtype.itemsize}")
         self.array = np.frombuffer(data, self.dtype)
 
 
 class Tensor:
-    """A view of a storage, made into an array when the storage has been read."""
+    """A view of a storage. It is converted to an array once the storage has its data."""
 
     def __init__(self, storage, offset, shape, strides, _requires_grad=False, _hooks=None, metadata=None):
         shape, strides = tuple(shape), tuple(strides)
         numbers = (offset, *shape, *strides)
-        sound = len(shape) == len(strides) <= 32 and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
-        if not isinstance(storage, Storage) or not sound or metadata:
-            raise ValueError("a tensor that is no view of a storage")
+        valid = len(shape) == len(strides) <= 32 and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+        if not isinstance(storage, Storage) or not valid or metadata:
+            raise ValueError("a tensor that is not a view of a storage")
         if math.prod(shape) > storage.size:
-            raise ValueError(f"a tensor of shape {shape} outside its storage of {storage.size}")
+            raise ValueError(f"a tensor of shape {shape} that does not fit its storage of {storage.size} numbers")
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def array(self) -> np.ndarray:
@@ -132,7 +143,8 @@ class Tensor:
         try:  # NumPy checks that every element lies inside the storage
             return np.ndarray(self.shape, dtype, self.storage.array, self.offset * dtype.itemsize, strides)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"a tensor of shape {self.shape} outside its storage of {self.storage.size}") from error
+            problem = f"a tensor of shape {self.shape} that does not fit its storage of {self.storage.size} numbers"
+            raise ValueError(problem) from error
 
 
 def _parameter(data, *_):
@@ -147,19 +159,23 @@ _ADMITTED = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch", "Size"): tuple,
 } | {("torch", f"{kind}Storage"): Kind(np.dtype(dtype)) for kind, dtype in zip(_KINDS, _DTYPES, strict=True)}
-_CALLED = (collections.OrderedDict, Tensor, _parameter, tuple)
-_NAMES = (
+"""The objects that a file may name, by module and name, and what stands for them here."""
+_CALLABLE = (collections.OrderedDict, Tensor, _parameter, tuple)
+"""The objects that a file may call."""
+_OPCODE_NAMES = (
     "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINSTRING BINSTRING "
     "EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS "
     "BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE BUILD BINPERSID"
 )
-_OPCODES = [getattr(pickle, name) for name in _NAMES.split()]
+_OPCODES = [getattr(pickle, name) for name in _OPCODE_NAMES.split()]
+"""The pickle opcodes that torch.save writes."""
 
 
 class Unpickler(pickle._Unpickler):
-    """Knows the names in _ADMITTED and the opcodes that torch.save writes, and nothing else.
+    """An unpickler that accepts only the names in _ADMITTED and the opcodes that torch.save writes.
 
-    It is Python's own unpickler in Python: the one in C has no such table, and reserves memory for any memo index.
+    It extends the unpickler that is written in Python. The one in C has no table of opcodes to restrict, and it
+    allocates memory for any memo index that a file names.
     """
 
     dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
@@ -176,14 +192,14 @@ class Unpickler(pickle._Unpickler):
 
     def load_reduce(self):
         arguments, function = self.stack.pop(), self.stack[-1]
-        if not any(function is known for known in _CALLED) or type(arguments) is not tuple:
-            raise ValueError("a call of what is no function")
+        if not any(function is known for known in _CALLABLE) or type(arguments) is not tuple:
+            raise ValueError("a call of an object that is not a function")
         if function is collections.OrderedDict and arguments:
-            raise ValueError("a dictionary made of something")
+            raise ValueError("an OrderedDict with arguments")
         self.stack[-1] = function(*arguments)
 
     def load_build(self):
-        self.stack.pop()  # attributes, which nothing here needs and everything could be altered by
+        self.stack.pop()  # The attributes are dropped: nothing needs them, and they could overwrite checked values.
 
     def load_setitem(self):
         self._check_keys(self.stack[-2:-1])
@@ -194,8 +210,8 @@ class Unpickler(pickle._Unpickler):
         pickle._Unpickler.load_setitems(self)
 
     def _check_keys(self, keys):
-        if not all(type(key) in (str, int, float) for key in keys):  # hashing others may end the process
-            raise ValueError("a key that is no name")
+        if not all(type(key) in (str, int, float) for key in keys):  # hashing deeply nested tuples can crash Python
+            raise ValueError("a dictionary key that is not a string or number")
 
     dispatch |= {
         pickle.REDUCE[0]: load_reduce,
@@ -206,10 +222,10 @@ class Unpickler(pickle._Unpickler):
 
     def persistent_load(self, saved):
         marker, kind, key, _, size, *view = saved
-        sound = marker == "storage" and isinstance(kind, Kind) and type(key) is str and type(size) is int
-        if not sound or not 0 <= size < 2**48 or any(part is not None for part in view):
-            raise ValueError("a storage that is none")
+        valid = marker == "storage" and isinstance(kind, Kind) and type(key) is str and type(size) is int
+        if not valid or not 0 <= size < 2**48 or any(part is not None for part in view):
+            raise ValueError("an invalid storage")
         storage = self.storages.setdefault(key, Storage(kind.dtype, size))
         if (storage.dtype, storage.size) != (kind.dtype, size):
-            raise ValueError("two storages of one name")
+            raise ValueError("two different storages of the same name")
         return storage

@@ -1,1 +1,1 @@
-"""Weights exchanged with other programs: PyTorch checkpoints and safetensors files."""
+"""How are weights exchanged with other programs? PyTorch checkpoints and safetensors files."""

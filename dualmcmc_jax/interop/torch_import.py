@@ -1,7 +1,7 @@
-"""Checkpoints of the authors' PyTorch code as train states.
+"""How is a checkpoint of the authors' PyTorch code imported? Conversion of a .pth file to a train state.
 
-A .pth file of theirs holds netE, netG and netI, the networks' state_dicts, and perhaps optE, optG and optI, the
-state_dicts of the networks' Adams. PyTorch is not needed, and nothing in the file is executed.
+Such a file holds a dict with the state_dicts of the networks, netE, netG and netI. It may also hold the state_dicts of
+their Adam optimizers, optE, optG and optI. PyTorch is not needed to read the file, and nothing in the file is executed.
 """
 
 import logging
@@ -21,23 +21,27 @@ _log = logging.getLogger(__name__)
 
 
 def convert(path: Path, config, *, step: int | None = None):
-    """Convert a .pth file of the authors to a train state.
+    """Convert a checkpoint of the authors' code to a train state.
 
     Args:
-      path: the file.
-      config: the whole config, of residual networks.
-      step: updates made so far; None: as many as the optimizers in the file say, or 0 without them.
+      path: the .pth file.
+      config: the full config. All three networks must be residual networks, with spectral norm in the energy.
+      step: number of updates made so far. None: the number that the optimizers in the file have counted, or 0 if the
+        file has no optimizers.
+
+    Returns:
+      The train state.
 
     Raises:
-      ValueError: the file is not one of the authors, or its tensors are not those of the config's networks. A warning
-        names every tensor that differs.
+      ValueError: the file is not a checkpoint of the authors' code, or its tensors do not fit the networks of the
+        config. In the second case, one warning is logged for each tensor that does not fit.
     """
     nets = models.build(config)
     for net in Params._fields:
         if not getattr(nets, net).has_torch_names:
             raise ValueError(f"{net}.kind: found {config[net].kind!r}, expected 'resnet', as in cifar10 or celeba64")
     if not config.energy.spectral_norm:
-        raise ValueError("energy.spectral_norm: found False, expected True, as the authors' is")
+        raise ValueError("energy.spectral_norm: found False, expected True, as in the authors' code")
     shapes = jax.eval_shape(lambda: train_state.create(config, nets, optimizers.build(config, 1))).params
     content = torch_reader.load(path)
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}
@@ -57,8 +61,8 @@ def convert(path: Path, config, *, step: int | None = None):
     if wrong:
         for line in wrong:
             _log.warning("%s", line)
-        found = f"{len(wrong)} tensors that do not fit (above)"
-        raise ValueError(f"{path}: found {found}, expected those of the config's widths and latent_dim")
+        found = f"{len(wrong)} tensors that do not fit the config (listed above)"
+        raise ValueError(f"{path}: found {found}, expected the config's widths and latent_dim")
     if step is not None and step >= 2**31:
         raise ValueError(f"step: found {step}, expected at most {2**31 - 1}")
     if step is None:
@@ -69,31 +73,36 @@ def convert(path: Path, config, *, step: int | None = None):
 
 
 def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:
-    found = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(found, dict):
-        has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: found {has or 'nothing'}, expected netE, netG and netI, each a state_dict")
-    found = {str(key).removeprefix("module."): value for key, value in found.items()}  # of DataParallel
-    odd = [key for key, value in found.items() if not isinstance(value, np.ndarray)]
-    if odd:
-        raise ValueError(f"{path}: found {name}.{odd[0]} that is no tensor, expected one")
-    return found
+    """Return the tensors of a network by their names."""
+    state_dict = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(state_dict, dict):
+        names = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path}: found {names or 'nothing'}, expected netE, netG and netI, each a state_dict")
+    tensors = {str(key).removeprefix("module."): value for key, value in state_dict.items()}  # DataParallel's prefix
+    others = [key for key, value in tensors.items() if not isinstance(value, np.ndarray)]
+    if others:
+        kind = type(tensors[others[0]]).__name__
+        raise ValueError(f"{path}: found {name}.{others[0]} of type {kind}, expected a tensor")
+    return tensors
 
 
 def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, Any] | None:
-    """Return {"exp_avg": tensors by name, "exp_avg_sq": likewise, "step": int} of an optimizer; None without one."""
+    """Return the Adam state of a network: "exp_avg" and "exp_avg_sq", each tensors by name, and the int "step".
+
+    Return None if the file has no state for this optimizer.
+    """
     if name not in content:
         return None
     try:
         states = content[name]["state"]
         if not states:
             return None
-        found = {label: {n: states[i][label] for i, n in enumerate(names)} for label in ("exp_avg", "exp_avg_sq")}
+        moments = {label: {n: states[i][label] for i, n in enumerate(names)} for label in ("exp_avg", "exp_avg_sq")}
         step = int(states[0]["step"])
-        arrays = (x for tensors in found.values() for x in tensors.values())
+        arrays = (x for tensors in moments.values() for x in tensors.values())
         if not 0 <= step < 2**31 or not all(isinstance(x, np.ndarray) for x in arrays):
             raise ValueError(f"step {step}")
-        return found | {"step": step}
+        return moments | {"step": step}
     except (TypeError, LookupError, ValueError, OverflowError) as error:
-        what = f"{name} that is not the state of an Adam of {len(names)} parameters ({type(error).__name__}: {error})"
-        raise ValueError(f"{path}: found {what}, expected one") from error
+        found = f"an invalid {name} ({type(error).__name__}: {error})"
+        raise ValueError(f"{path}: found {found}, expected the state of Adam for {len(names)} parameters") from error

@@ -1,6 +1,10 @@
-"""The authors' PyTorch networks in our layouts: what each parameter is called there, and how it lies in memory.
+"""What are the parameters called in the authors' PyTorch code? The mapping of names and memory layouts.
 
-Theirs are convolutions [O, I, kh, kw], linear maps [O, I] and images [C, H, W]; ours [kh, kw, I, O], [I, O], [H, W, C].
+| array | PyTorch | this package |
+|---|---|---|
+| convolution kernel | [O, I, kh, kw] | [kh, kw, I, O] |
+| linear kernel | [O, I] | [I, O] |
+| image | [C, H, W] | [H, W, C] |
 """
 
 import re
@@ -12,40 +16,62 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 Tensors = dict[str, np.ndarray]
 NAMES = {"energy": "netE", "generator": "netG", "encoder": "netI"}
-"""Ours: theirs."""
+"""Names of the networks: in this package, and in the authors' code."""
 
 _LAYERS = {"norm1": "bn_1", "norm2": "bn_2", "shortcut": "sc", "mean": "conv51", "log_var": "conv52"}
 _WITHOUT_EFFECT = re.compile(
-    r"block\d+\.(conv1|conv2|sc)\.bias"  # of the generator: each feeds a normalisation
-    r"|.*\.(running_mean|running_var|num_batches_tracked)"  # never used: the generator takes its batch's statistics
+    r"block\d+\.(conv1|conv2|sc)\.bias"  # batch normalization removes the biases of the generator's blocks
+    r"|.*\.(running_mean|running_var|num_batches_tracked)"  # the generator always uses the statistics of its batch
 )
 
 
 def parameters(net: str, like: Any, tensors: Tensors) -> Any:
-    """One network's parameters, or what there is one of for each (gradients, moments), from tensors by their name.
+    """Convert the tensors of one network to a tree like its parameters.
+
+    Besides parameters, the tensors can also be gradients or Adam's moments of the parameters.
 
     Args:
       net: "energy", "generator" or "encoder".
-      like: our tree, for the shapes.
-      tensors: by the authors' names, as in a state_dict; `problems` says whether they fit.
+      like: the network's parameters or their shapes.
+      tensors: tensors by the authors' names, as in a state_dict. They must fit (see `problems`).
+
+    Returns:
+      A tree of arrays with the structure of `like`.
     """
     flat = flatten_dict(like)
     return unflatten_dict({path: ours(tensors[name]) for path, (name, ours) in _names(net, flat).items()})
 
 
 def vectors(like: Any, tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Spectral norm's vectors of the energy: `like` its parameters, tensors with their weight_u and weight_v."""
-    found, flat = {}, flatten_dict(like)
+    """Convert the energy's singular vectors of spectral norm.
+
+    Args:
+      like: the energy's parameters or their shapes.
+      tensors: tensors by the authors' names, including weight_u and weight_v of each layer.
+
+    Returns:
+      A dict from the path of each kernel to its vectors (u, v), as in `models.spectral_norm`.
+    """
+    pairs, flat = {}, flatten_dict(like)
     for path, (name, _) in _names("energy", flat).items():
         stem = name.removesuffix("_orig")
         *size, num_in, _ = flat[path].shape
         v = tensors[f"{stem}_v"].reshape(num_in, *(size or (1, 1))).transpose(1, 2, 0).ravel()
-        found["/".join(path)] = (tensors[f"{stem}_u"], v)
-    return found
+        pairs["/".join(path)] = (tensors[f"{stem}_u"], v)
+    return pairs
 
 
 def problems(net: str, like: Any, tensors: Tensors) -> list[str]:
-    """One line for every tensor that is missing, too many, or of another shape than our parameters ask for."""
+    """Compare tensors with the parameters of a network.
+
+    Args:
+      net: "energy", "generator" or "encoder".
+      like: the network's parameters or their shapes.
+      tensors: tensors by the authors' names, as in a state_dict.
+
+    Returns:
+      One line of text for each tensor that is missing, unexpected, of the wrong shape, or not finite.
+    """
     flat = flatten_dict(like)
     expected = {}
     for path, (name, _) in _names(net, flat).items():
@@ -70,13 +96,17 @@ def problems(net: str, like: Any, tensors: Tensors) -> list[str]:
 
 
 def is_parameter(name: str) -> bool:
-    """Whether an optimizer keeps moments for a tensor of a state_dict, rather than it being a buffer."""
+    """Return whether a tensor of a state_dict is a trained parameter and not a buffer.
+
+    Args:
+      name: the name of the tensor in the authors' code.
+    """
     return not name.endswith(("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked"))
 
 
 def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], tuple[str, Callable]]:
-    """{our path: (their name, their array -> ours)}."""
-    found = {}
+    """Return for each path of our parameters the authors' name and the function that converts their array to ours."""
+    names = {}
     num_blocks = len({path[0] for path in flat if path[0].startswith("block")})
     last = num_blocks + (2 if net == "generator" else 1)
     for path in flat:
@@ -92,12 +122,13 @@ def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], 
             layers = [f"block{block}" if block > 1 else "conv_1", *layers[1:]]
         name = ".".join(_LAYERS.get(layer, layer) for layer in layers)
         suffix = "bias" if kind == "bias" else "weight_orig" if net == "energy" else "weight"
-        found[path] = (f"{name}.{suffix}", _layout(net, path, flat[path].ndim))
-    return found
+        names[path] = (f"{name}.{suffix}", _layout(net, path, flat[path].ndim))
+    return names
 
 
 def _layout(net: str, path: tuple[str, ...], num_axes: int) -> Callable[[np.ndarray], np.ndarray]:
-    if net == "generator" and path[0] == "linear":  # its outputs are an image of 4 x 4 pixels
+    """Return the function that converts the authors' array of a parameter to ours."""
+    if net == "generator" and path[0] == "linear":  # the outputs are the pixels of a 4 x 4 image
         return lambda w: np.moveaxis(w.reshape(-1, 4, 4, *w.shape[1:]), 0, 2).reshape(-1, *w.shape[1:]).T
     if num_axes == 4:
         return lambda w: w.transpose(2, 3, 1, 0)

@@ -1,6 +1,7 @@
-"""A trained model as one safetensors file, to give away: parameters, their average, and the config in its header.
+"""How is a trained model exported? One safetensors file with the parameters, their average, and the config.
 
-Optimizers, randomness and persistent chains stay behind: training that goes on from it starts Adam, and those, anew.
+The file does not contain the optimizer states, the state of the random numbers, or persistent chains. If training
+continues from the file, these start from their initial values.
 """
 
 import json
@@ -22,7 +23,16 @@ FORMAT = "dualmcmc_jax"
 
 
 def write(path: Path, config, state: TrainState) -> None:
-    """Write a state's params, average and vectors, named by their paths, whole or not at all."""
+    """Write the parameters, their average and the vectors of spectral norm to a file.
+
+    The tensors are named by their paths in the train state, such as params.energy.mlp.hidden0.kernel. An existing file
+    is replaced only when the new file is complete.
+
+    Args:
+      path: the file to write.
+      config: the full config, which is stored in the header.
+      state: the train state.
+    """
     tensors = {name: np.ascontiguousarray(x) for name, x in _flat(state).items()}
     header = {
         "format": FORMAT,
@@ -33,13 +43,16 @@ def write(path: Path, config, state: TrainState) -> None:
 
 
 def read(path: Path):
-    """Read a file that `write` has made.
+    """Read a file that `write` has written.
+
+    Args:
+      path: the file.
 
     Returns:
-      The config, and a state whose optimizers are fresh.
+      The config, and a train state with new optimizer states.
 
     Raises:
-      ValueError: the file is not one of `write`, or its tensors are not those of its config.
+      ValueError: the file was not written by `write`, is damaged, or its tensors do not fit its config.
     """
     problem = lambda what: ValueError(f"{path}: found {what}, expected a model.safetensors of dualmcmc_jax")
     if not path.is_file():
@@ -51,18 +64,18 @@ def read(path: Path):
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise problem(str(error).splitlines()[0]) from error
     if header.get("format") != FORMAT or not header.get("step", "").isdecimal() or len(header["step"]) > 9:
-        raise problem(f"a header {dict(sorted(header.items())[:3])}")
+        raise problem(f"the header {dict(sorted(header.items())[:3])}")
     try:
         config = config_check.as_config(json.loads(header["config"]))
     except (KeyError, ValueError, RecursionError) as error:
-        raise problem(f"a config in its header of which {error}") from error
+        raise problem(f"an invalid config in the header ({error})") from error
     shapes = train_state.abstract(config)
     expected = _flat(shapes)
-    alike = lambda x, y: x.shape == y.shape and x.dtype == y.dtype
+    fits = lambda x, y: x.shape == y.shape and x.dtype == y.dtype
     wrong = [n for n in expected.keys() | tensors.keys() if n not in expected or n not in tensors]
-    wrong = wrong or [n for n, x in tensors.items() if not alike(x, expected[n])]
+    wrong = wrong or [n for n, x in tensors.items() if not fits(x, expected[n])]
     if wrong:
-        raise problem(f"{len(wrong)} tensors that are not those of its config, the first {min(wrong)}")
+        raise problem(f"{len(wrong)} tensors that do not fit the config in the header, such as {min(wrong)}")
     if not all(np.isfinite(x).all() for x in tensors.values()):
         raise problem("NaN or infinity")
     trees = unflatten_dict(tensors, sep=".")
@@ -72,6 +85,7 @@ def read(path: Path):
 
 
 def _flat(state: TrainState) -> dict[str, jax.Array]:
+    """Return the tensors of the file by their names."""
     vectors = {path.replace("/", "."): dict(zip("uv", pair, strict=True)) for path, pair in state.vectors.items()}
     trees = {"params": state.params._asdict(), "average": state.average._asdict(), "vectors": vectors}
     return flatten_dict(trees, sep=".")

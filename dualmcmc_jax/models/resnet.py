@@ -1,6 +1,6 @@
 """The authors' residual networks for CIFAR-10 and CelebA-64, extended to square images of 8 to 256 pixels.
 
-The networks compute the same functions as the authors' PyTorch code, at lower cost. Their layers differ in these points:
+The networks compute the same functions as the authors' PyTorch code, at lower cost. The layers differ as follows:
 
 - In the generator, the 1 x 1 convolution of a shortcut is applied before upsampling; in the energy, after pooling. A
   pointwise linear map commutes with both, and works on a quarter of the pixels.

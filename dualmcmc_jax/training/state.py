@@ -122,7 +122,7 @@ def abstract(config) -> TrainState:
       ValueError: train.compute_dtype is "float64" and jax_enable_x64 is off.
     """
     if config.train.compute_dtype == "float64" and not jax.config.jax_enable_x64:
-        expected = 'a call of jax.config.update("jax_enable_x64", True) before'
+        expected = 'jax.config.update("jax_enable_x64", True) to be called first'
         raise ValueError(f"train.compute_dtype: found float64, expected {expected}")
     return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
 
