@@ -119,7 +119,8 @@ def log_posterior(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Arra
 def mean_squared_error(log_p: jax.Array, x: jax.Array, z: jax.Array, *, variance: float) -> jax.Array:
     """Compute the reconstruction error |x - g(z)|^2 per element of x from a value of `log_joint`.
 
-    The trace of a z-chain holds such values, so its reconstruction errors need no further call of the generator.
+    The trace of a z-chain contains values of log_joint. The reconstruction error along the chain therefore needs no
+    further call of the generator.
 
     Args:
       log_p: [B] values of log p_theta(x, z), in nats.

@@ -74,7 +74,7 @@ def train(
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if int(state.step) >= config.train.num_steps:
             progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
-            _log.info("nothing to do: %s", progress)
+            _log.info("nothing to do: %s; raise train.num_steps to train longer", progress)
             return state
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):

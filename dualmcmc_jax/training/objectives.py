@@ -95,12 +95,12 @@ def _generated(networks, samples, config, **weights):
     return losses.generated_loss(*networks, samples.model.z, temperature=config.energy.temperature, **weights)
 
 
-def _energies(terms: Terms, samples: Samples, config) -> Terms:
+def _energy_metrics(terms: Terms, samples: Samples, config) -> Terms:
     """Return the mean energies, before division by the temperature."""
     return {name: value for name, value in terms.items() if name.startswith("energy")}
 
 
-def _errors(terms: Terms, samples: Samples, config) -> Terms:
+def _error_metrics(terms: Terms, samples: Samples, config) -> Terms:
     """Return mean squared errors per element of x.
 
     revision_mse is the squared change |x~ - g(z)|^2 that the x-revision makes. posterior_mse_start and
@@ -116,7 +116,7 @@ def _errors(terms: Terms, samples: Samples, config) -> Terms:
     return metrics
 
 
-def _nothing(terms: Terms, samples: Samples, config) -> Terms:
+def _no_metrics(terms: Terms, samples: Samples, config) -> Terms:
     return {}
 
 
@@ -126,35 +126,35 @@ OBJECTIVES = {
         loss=_energy,
         weights={"data_weight": 1.0, "model_weight": 1.0},
         trains={"energy": ("data_weight", "model_weight")},
-        metrics=_energies,
+        metrics=_energy_metrics,
     ),
     # Eq. 10. data_weight: squared error of the data pairs (x, z~). model_weight: of the model pairs (x~, z).
     "generator": Objective(
         loss=_generator,
         weights={"data_weight": 1.0, "model_weight": 50.0},
         trains={"generator": ("data_weight", "model_weight")},
-        metrics=_errors,
+        metrics=_error_metrics,
     ),
     # Eq. 15. data_weight: -log q(z~ | x) of the data pairs. model_weight: -log q(z | x~) of the model pairs.
     "encoder": Objective(
         loss=_encoder,
         weights={"data_weight": 1.0, "model_weight": 0.1},
         trains={"encoder": ("data_weight", "model_weight")},
-        metrics=_nothing,
+        metrics=_no_metrics,
     ),
     # Baselines only: the loss of a variational autoencoder, times 2 sigma^2.
     "elbo": Objective(
         loss=_elbo,
         weights={"weight": 0.0},
         trains={"generator": ("weight",), "encoder": ("weight",)},
-        metrics=_nothing,
+        metrics=_no_metrics,
     ),
     # Baselines only: KL(P, Pi). energy_weight: energy of g(z). posterior_weight: -log q(z | g(z)).
     "generated": Objective(
         loss=_generated,
         weights={"energy_weight": 0.0, "posterior_weight": 0.0},
         trains={"generator": ("energy_weight", "posterior_weight"), "encoder": ("posterior_weight",)},
-        metrics=_energies,
+        metrics=_energy_metrics,
     ),
 }
 

@@ -43,8 +43,7 @@ _Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if n
 def stored(state: TrainState) -> NamedTuple:
     """Return the tuple that is stored in checkpoints: the state, without the field `chains` if no chain is persistent.
 
-    Without persistent chains, the layout is that of checkpoints written before the field existed, so that those can
-    still be read.
+    Checkpoints that were written before this field was introduced have the same layout, so they can still be read.
     """
     return state if jax.tree.leaves(state.chains) else _Stored(*(getattr(state, name) for name in _Stored._fields))
 
@@ -94,8 +93,8 @@ def resumed(
       params: the parameters of each network.
       vectors: the singular vectors of spectral norm.
       step: number of updates made so far.
-      moments: the `optimizers.Moments` of each network, or None for a network whose Adam starts from zero moments.
-        None: Adam starts from zero moments for all networks.
+      moments: the `optimizers.Moments` of each network. If the value of a network is None, or if moments is None, Adam
+        starts from zero moments.
 
     Returns:
       The state, with the dtypes of the config. Its average equals the given parameters after spectral norm.
@@ -117,6 +116,9 @@ def resumed(
 
 def abstract(config) -> TrainState:
     """Return the shapes and dtypes of the train state of a config, as a template for restoring.
+
+    Args:
+      config: the full config.
 
     Raises:
       ValueError: train.compute_dtype is "float64" and jax_enable_x64 is off.

@@ -1,6 +1,8 @@
 """One update of Dual-MCMC Teaching (Sec. 3.1): sample both revised joints, compute the losses, update the networks.
 
-The update follows the paper. It differs from the authors' PyTorch code in these points:
+The update follows the paper, except that the x-chain starts at the mean g(z) instead of a draw of p_theta(x | z) (see
+`core.sampling.synthesize`), and that the losses are scaled and weighted as in the authors' PyTorch code (see
+`core.losses`). It differs from the authors' code in these points:
 
 - All three losses use the same samples, drawn with the current parameters (Eq. 7, 10 and 15). The authors' code updates
   the generator and the inference model first. Then it draws new samples x~ for the energy by a second x-chain, which
@@ -42,7 +44,7 @@ def train_step(
       batch: this device's share of the batch, [B, ...].
       nets: the networks, from `models.build(config, axis_name="batch")`.
       optimizers: the optimizers, from `optimizers.build`.
-      config: the full config. It is read only while the update is traced.
+      config: the full config, whose values are constants of the compiled update.
 
     Returns:
       The next state and the scalar metrics of this update, both the same on every device.
