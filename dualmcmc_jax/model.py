@@ -189,7 +189,10 @@ class Model:
 
     @property
     def config(self) -> FrozenConfigDict:
-        """The config with the x-chain that is used for sampling: `evaluation.x_chain` if it is set."""
+        """The config with the x-chain that is used for sampling.
+
+        The x-chain is `evaluation.x_chain` if this field is set, and otherwise the x-chain of training.
+        """
         return _at_test_time(self.run_config)
 
     @property
@@ -301,8 +304,8 @@ class Model:
 
         Returns:
           A `Synthesis` with the latents z [B, d], the generator's samples generated = g(z) [B, ...], the final states
-          revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped and can slightly exceed
-          [-1, 1].
+          revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped, so values can lie outside
+            of [-1, 1].
         """
         return _synthesize(self, key, num_samples, tuple(settings.items()))
 
