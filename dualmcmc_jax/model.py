@@ -304,8 +304,8 @@ class Model:
 
         Returns:
           A `Synthesis` with the latents z [B, d], the generator's samples generated = g(z) [B, ...], the final states
-          revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped, so values can lie outside
-            of [-1, 1].
+          revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped, so their values can
+          lie outside of [-1, 1].
         """
         return _synthesize(self, key, num_samples, tuple(settings.items()))
 
