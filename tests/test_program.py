@@ -191,7 +191,7 @@ def test_benchmark(tmp_path):
     assert found["ratio"] > 0
     assert found["cached_compile_seconds"] > 0
     assert (tmp_path / "cache" / "dualmcmc_jax" / "programs").stat().st_mode & 0o777 == 0o700
-    for line in ("an update", "x-chain", "sampling", "versus"):
+    for line in ("update", "x-chain", "sampling", "versus"):
         assert line in done.stdout
 
 
