@@ -74,7 +74,7 @@ def test_bounds_from_exact_samples_meet_for_separate_modes():
         assert bound.error < 0.15
 
 
-def test_log_mean_and_its_error():
+def test_log_mean_estimates_its_error():
     """Equal weights have no error. Many weights have the error of the delta method; one dominant weight a large one."""
     assert ais.log_mean(np.full(7, 2.5)) == pytest.approx((2.5, 0, 7))
     log_w = 0.5 * np.random.RandomState(0).normal(size=2000)

@@ -33,7 +33,7 @@ decode = lambda w: lambda z: z @ w.T
 encode = lambda v, log_var: lambda x: (x @ v.T, jnp.tile(log_var, (len(x), 1)))
 
 
-def test_gradients_of_the_elbo_loss():
+def test_elbo_loss_gradients_equal_those_by_hand():
     """g(z) = W z and q = N(V x, e^l). The gradients of V and l also pass through z = V x + e^(l/2) noise."""
     variance = 0.3
     loss = lambda w, v, log_var: losses.elbo_loss(
@@ -71,7 +71,7 @@ def test_elbo_with_the_exact_posterior_is_the_log_likelihood():
     assert -loss / (2 * variance) - constant == pytest.approx(exact, abs=0.02)
 
 
-def test_gradient_of_the_generated_loss():
+def test_generated_loss_gradient_equals_that_by_hand():
     """E(x) = |x|^2 / 2. The gradient of W passes through x = W z, in the energy and in log q."""
     temperature = 0.7
     loss = lambda w: losses.generated_loss(
