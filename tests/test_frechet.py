@@ -20,7 +20,7 @@ def distance_by_sqrtm(x, y):
 
 
 def test_frechet_distance_equals_closed_form_of_commuting_covariances():
-    """In the basis in which both covariances are diagonal, it is the sum of (m1 - m2)^2 + (s1 - s2)^2."""
+    """In the basis in which both covariances are diagonal, the distance is the sum of (m1 - m2)^2 + (s1 - s2)^2."""
     random = np.random.RandomState(0)
     (m1, m2), (s1, s2) = random.normal(size=(2, 7)), random.uniform(0.1, 2, (2, 7))
     rotation = linalg.qr(random.normal(size=(7, 7)))[0]

@@ -47,7 +47,7 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
-def text_bomb():
+def png_with_large_text():
     """Return a PNG whose compressed comment has a size of 1 GB."""
     packer = zlib.compressobj(9)
     body = b"Comment\0\0" + b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packer.flush()
@@ -79,7 +79,7 @@ FOLDERS = {
     ),
     "2**31 pixels wide": ({"a.png": png_header(2**31 - 1, 2**31 - 1)}, "the first a.png: "),
     "0 x 0 pixels": ({"a.png": png_header(0, 0)}, "the first a.png: "),
-    "a text chunk of 1 GB": ({"a.png": text_bomb()}, "the first a.png: "),
+    "a text chunk of 1 GB": ({"a.png": png_with_large_text()}, "the first a.png: "),
     "a PostScript file named png": ({"a.png": POSTSCRIPT}, "the first a.png: no image"),
     "a truncated PNG": ({"a.png": png()[:-32]}, "the first a.png: "),
     "a PNG with damaged bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first a.png: "),

@@ -19,7 +19,8 @@ flags:
   --seconds=S     train each variant for the number of updates that take S seconds, not counting compilation and
                   evaluation; the rate is measured first, so keep the machine otherwise idle (default: 0, which means
                   train.num_steps updates)
-  --workdir=DIR   folder for all runs (default: runs/studies/STUDY-CONFIG, with the suffix -Ss if --seconds=S is given)
+  --workdir=DIR   folder for all runs (default: runs/studies/STUDY-CONFIG, or with --seconds=30,
+                  runs/studies/STUDY-CONFIG-30s)
   --inception_weights=FILE   weights of the Inception network, needed for FID
   --quiet, --debug   as for training
 
