@@ -143,8 +143,8 @@ def text(numbers: dict) -> str:
         "multiply-adds": count("multiply_adds"),
         "  x-chain": count("x_chain_multiply_adds"),
         "  z-chain": count("z_chain_multiply_adds"),
-        "arithmetic": f"{giga('device_flops')} GFLOP/s per device, {numbers['peak_fraction']:.0%} of a matrix product",
-        "memory traffic": f"at most {numbers['bandwidth_fraction']:.0%} of a copy, {giga('peak_bandwidth')} GB/s",
+        "arithmetic": f"{giga('device_flops')} GFLOP/s per device, {numbers['peak_fraction']:.0%} of a matrix product's",
+        "memory traffic": f"at most {numbers['bandwidth_fraction']:.0%} of a copy's {giga('peak_bandwidth')} GB/s",
         "peak memory": f"{numbers['peak_memory_bytes'] / 1e6:,.0f} MB per device",
         "start-up": f"{traced:.1f} s to trace, {cold:.1f} s to compile, {cached:.1f} s to load from the cache",
         **{

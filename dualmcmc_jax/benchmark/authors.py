@@ -10,7 +10,7 @@ The authors' networks, settings and function `fit` run on random images of the d
   compile     like "benchmark", with the networks compiled by torch.compile
 A variant whose name contains "one_chain" turns off the second x-chain of each iteration (the authors' setting
 `fine_tune`). The energy is then trained on unrevised samples; an iteration costs about as much as one of the paper's
-Eq. 7. --tiny uses narrow networks, short chains and small batches.
+Eq. 7.
 
 The process prints "ready" once PyTorch is loaded, "prepared" after the first variant's warm-up, and "timed" at the end.
 After "ready" and after "prepared", the process waits for a line on standard input before it continues.
@@ -79,13 +79,13 @@ class Feed:
 def main() -> None:
     """Time every variant, and write the numbers after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--authors", type=Path, required=True)
-    parser.add_argument("--recipe", choices=("cifar10", "celeba64"), required=True)
-    parser.add_argument("--variants", required=True)
-    parser.add_argument("--json", required=True)
-    parser.add_argument("--repeats", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--authors", type=Path, required=True, help="checkout of the authors' repository")
+    parser.add_argument("--recipe", choices=("cifar10", "celeba64"), required=True, help="config of the authors")
+    parser.add_argument("--variants", required=True, help="variants, separated by commas")
+    parser.add_argument("--json", required=True, help="file for the numbers")
+    parser.add_argument("--repeats", type=int, default=12, help="maximum number of timed iterations (default: 12)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time limit of a variant (default: 6)")
+    parser.add_argument("--tiny", action="store_true", help="narrow networks, short chains and small batches")
     flags = parser.parse_args()
     import torch
 
