@@ -12,7 +12,8 @@ flags:
 
 The benchmark uses random input data of the configured shape. It counts the multiply-adds of all convolutions and matrix
 products in the compiled program; the body of a loop counts as many times as the loop runs. Each count is shown next to
-the count of a straightforward ("textbook") implementation of the same update.
+the count of a straightforward ("textbook") implementation of the same update. The peaks are the measured rates of one
+device's best matrix product and best copy.
 """
 
 import json
@@ -143,8 +144,8 @@ def text(numbers: dict) -> str:
         "multiply-adds": count("multiply_adds"),
         "  x-chain": count("x_chain_multiply_adds"),
         "  z-chain": count("z_chain_multiply_adds"),
-        "arithmetic": f"{giga('device_flops')} GFLOP/s per device, {numbers['peak_fraction']:.0%} of a matrix product's",
-        "memory traffic": f"at most {numbers['bandwidth_fraction']:.0%} of a copy's {giga('peak_bandwidth')} GB/s",
+        "arithmetic": f"{giga('device_flops')} GFLOP/s per device, {numbers['peak_fraction']:.0%} of the peak",
+        "memory traffic": f"at most {numbers['bandwidth_fraction']:.0%} of the peak, {giga('peak_bandwidth')} GB/s",
         "peak memory": f"{numbers['peak_memory_bytes'] / 1e6:,.0f} MB per device",
         "start-up": f"{traced:.1f} s to trace, {cold:.1f} s to compile, {cached:.1f} s to load from the cache",
         **{
