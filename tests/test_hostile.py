@@ -343,9 +343,8 @@ def test_invalid_config_json_is_refused_and_kept(name, tmp_path):
 
 
 def test_invalid_rows_of_metrics_are_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        metric_writer, "_tensorboard_writer", lambda workdir: None
-    )  # importing TensorBoard takes memory
+    # Importing TensorBoard would need too much memory.
+    monkeypatch.setattr(metric_writer, "_tensorboard_writer", lambda workdir: None)
     good = b'{"step": 1, "energy_loss": 2.0}\n'
     bad = [
         b"{}",

@@ -103,9 +103,8 @@ def test_maximum_likelihood_equals_numerical_optimum_and_bayes_rule(moments):
     assert best.slope @ x + best.intercept == pytest.approx(p @ z, abs=1e-8)
     assert best.variance == pytest.approx(p @ z**2 - (p @ z) ** 2, abs=1e-8)
     np.testing.assert_array_equal(best.covariance, covariance)
-    assert (
-        linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1
-    )  # x does not depend on z
+    # If the data vary less than the noise, the best generator does not depend on z.
+    assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1
 
 
 @pytest.mark.parametrize(
@@ -127,9 +126,8 @@ def test_expected_gradients_vanish_at_the_fixed_point(weights, start_std, moment
     decode, encode = nets.generator.bind(params.generator), nets.encoder.bind(params.encoder)
     energy = nets.energy.bind(params.energy)
     x = np.random.RandomState(0).normal(size=(num, 2))
-    x = np.linalg.solve(
-        np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T
-    )  # the sample covariance is exactly I
+    # The whitened samples have exactly the covariance I, so that x has exactly the covariance of the data.
+    x = np.linalg.solve(np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T)
     x = mean + (np.linalg.cholesky(covariance) @ x).T
 
     @jax.jit

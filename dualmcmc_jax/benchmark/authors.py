@@ -34,7 +34,7 @@ WARM_UP = 2
 
 
 class Enough(Exception):
-    """Signal that ends the authors' training loop, which has no other way to stop early."""
+    """Exception that ends the authors' training loop, which has no other way to stop early."""
 
 
 class Feed:
@@ -90,9 +90,8 @@ def main() -> None:
     import torch
 
     sys.path.insert(0, str(flags.authors.absolute()))
-    sys.modules["dataset"] = types.SimpleNamespace(
-        get_dataset=None
-    )  # the authors' module needs lmdb and is not used here
+    # The authors' module of this name needs lmdb, and is not used here.
+    sys.modules["dataset"] = types.SimpleNamespace(get_dataset=None)
     import train
 
     on_gpu = torch.cuda.is_available()

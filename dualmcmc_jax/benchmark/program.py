@@ -12,17 +12,8 @@ from typing import NamedTuple
 
 ITEM_BYTES = {"pred": 1, "bf16": 2, "f16": 2} | {f"{kind}{8 * n}": n for kind in "suf" for n in (1, 2, 4, 8)}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-NO_TRAFFIC = (
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "while",
-    "call",
-    "conditional",
-    "after-all",
-)
+FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
+"""Operations that move no data themselves."""
 
 
 class Shape(NamedTuple):
@@ -81,7 +72,7 @@ def cost(text: str) -> Cost:
     for times, instruction, table, fused in _executed(computations, "ENTRY"):
         opcode, size = instruction.opcode, sum(shape.num_bytes for shape in instruction.shapes)
         multiply_adds += times * _multiply_adds(instruction, table)
-        if not fused and opcode not in NO_TRAFFIC and not opcode.endswith("-done"):
+        if not fused and opcode not in FREE and not opcode.endswith("-done"):
             read = sum(shape.num_bytes for name in instruction.operands for shape in table[name].shapes)
             num_bytes += times * (size + read)
         if opcode.removesuffix("-start") in COLLECTIVES:

@@ -40,10 +40,10 @@ class Machine(NamedTuple):
 
 
 MACHINES = {
-    "TPU v5e": Machine(197e12 / 2, 256, 100e9, 100e9, 10e-6, 10e-6),  # ICI: 1,600 Gbit/s, half in each direction
-    "H200": Machine(
-        989e12 / 2, 8, 450e9, 50e9, 15e-6, 30e-6
-    ),  # NVLink: 900 GB/s for both directions; network: 400 Gbit/s per device
+    # ICI has 1,600 Gbit/s, half of it in each direction.
+    "TPU v5e": Machine(197e12 / 2, 256, 100e9, 100e9, 10e-6, 10e-6),
+    # NVLink has 900 GB/s for both directions together, and the network 400 Gbit/s per device.
+    "H200": Machine(989e12 / 2, 8, 450e9, 50e9, 15e-6, 30e-6),
 }
 
 

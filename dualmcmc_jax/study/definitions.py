@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 Term = tuple[float, str, str]
 """A factor, the name of a variant, and the name of a metric.
 
-Besides the names of metrics, these names of metrics are possible:
+The metric has a name from metrics.json, or one of these names:
   "quality": the first of these that was measured: FID, KL(data, EBM), KL(data, generator), a Frechet distance. Lower is
     better.
   "reconstruction": the smallest mean squared error on held-out data, among the inference model and the z-chains.
@@ -18,7 +18,8 @@ Besides the names of metrics, these names of metrics are possible:
 class Claim(NamedTuple):
     """A statement about the variants, such as "50 x-steps beats 10 x-steps in quality".
 
-    The claim is tested on runs of the same seed. It holds if the sum of its terms is positive on average over seeds.
+    A claim compares runs of the same seed. The claim holds if the sum of its terms, as a mean over seeds, is
+    significantly above 0.
 
     Attributes:
       text: the statement, as the table prints it.

@@ -48,9 +48,8 @@ class Jobs:
             self._slots.put((cores, {"CUDA_VISIBLE_DEVICES": devices[i]} if devices and num > 1 else {}))
         self._pool = ThreadPoolExecutor(num)
         self._stopping = threading.Event()
-        self._lock = (
-            threading.RLock()
-        )  # guards _running; reentrant, as a signal handler may run while this thread holds it
+        # The lock guards _running. It is reentrant, because a signal handler may run while this thread holds it.
+        self._lock = threading.RLock()
         self._running = set()
 
     def __enter__(self):
@@ -121,7 +120,7 @@ class Jobs:
 
         Args:
           folder: the folder. It is created if it does not exist.
-          wait: whether to wait if another process has locked the folder. Otherwise, None is yielded in this case.
+          wait: what to do if another process has locked the folder: wait until it is free, or yield None.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".study").open("w") as file:
