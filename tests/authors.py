@@ -1,6 +1,6 @@
-"""Numbers computed by the authors' PyTorch networks, in this project's layouts.
+"""Reference numbers that the authors' PyTorch networks computed, converted to the layouts of this project.
 
-The .npz files hold weights, inputs, outputs, chains, losses and gradients at small width in float64.
+The .npz files hold weights, inputs, outputs, chains, losses and gradients of narrow networks in float64.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def config(name: str, reference):
-    """The config of the networks and settings behind a reference file."""
+    """Return the config with the networks and settings of a reference file."""
     config = default.get_config()
     width = {net: int(reference[f"meta_n{net}f"]) for net in "gdi"}
     pyramid = name == "celeba64"
@@ -44,13 +44,13 @@ def config(name: str, reference):
 
 
 def params(reference, config, prefix: str = "") -> Params:
-    """The weights, or with prefix "grad/" the gradients, as parameter trees; biases without effect are left out."""
+    """Return the weights, or with prefix "grad/" the gradients, as parameters. Biases without effect are omitted."""
     tensors = {net: tensors_of(reference, f"{prefix}{name}/") for net, name in torch_names.NAMES.items()}
     return Params(**{net: torch_names.parameters(net, like, tensors[net]) for net, like in shapes(config).items()})
 
 
 def vectors(reference, config):
-    """Spectral norm's stored vectors."""
+    """Return the stored vectors of spectral normalization."""
     return torch_names.vectors(shapes(config)["energy"], tensors_of(reference, "netE/"))
 
 

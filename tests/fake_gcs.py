@@ -1,4 +1,7 @@
-"""A Google Cloud Storage in memory: the calls that gcsfs, tensorstore and google-cloud-storage make of its JSON API."""
+"""An emulator of Google Cloud Storage that keeps objects in memory.
+
+The emulator supports the calls of the JSON API that gcsfs, tensorstore and google-cloud-storage make.
+"""
 
 import base64
 import contextlib
@@ -17,6 +20,8 @@ OBJECTS = (
 
 
 class Store:
+    """The buckets with their objects, and unfinished uploads."""
+
     def __init__(self, buckets):
         self.lock, self.generations = threading.RLock(), itertools.count(1700000000000001)
         self.buckets = {name: {} for name in buckets}  # bucket: {object name: (generation, bytes)}
@@ -24,6 +29,8 @@ class Store:
 
 
 class Handler(BaseHTTPRequestHandler):
+    """A handler of HTTP requests to the emulator."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -75,16 +82,17 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def put(self, bucket, name, data, query):
-        found = self.server.store.buckets[bucket].get(name, (0,))[0]
-        if not self.matches(found, query):
+        generation = self.server.store.buckets[bucket].get(name, (0,))[0]
+        if not self.matches(generation, query):
             return self.error(412, "conditionNotMet")
         self.server.store.buckets[bucket][name] = (next(self.server.store.generations), data)
         self.send(200, self.resource(bucket, name))
 
     @staticmethod
-    def matches(found, query):
+    def matches(generation, query):
         return (
-            int(query.get("ifGenerationMatch", found)) == found and int(query.get("ifGenerationNotMatch", -1)) != found
+            int(query.get("ifGenerationMatch", generation)) == generation
+            and int(query.get("ifGenerationNotMatch", -1)) != generation
         )
 
     def handle_one(self):
@@ -243,16 +251,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
+    """An HTTP server with a `Store`."""
+
     daemon_threads, request_queue_size = True, 128
 
-    def handle_error(self, *_):  # clients that went away
+    def handle_error(self, *_):  # ignores closed connections
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(*_)
 
 
 @contextlib.contextmanager
 def serve(*buckets):
-    """The URL of one with these buckets, and {bucket: {name: (generation, content)}}."""
+    """Run a server with some buckets, and yield its URL and {bucket: {name: (generation, content)}}."""
     server = Server(("127.0.0.1", 0), Handler)
     server.store = Store(buckets)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

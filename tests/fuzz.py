@@ -1,6 +1,6 @@
-"""Lets coverage guide the inputs of a test of test_fuzz.py; takes `pip install atheris`.
+"""Run a test of test_fuzz.py with inputs that are guided by coverage. This needs `pip install atheris`.
 
-python tests/fuzz.py test_images [-max_total_time=120, or any other flag of libFuzzer]
+python tests/fuzz.py test_mutated_images_are_read_or_refused [-max_total_time=120, or any other flag of libFuzzer]
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""torch-fidelity's Inception network with random, calibrated weights: the oracle of our port.
+"""torch-fidelity's Inception network with random, calibrated weights, the oracle for our port.
 
-`python tests/inception_oracle.py` writes tests/reference/inception.npz again, the numbers that stand in for the oracle
-where torch and torch-fidelity (0.4.0) are not installed. An uncalibrated random network hardly looks at its input.
+`python tests/inception_oracle.py` rewrites tests/reference/inception.npz. This file holds the oracle's numbers for
+machines without torch and torch-fidelity (0.4.0). The batch normalization of the random network is calibrated, because
+the outputs of an uncalibrated network hardly depend on the input.
 """
 
 import importlib.abc
@@ -23,7 +24,7 @@ SIZES = (32, 64, 299)
 
 
 def images(size):
-    """[2, size, size, 3] uint8: a smooth random picture and noise around it."""
+    """Return two images, [2, size, size, 3] in uint8: smooth random pictures with noise."""
     random = np.random.RandomState(size)
     coarse = random.uniform(0, 255, (2, 5, 5, 3))
     smooth = ndimage.zoom(coarse, (1, size / 5, size / 5, 1), order=1)
@@ -31,7 +32,7 @@ def images(size):
 
 
 def uncalibrated(seed=0):
-    """He-normal weights under their PyTorch names, without batch norm's means and variances."""
+    """Return He-normal weights by PyTorch name, without the means and variances of batch normalization."""
     shapes = jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.uint8))
     random = np.random.RandomState(seed)
     weights = {}
@@ -50,7 +51,7 @@ def uncalibrated(seed=0):
 
 
 def reference():
-    """(weights, {name: numbers}): calibrated weights and what torch-fidelity's network made of `images`."""
+    """Return the calibrated weights, and the stored outputs of torch-fidelity's network for `images` by name."""
     weights = uncalibrated()
     names = sorted(key.removesuffix(".bn.weight") for key in weights if key.endswith(".bn.weight"))
     with np.load(REFERENCE) as file:
@@ -63,11 +64,11 @@ def reference():
 
 
 def network(weights):
-    """torch-fidelity's network, on features "2048", "logits_unbiased" and "logits"."""
+    """Return torch-fidelity's network, with outputs "2048", "logits_unbiased" and "logits"."""
     try:
         import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):  # it needs none of it, but imports it
-        sys.meta_path.insert(0, _Nothing())
+    except (ImportError, RuntimeError):  # torch-fidelity imports torchvision but does not use it here
+        sys.meta_path.insert(0, _EmptyTorchvision())
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -86,19 +87,19 @@ def network(weights):
 
 
 def outputs(net, x):
-    """features, logits and logits with bias of uint8 images [B, H, W, 3]."""
+    """Return features, logits without bias, and logits with bias of uint8 images [B, H, W, 3]."""
     import torch
 
     with torch.no_grad():
         return tuple(y.numpy() for y in net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())))
 
 
-def _missing(name):
+def _raise_attribute_error(name):
     raise AttributeError(name)
 
 
-class _Nothing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """A torchvision with any name in it."""
+class _EmptyTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """An importer of a fake torchvision, in which every name is an empty class."""
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "torchvision":
@@ -108,7 +109,9 @@ class _Nothing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec):
         module = types.ModuleType(spec.name)
         module.__path__ = []
-        module.__getattr__ = lambda name: type(name, (), {}) if not name.startswith("__") else _missing(name)
+        module.__getattr__ = lambda name: (
+            type(name, (), {}) if not name.startswith("__") else _raise_attribute_error(name)
+        )
         return module
 
     def exec_module(self, module):
@@ -116,6 +119,7 @@ class _Nothing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def main():
+    """Calibrate the network, and write the reference file."""
     import torch
 
     weights = uncalibrated()

@@ -1,6 +1,7 @@
-"""Images per second of our Inception and of torch-fidelity's, by turns: `python tests/inception_speed.py [batch]`.
+"""Compare the speed of our Inception network with torch-fidelity's, in images per second.
 
-It takes torch and torch-fidelity; the weights are random, which costs the same.
+`python tests/inception_speed.py [batch size]` alternates between the two. It needs torch and torch-fidelity. The
+weights are random, which does not change the speed.
 """
 
 import statistics
@@ -15,6 +16,7 @@ from dualmcmc_jax.features import inception
 
 
 def main():
+    """Time both networks and print the results."""
     batch = int(sys.argv[1]) if sys.argv[1:] else 16
     weights, _ = inception_oracle.reference()
     x = np.random.RandomState(0).randint(0, 256, (batch, 32, 32, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How far memory grows."""
+"""A bound on the growth of a process's memory."""
 
 import contextlib
 import resource
@@ -7,16 +7,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def bounded(megabytes: int):
-    """Asserts that the process's peak of resident memory rises by less than this while it is entered."""
+    """Assert that the peak resident memory of this process grows by less than a bound while the context is entered."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak becomes what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory on Linux
     before = _peak()
     yield
     assert _peak() - before < 1000 * megabytes
 
 
 def _peak() -> int:
-    """In kB."""
+    """Return the peak resident memory in kB."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

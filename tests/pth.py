@@ -1,4 +1,4 @@
-"""Writes .pth files as torch.save does, without torch."""
+"""A writer of .pth files in the format of torch.save that does not need torch."""
 
 import pickle
 import sys
@@ -20,22 +20,22 @@ class _Storage:
 
 
 def save(path, arrays, *, shape=None, strides=None):
-    """Arrays by name, all of them views of shape and strides if those are given."""
-    stand_ins = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
+    """Write arrays by name. If given, `shape` and `strides` replace those of every array."""
+    fake_modules = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
     for kind in _KINDS.values():
-        setattr(stand_ins["torch"], kind, type(kind, (), {"__module__": "torch"}))
+        setattr(fake_modules["torch"], kind, type(kind, (), {"__module__": "torch"}))
 
     def rebuild(*_):
         raise AssertionError
 
     rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    stand_ins["torch._utils"]._rebuild_tensor_v2 = rebuild
+    fake_modules["torch._utils"]._rebuild_tensor_v2 = rebuild
     storages = []
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, item):
             if isinstance(item, _Storage):
-                kind = getattr(stand_ins["torch"], _KINDS[item.array.dtype])
+                kind = getattr(fake_modules["torch"], _KINDS[item.array.dtype])
                 return "storage", kind, item.key, "cpu", item.array.size
             return None
 
@@ -46,8 +46,8 @@ def save(path, arrays, *, shape=None, strides=None):
             steps = tuple(stride // item.itemsize for stride in storages[-1].array.strides)
             return rebuild, (storages[-1], 0, shape or item.shape, strides or steps, False, {})
 
-    before = {name: sys.modules.get(name) for name in stand_ins}
-    sys.modules.update(stand_ins)
+    real_modules = {name: sys.modules.get(name) for name in fake_modules}
+    sys.modules.update(fake_modules)
     try:
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("archive/data.pkl", "w") as file:
@@ -55,7 +55,7 @@ def save(path, arrays, *, shape=None, strides=None):
             for storage in storages:
                 archive.writestr(f"archive/data/{storage.key}", storage.array.tobytes())
     finally:
-        for name, module in before.items():
+        for name, module in real_modules.items():
             if module is None:
                 del sys.modules[name]
             else:

@@ -1,6 +1,7 @@
-"""How much faster the update is than in textbook form with rolled loops: `PYTHONPATH=. python tests/speed.py`.
+"""Compare the speed of the update with a textbook implementation with rolled loops.
 
-CIFAR-10's recipe at widths 64, 64 and 32, batch 16, float32, one x-chain, K 30 and 10, timed by turns in one process.
+`PYTHONPATH=. python tests/speed.py [number of timed updates]` alternates between the two in one process. The config is
+CIFAR-10's recipe with widths 64, 64 and 32, batch size 16, float32, one x-chain, 30 x-steps and 10 z-steps.
 """
 
 import sys
@@ -19,8 +20,13 @@ from dualmcmc_jax.training import loop, optimizers
 from dualmcmc_jax.training import state as train_state
 
 
-def contender(build, unroll):
-    """The compiled update and its state."""
+def compiled_update(build, unroll):
+    """Return the compiled update, its initial state and its multiply-adds.
+
+    Args:
+      build: function that builds the networks of a config.
+      unroll: number of unrolled steps of a chain.
+    """
     config = cifar10.get_config()
     config.energy.widths = config.generator.widths = (64,) * 4
     config.encoder.widths = (32, 64, 128, 256)
@@ -38,17 +44,18 @@ BATCH = batches.Batch(IMAGES, np.arange(16)[None])
 
 
 def main():
+    """Time both programs and print the results."""
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    contenders = {"textbook, rolled": contender(textbook.build, 1), "ours": contender(models.build, 0)}
-    seconds = {name: [] for name in contenders}
-    states = {name: state for name, (_, state, _) in contenders.items()}
+    programs = {"textbook, rolled": compiled_update(textbook.build, 1), "ours": compiled_update(models.build, 0)}
+    seconds = {name: [] for name in programs}
+    states = {name: state for name, (_, state, _) in programs.items()}
     for _ in range(repeats + 1):
-        for name, (step, _, _) in contenders.items():
+        for name, (step, _, _) in programs.items():
             start = time.perf_counter()
             states[name], scalars = step(states[name], BATCH)
             jax.block_until_ready(scalars)
             seconds[name].append(time.perf_counter() - start)
-    for name, (_, _, multiply_adds) in contenders.items():
+    for name, (_, _, multiply_adds) in programs.items():
         low, median, high = np.quantile(seconds[name][1:], [0.25, 0.5, 0.75])
         print(f"{name:<18}{median:.2f} s ({low:.2f} to {high:.2f}), {multiply_adds / 1e9:.1f} G multiply-adds")
     ratios = np.array(seconds["textbook, rolled"][1:]) / np.array(seconds["ours"][1:])

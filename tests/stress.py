@@ -1,12 +1,14 @@
-"""Kills a run again and again, at random moments, fills its disk, and compares it with one that was left alone.
+"""Interrupt runs at random moments, resume them, and compare them with an uninterrupted run.
 
   python tests/stress.py [--minutes=30] [--num_steps=1500] [--seed=0]
 
-Of ten events six are SIGKILL, two SIGTERM or SIGINT, and two fill the file system (on Linux with user namespaces, where
-the runs live on a small one of their own) until the run stops; then the same command is started again. At the end of
-each run metrics (rates aside), the checksums of the last state and the names of the workdir's files must be those of
-the run left alone, whose memory and open files must not grow in its second half. It prints what it counted; exit code 1
-at the first difference.
+Of ten interruptions, six are SIGKILL, two are SIGTERM or SIGINT, and two fill the disk until the run stops. Then the
+same command is started again. The disk is filled only on Linux with user namespaces, where the runs use a small
+temporary file system.
+
+At the end of each run, its metrics (except rates), the checksums of its last state and the names of its files must
+equal those of the uninterrupted run. The memory and the open files of the uninterrupted run must not grow in its second
+half. The program prints the numbers of interruptions, and exits with code 1 at the first difference.
 """
 
 import argparse
@@ -26,56 +28,61 @@ ROOT = Path(__file__).parents[1]
 EVENTS = ["SIGKILL"] * 6 + ["SIGTERM", "SIGINT", "full disk", "full disk"]
 EXPECTED = {
     "SIGKILL": {-9, 0},
-    "SIGTERM": {75, 0, -15},  # the last: before training has begun
+    "SIGTERM": {75, 0, -15},  # -15 if training has not begun
     "SIGINT": {75, 0, 130, -2},
     "full disk": {1, 0},
-    "left alone": {0},
+    "no interruption": {0},
 }
 
 
 def main():
+    """Run the uninterrupted run, then interrupted runs until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--num_steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-stress-"))
-    small = on_a_small_disk(folder)
-    events = [event for event in EVENTS if small or event != "full disk"]
+    has_small_disk = mount_small_disk(folder)
+    events = [event for event in EVENTS if has_small_disk or event != "full disk"]
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    chance, counts, began = random.Random(given.seed), Counter(), time.perf_counter()
+    generator, counts, began = random.Random(given.seed), Counter(), time.perf_counter()
 
-    alone = folder / "alone"
-    code, sizes = live(start(alone, given.num_steps), 600)
-    assert code == 0, log(alone)
-    seconds, expected = time.perf_counter() - began, outcome(alone, given.num_steps)
+    reference = folder / "uninterrupted"
+    code, sizes = wait(start(reference, given.num_steps), 600)
+    assert code == 0, log(reference)
+    seconds, expected = time.perf_counter() - began, outcome(reference, given.num_steps)
     (memory, files), (last_memory, last_files) = sizes[len(sizes) // 2], sizes[-1]
     print(
-        f"left alone: {seconds:.0f} s; half-way {memory} MB, {files} files; at the end {last_memory} MB, {last_files}"
+        f"uninterrupted run: {seconds:.0f} s; {memory} MB and {files} open files half-way, "
+        f"{last_memory} MB and {last_files} open files at the end"
     )
     assert last_memory < 1.1 * memory and last_files < files + 3  # noqa: PT018
     while time.perf_counter() - began < 60 * given.minutes:
         workdir = folder / f"run{counts['runs']}"
-        one_run(workdir, given.num_steps, chance, events, seconds, counts)
-        if (found := outcome(workdir, given.num_steps)) != expected:
-            differing = [name for name in expected if found[name] != expected[name]]
-            print(found["files"], expected["files"])
-            sys.exit(f"DIFFERS from the run left alone in {', '.join(differing)}: {workdir}")
+        interrupted_run(workdir, given.num_steps, generator, events, seconds, counts)
+        if (actual := outcome(workdir, given.num_steps)) != expected:
+            differing = [name for name in expected if actual[name] != expected[name]]
+            print(actual["files"], expected["files"])
+            sys.exit(f"{workdir} DIFFERS from the uninterrupted run in {', '.join(differing)}")
         counts["runs"] += 1
         print(dict(counts), flush=True)
         shutil.rmtree(workdir)
     if given.num_steps == 1500:
-        command = [*command_of(alone, given.num_steps), "--mode=evaluate"]
+        command = [*command_of(reference, given.num_steps), "--mode=evaluate"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         print(*(line for line in done.stdout.splitlines() if "frechet" in line or "svc" in line), sep="\n")
-    subprocess.run(["umount", folder], check=small)
+    subprocess.run(["umount", folder], check=has_small_disk)
     shutil.rmtree(folder)
-    events = sum(counts[name] for name in set(EVENTS))
-    print(f"{events} events over {counts['runs']} runs: all ended as the run left alone")
+    total = sum(counts[name] for name in set(EVENTS))
+    print(f"{total} interruptions in {counts['runs']} runs: every run equals the uninterrupted run")
 
 
-def on_a_small_disk(folder):
-    """Whether this process, started anew in a namespace of its own, has a file system of 100 MB at the folder."""
+def mount_small_disk(folder):
+    """Mount a file system of 100 MB at the folder, and return whether this is possible.
+
+    For this, the process restarts itself in a new namespace.
+    """
     if os.environ.get("STRESS_NAMESPACE"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100M", "none", folder], check=True)
         return True
@@ -84,7 +91,7 @@ def on_a_small_disk(folder):
         folder.rmdir()
         os.environ["STRESS_NAMESPACE"] = "1"
         os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
-    print("no user namespaces here: no disk is filled")
+    print("this machine has no user namespaces, so no disk is filled")
     return False
 
 
@@ -96,13 +103,18 @@ def command_of(workdir, num_steps):
 
 
 def start(workdir, num_steps):
-    """Under way, its standard error in a file beside the workdir."""
+    """Start a run, with its standard error in a file beside the workdir."""
     file = workdir.with_suffix(".log").open("a")
     return subprocess.Popen(command_of(workdir, num_steps), cwd=ROOT, stderr=file, stdout=subprocess.DEVNULL)
 
 
-def live(process, seconds):
-    """Waits for the end, at most some seconds: (exit code or None, [(MB of memory, open files) after every second])."""
+def wait(process, seconds):
+    """Wait until a process ends, for at most some seconds.
+
+    Returns:
+      The exit code, or None if the process is still running, and a list of (MB of memory, number of open files), which
+      are measured every second.
+    """
     sizes, until = [], time.perf_counter() + seconds
     while time.perf_counter() < until:
         try:
@@ -110,31 +122,32 @@ def live(process, seconds):
         except subprocess.TimeoutExpired:
             status = Path(f"/proc/{process.pid}/status").read_text()
             memory = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
-            if memory:  # it has not just ended
+            if memory:  # the process is still running
                 sizes.append((memory[0] // 1000, len(os.listdir(f"/proc/{process.pid}/fd"))))
     return None, sizes
 
 
-def one_run(workdir, num_steps, chance, events, seconds, counts):
-    before, code = 0, None
+def interrupted_run(workdir, num_steps, generator, events, seconds, counts):
+    """Run to the end with interruptions at random moments, and count them."""
+    last_step, code = 0, None
     while code != 0:
         process = start(workdir, num_steps)
-        code, _ = live(process, chance.uniform(0, seconds / 2))
-        event = "left alone"
+        code, _ = wait(process, generator.uniform(0, seconds / 2))
+        event = "no interruption"
         if code is None:
-            event = chance.choice(events)
-            code = disturb(process, event, workdir)
+            event = generator.choice(events)
+            code = interrupt(process, event, workdir)
             counts[event] += 1
         assert code in EXPECTED[event], f"exit code {code} after {event}: {log(workdir)}"
         counts[f"exit code {code}"] += 1
         step = max((int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()), default=0)
-        assert step >= before, f"went back from step {before} to {step}"
-        counts["lives that saved"] += step > before
-        before = step
+        assert step >= last_step, f"the newest checkpoint went back from step {last_step} to {step}"
+        counts["starts with a new checkpoint"] += step > last_step
+        last_step = step
 
 
-def disturb(process, event, workdir):
-    """The exit code after an event."""
+def interrupt(process, event, workdir):
+    """Interrupt a process, and return its exit code."""
     if event != "full disk":
         process.send_signal(getattr(signal, event))
         return process.wait(30)
@@ -152,10 +165,10 @@ def disturb(process, event, workdir):
 
 
 def outcome(workdir, num_steps):
-    """Rows of metrics without their rates, the checksums of the last state, and the names of other files.
+    """Return the rows of metrics without rates, the checksums of the last state, and the names of other files.
 
-    An old checkpoint more is no fault: it is deleted with the next save, and after the last there is none. Neither is a
-    picture less, for which the disk had no space.
+    The names of checkpoints are left out, because an additional old checkpoint is correct: old checkpoints are deleted
+    only at the next save. The folder of pictures is left out too, because a full disk may have prevented a picture.
     """
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for row in rows:

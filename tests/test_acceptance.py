@@ -1,4 +1,4 @@
-"""The acceptance rate of Langevin steps against the Metropolis rule written out."""
+"""The acceptance rate of Langevin steps, compared with the Metropolis rule."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from dualmcmc_jax.core.langevin import chain_keys, langevin
 from dualmcmc_jax.metrics import acceptance
 
 
-def test_acceptance():
-    """Of Langevin steps on N(0, 1), against the rule written out in NumPy; and near 1 for small steps."""
+def test_acceptance_rate_follows_the_metropolis_rule():
+    """Compare with the Metropolis rule in NumPy, on N(0, 1). For small steps, the rate is close to 1."""
     log_density = lambda x: -0.5 * densities.squared_norm(x)
     rates = {}
     for s in (0.5, 1e-4):

@@ -1,4 +1,4 @@
-"""Annealed importance sampling where Z is known."""
+"""Annealed importance sampling of densities whose normalizing constant Z is known."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from dualmcmc_jax.metrics import ais, quadrature
 pytestmark = pytest.mark.slow
 
 
-def test_reflections():
-    """A path is folded at the walls: by hand, and run backwards it ends where it began."""
+def test_paths_are_reflected_at_the_walls():
+    """Compare with reflections worked out by hand. A reversed path ends at the start of the original path."""
     x, velocity = ais.reflect(jnp.array([0.3, 1.2, -1.5, 3.5]), jnp.ones(4), 1.0)
     np.testing.assert_allclose(x, [0.3, 0.8, -0.5, -0.5], atol=1e-12)
     np.testing.assert_array_equal(velocity, [1, -1, -1, 1])
@@ -26,8 +26,8 @@ def test_reflections():
 
 
 @pytest.mark.parametrize("num_steps", [1, 3])
-def test_moves_leave_the_density(num_steps):
-    """exp(2 x) on [-1, 1], whose mean is coth 2 - 1/2, though the steps are half the box and walls are hit often."""
+def test_moves_preserve_the_density(num_steps):
+    """The density is exp(2 x) on [-1, 1], with mean coth 2 - 1/2. Steps are long, so that walls are hit often."""
     log_density = lambda x: 2 * x.sum(-1)
     x = ais.uniform(jax.random.key(0), 4000, (3,), half_width=1.0, dtype=jnp.float64)
 
@@ -42,22 +42,22 @@ def test_moves_leave_the_density(num_steps):
     assert 0.3 < probability[-1] < 0.999
 
 
-def test_bounds_meet_where_z_is_known():
-    """A Gaussian in ten dimensions, partly beyond the walls."""
+def test_bounds_meet_at_the_exact_log_z():
+    """The density is a Gaussian in ten dimensions that lies partly beyond the walls."""
     mean, std = np.linspace(-0.8, 0.8, 10), np.linspace(0.05, 1.0, 10)
     log_f = lambda x: -0.5 * jnp.sum(((x - mean) / std) ** 2, -1)
     share = ndtr((1 - mean) / std) - ndtr((-1 - mean) / std)
     exact = np.sum(np.log(share * std * np.sqrt(2 * np.pi)))
     settings = {"half_width": 1.0, "num_temperatures": 300, "num_chains": 300, "dtype": jnp.float64}
     below, above = ais.bounds(jax.random.key(0), lambda _: log_f, None, (10,), **settings)
-    for found in (below, above):
-        assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
-        assert found.error < 0.15
-        assert found.effective_sample_size > 50
+    for bound in (below, above):
+        assert bound.log_z == pytest.approx(exact, abs=4 * bound.error + 0.01)
+        assert bound.error < 0.15
+        assert bound.effective_sample_size > 50
 
 
-def test_bounds_with_exact_draws():
-    """Eight Gaussians, which the chains do not cross between: quadrature, from both sides."""
+def test_bounds_from_exact_samples_meet_for_separate_modes():
+    """The chains do not move between the eight Gaussians, but exact samples of the density start in all of them."""
     truth = toy2d.density("8gaussians")
     cells = quadrature.grid(truth.half_width)
     angles = 2 * np.pi * np.arange(8) / 8
@@ -69,19 +69,19 @@ def test_bounds_with_exact_draws():
     settings = {"half_width": truth.half_width, "num_temperatures": 200, "num_chains": 500}
     settings["dtype"] = jnp.float64
     below, above = ais.bounds(jax.random.key(0), lambda _: log_f, None, (2,), draw=draw, **settings)
-    for found in (below, above):
-        assert found.log_z == pytest.approx(exact, abs=4 * found.error + 0.01)
-        assert found.error < 0.15
+    for bound in (below, above):
+        assert bound.log_z == pytest.approx(exact, abs=4 * bound.error + 0.01)
+        assert bound.error < 0.15
 
 
-def test_log_mean():
-    """Equal weights all count and have no error; of many it is the delta method's; of one large weight it is large."""
+def test_log_mean_estimates_its_error():
+    """Equal weights have no error. Many weights have the error of the delta method; one dominant weight a large one."""
     assert ais.log_mean(np.full(7, 2.5)) == pytest.approx((2.5, 0, 7))
     log_w = 0.5 * np.random.RandomState(0).normal(size=2000)
-    found, w = ais.log_mean(log_w), np.exp(log_w)
-    assert found.log_z == pytest.approx(np.log(w.mean()))
-    assert found.error == pytest.approx(w.std() / w.mean() / 2000**0.5, rel=0.1)
-    assert found.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
-    found = ais.log_mean(np.array([100.0, 0, 0, 0]))
-    assert found.log_z == pytest.approx(100 - np.log(4))
-    assert found.error > 10
+    estimate, w = ais.log_mean(log_w), np.exp(log_w)
+    assert estimate.log_z == pytest.approx(np.log(w.mean()))
+    assert estimate.error == pytest.approx(w.std() / w.mean() / 2000**0.5, rel=0.1)
+    assert estimate.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    estimate = ais.log_mean(np.array([100.0, 0, 0, 0]))
+    assert estimate.log_z == pytest.approx(100 - np.log(4))
+    assert estimate.error > 10

@@ -1,4 +1,4 @@
-"""Imports run strictly downwards through the folders of the package, and parallelism has one place."""
+"""The structure of the package: imports run strictly downwards, and one module handles parallelism."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from dualmcmc_jax.cli import completion
 
 ROOT = Path(dualmcmc_jax.__file__).parent
 LAYERS = (
-    ("configs.studies",),  # written as users write theirs
+    ("configs.studies",),  # written like the studies of users, so they may import everything
     ("configs.baselines",),
     ("main",),
     ("benchmark", "study"),
@@ -31,16 +31,17 @@ LAYERS = (
     ("core",),
     ("random_streams", "torch_reader"),
 )
-"""From top to bottom. Parts of one layer do not import each other."""
+"""The layers from top to bottom. Parts of the same layer do not import each other."""
 PARTS = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}
-FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]  # which names, and imports none
+# The package's own __init__.py is left out, because it imports its public names only when they are used.
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 FILES += [path for path in sorted(completion.CONFIGS.rglob("*.py")) if path not in FILES]
 
 
 def name_of(path):
-    """The name of a file's module below the package: "training.loop"."""
-    inside = path.is_relative_to(ROOT)
-    relative = path.relative_to(ROOT) if inside else Path("configs") / path.relative_to(completion.CONFIGS)
+    """Return the module name of a file relative to the package, such as "training.loop"."""
+    in_package = path.is_relative_to(ROOT)
+    relative = path.relative_to(ROOT) if in_package else Path("configs") / path.relative_to(completion.CONFIGS)
     return ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -48,27 +49,27 @@ MODULES = {name_of(path) for path in FILES} | {name.partition(".")[0] for name i
 
 
 def part_of(name):
-    """The part of the package that a module belongs to, the longest that is in the table."""
+    """Return the part of the package that contains a module: the longest matching name in LAYERS."""
     return max((part for part in PARTS if f"{name}.".startswith(f"{part}.")), key=len, default=None)
 
 
 def project_imports(text):
-    """The modules of the package that a file imports, wherever in it, by their names below the package."""
+    """Yield the modules of the package that a file imports anywhere, named relative to the package."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in found:
+        for name in names:
             package, _, below = name.partition(".")
             if package == "dualmcmc_jax" and below:
                 yield below if below in MODULES else below.rpartition(".")[0] or below
 
 
-def offences(name, text):
-    """Lines that name each import of a module that does not run downwards."""
+def upward_imports(name, text):
+    """Yield one line for each import of a module that does not run downwards."""
     here = part_of(name)
     assert here, f"{name} is in no layer"
     for imported in project_imports(text):
@@ -81,8 +82,8 @@ def offences(name, text):
 
 def test_imports_run_downwards():
     assert len(FILES) > 80
-    found = [line for path in FILES for line in offences(name_of(path), path.read_text())]
-    assert not found, "\n".join(found)
+    lines = [line for path in FILES for line in upward_imports(name_of(path), path.read_text())]
+    assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +99,12 @@ def test_imports_run_downwards():
         ("training.x", "from dualmcmc_jax.training import step\nfrom dualmcmc_jax import core, random_streams", None),
     ],
 )
-def test_an_offence_is_named(name, text, line):
-    found = list(offences(name, text))
-    assert found == [] if line is None else (len(found) == 1 and found[0].startswith(line))
+def test_upward_import_is_reported(name, text, line):
+    lines = list(upward_imports(name, text))
+    assert lines == [] if line is None else (len(lines) == 1 and lines[0].startswith(line))
 
 
-def test_core_needs_jax_alone():
+def test_core_imports_only_jax():
     for path in (ROOT / "core").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
@@ -112,17 +113,17 @@ def test_core_needs_jax_alone():
                 assert all(alias.name.split(".")[0] in {"jax", "math"} for alias in node.names)
 
 
-def test_devices_are_the_business_of_one_module():
-    used = re.compile(
+def test_only_runtime_parallel_handles_devices():
+    device_api = re.compile(
         r"\b(pmap|shard_map|Mesh|make_mesh|NamedSharding|PositionalSharding)\(|\bjax\.sharding\b|jax\.pmap"
     )
-    assert [path.relative_to(ROOT).as_posix() for path in FILES if used.search(path.read_text())] == [
+    assert [path.relative_to(ROOT).as_posix() for path in FILES if device_api.search(path.read_text())] == [
         "runtime/parallel.py"
     ]
 
 
-def test_parameters_are_bound_in_few_places():
-    """Only the model, which everything above shares, and training bind networks to parameters."""
+def test_only_model_models_and_training_bind_parameters():
+    """The layers above share `Model`, which binds the networks to their parameters."""
     bind = re.compile(r"\.bind\(")
     users = {name_of(path).partition(".")[0] for path in FILES if bind.search(path.read_text())}
-    assert users == {"model", "models", "training"}, users  # `Net.apply` of models is defined by it
+    assert users == {"model", "models", "training"}, users  # models defines `Net.apply` in terms of `bind`

@@ -1,4 +1,4 @@
-"""Other methods as configs: their terms against closed forms, what they leave out, and chains that persist."""
+"""Baselines: their losses against closed forms, the computations that they skip, and persistent chains."""
 
 import itertools
 from functools import partial
@@ -28,13 +28,13 @@ B, D, d = 6, 4, 2
 random = np.random.default_rng(2)
 x, z, noise = random.normal(size=(B, D)), random.normal(size=(B, d)), random.normal(size=(B, d))
 w, v, log_var = random.normal(size=(D, d)), random.normal(size=(d, D)), random.normal(size=d)
-EVERY = (abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, short_run_inference, vae)
+BASELINES = (abp, cooperative, divergence_triangle, no_mcmc, persistent, short_run, short_run_inference, vae)
 decode = lambda w: lambda z: z @ w.T
 encode = lambda v, log_var: lambda x: (x @ v.T, jnp.tile(log_var, (len(x), 1)))
 
 
-def test_elbo_loss():
-    """g(z) = W z, q = N(V x, e^l): the gradients by hand, those of V and l through z = V x + e^(l/2) noise as well."""
+def test_elbo_loss_gradients_equal_those_by_hand():
+    """g(z) = W z and q = N(V x, e^l). The gradients of V and l also pass through z = V x + e^(l/2) noise."""
     variance = 0.3
     loss = lambda w, v, log_var: losses.elbo_loss(
         encode(v, log_var), decode(w), x, noise, variance=variance, weight=2.0
@@ -53,27 +53,26 @@ def test_elbo_loss():
     np.testing.assert_allclose(by_l, 2 * expected.mean(axis=0), rtol=1e-12)
 
 
-def test_elbo_is_a_bound():
-    """With the exact posterior of a linear generator, minus the loss over 2 sigma^2 is log p(x), less constants."""
+def test_elbo_with_the_exact_posterior_is_the_log_likelihood():
+    """For a linear generator and its exact posterior, -loss / (2 sigma^2) equals log p(x) up to a known constant."""
     variance = 0.3
     precision = np.eye(d) + w.T @ w / variance
-    axes, _ = np.linalg.qr(
-        np.linalg.eigh(precision)[1]
-    )  # latents turned so that the posterior's covariance is diagonal
-    turned = w @ axes
-    of = np.diag(axes.T @ precision @ axes)
-    posterior = encode((turned.T / variance) / of[:, None], -np.log(of))
+    # Rotate the latents so that the posterior's covariance is diagonal.
+    axes, _ = np.linalg.qr(np.linalg.eigh(precision)[1])
+    rotated = w @ axes
+    precisions = np.diag(axes.T @ precision @ axes)
+    posterior = encode((rotated.T / variance) / precisions[:, None], -np.log(precisions))
     draws = np.random.default_rng(0).normal(size=(400_000, d))
     repeated = np.tile(x[:1], (len(draws), 1))
-    loss, _ = losses.elbo_loss(posterior, decode(turned), repeated, draws, variance=variance, weight=1.0)
+    loss, _ = losses.elbo_loss(posterior, decode(rotated), repeated, draws, variance=variance, weight=1.0)
     constant = 0.5 * D * np.log(2 * np.pi * variance)
     covariance = w @ w.T + variance * np.eye(D)
     exact = -0.5 * x[0] @ np.linalg.solve(covariance, x[0]) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
     assert -loss / (2 * variance) - constant == pytest.approx(exact, abs=0.02)
 
 
-def test_generated_loss():
-    """E(x) = |x|^2 / 2: the gradient of W is through x = W z, in the energy and in log q."""
+def test_generated_loss_gradient_equals_that_by_hand():
+    """E(x) = |x|^2 / 2. The gradient of W passes through x = W z, in the energy and in log q."""
     temperature = 0.7
     loss = lambda w: losses.generated_loss(
         lambda x: 0.5 * densities.squared_norm(x),
@@ -85,28 +84,29 @@ def test_generated_loss():
         posterior_weight=5.0,
     )
     (value, terms), by_w = jax.value_and_grad(loss, has_aux=True)(w)
-    made, precision = z @ w.T, 1 / (np.exp(log_var) + 1e-6)
-    residual = z - made @ v.T
-    np.testing.assert_allclose(terms["energy_generated"], 0.5 * np.mean(np.sum(made**2, axis=1)))
+    generated, precision = z @ w.T, 1 / (np.exp(log_var) + 1e-6)
+    residual = z - generated @ v.T
+    np.testing.assert_allclose(terms["energy_generated"], 0.5 * np.mean(np.sum(generated**2, axis=1)))
     nats = 0.5 * np.mean(np.sum(log_var + residual**2 * precision, axis=1))
     np.testing.assert_allclose(terms["nats_generated"], nats, rtol=1e-12)
     np.testing.assert_allclose(value, 3 * terms["energy_generated"] / temperature + 5 * nats, rtol=1e-12)
-    expected = 3 * made.T @ z / temperature / B - 5 * (residual * precision @ v).T @ z / B
+    expected = 3 * generated.T @ z / temperature / B - 5 * (residual * precision @ v).T @ z / B
     np.testing.assert_allclose(by_w, expected, rtol=1e-10)
 
 
-def test_a_weight_of_zero_computes_nothing():
-    """Not even NaN comes through, and a sum of no terms has a gradient: zero."""
-    bad = lambda _: 1 / 0
-    assert losses.energy_loss(bad, x, x, temperature=1.0, data_weight=0.0, model_weight=0.0) == (0, {})
+def test_losses_with_weight_zero_are_not_computed():
+    """A network is not even called for a term of weight zero. A loss without any term has gradient zero."""
+    failing_network = lambda _: 1 / 0
+    assert losses.energy_loss(failing_network, x, x, temperature=1.0, data_weight=0.0, model_weight=0.0) == (0, {})
     value, terms = losses.generator_loss(decode(w), (x, None), (x, z), data_weight=0.0, model_weight=1.0)
-    none = {"data_weight": 0.0, "model_weight": 0.0}
-    assert jax.grad(lambda w: losses.generator_loss(decode(w), (x, z), (x, z), **none)[0])(1.0) == 0
+    zero_weights = {"data_weight": 0.0, "model_weight": 0.0}
+    assert jax.grad(lambda w: losses.generator_loss(decode(w), (x, z), (x, z), **zero_weights)[0])(1.0) == 0
     assert terms.keys() == {"error_model"}
     assert value == terms["error_model"]
 
 
 def small(baseline):
+    """Return a small config of a baseline, with perceptrons as networks."""
     config = baseline.baseline(test_step.perceptrons())
     if config.x_chain.init == "persistent":
         config.x_chain.num_chains = 16
@@ -119,43 +119,43 @@ def small(baseline):
     return config
 
 
-def keeps(config):
+def has_persistent_chains(config):
     return "persistent" in (config.x_chain.init, config.z_chain.init)
 
 
-OFTEN = (divergence_triangle, persistent)
-SOME = [baseline if baseline in OFTEN else pytest.param(baseline, marks=pytest.mark.more) for baseline in EVERY]
+QUICK = (divergence_triangle, persistent)
+MARKED = [baseline if baseline in QUICK else pytest.param(baseline, marks=pytest.mark.more) for baseline in BASELINES]
 
 
-@pytest.mark.parametrize("baseline", SOME, ids=lambda baseline: baseline.__name__.split(".")[-1])
-def test_a_baseline_trains_only_its_networks(baseline):
-    """All that its losses name moves, nothing else does; of chains kept, any number of devices gives the same run."""
+@pytest.mark.parametrize("baseline", MARKED, ids=lambda baseline: baseline.__name__.split(".")[-1])
+def test_baseline_trains_only_its_networks(baseline):
+    """Networks move if a loss of the baseline names them. Persistent chains do not depend on the number of devices."""
     config = small(baseline)
     before, _ = test_step.start(config)
-    state, rows = test_step.run(config, 1, 4 if keeps(config) else 1)
+    state, rows = test_step.run(config, 1, 4 if has_persistent_chains(config) else 1)
     moved = lambda net: bool(jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a != b), *net)))
-    found = {name for name in before.params._fields if moved([getattr(s.params, name) for s in (before, state)])}
-    everything = {"energy", "generator", "encoder"}
-    taught = {
+    trained = {name for name in before.params._fields if moved([getattr(s.params, name) for s in (before, state)])}
+    all_networks = {"energy", "generator", "encoder"}
+    expected = {
         "short_run": {"energy"},
         "persistent": {"energy"},
         "abp": {"generator"},
         "short_run_abp": {"generator"},
         "vae": {"generator", "encoder"},
     }
-    assert found == taught.get(baseline.__name__.split(".")[-1], everything)
+    assert trained == expected.get(baseline.__name__.split(".")[-1], all_networks)
     assert all(np.isfinite(value) for row in rows for value in row.values())
-    if keeps(config):
+    if has_persistent_chains(config):
         test_step.same_run(rows, test_step.run(config, 4, 4)[1])
     names = suite.of_trained(
         config, dict.fromkeys(("energy/train/mean", "generator/fid", "reconstruction/encoder/mse"), 0.0)
     )
     needs = {"energy/train/mean": "energy", "generator/fid": "generator", "reconstruction/encoder/mse": "encoder"}
-    assert set(names) == {name for name, net in needs.items() if net in found}
+    assert set(names) == {name for name, net in needs.items() if net in trained}
 
 
 def test_unused_losses_are_not_computed():
-    """Multiply-adds of the compiled update: no chains in a VAE, none of a generator in a short-run EBM."""
+    """Count the multiply-adds of the compiled update: a VAE runs no chains, and a short-run EBM no generator."""
 
     def multiply_adds(config):
         config.energy.spectral_norm = False
@@ -168,7 +168,7 @@ def test_unused_losses_are_not_computed():
     config = small(vae)
     widths = ((64, 7, 5, 4), (2, 7, 5, 64))
     forward = [sum(a * b for a, b in itertools.pairwise(net)) for net in widths]
-    inputs = 64 * 7  # the data need no gradient
+    inputs = 64 * 7  # no gradient with respect to the data
     assert multiply_adds(config) == pytest.approx(3 * sum(forward) - inputs, rel=0.02)
     config = small(short_run)
     energy = 64 * 7 + 7 * 5 + 5
@@ -176,21 +176,21 @@ def test_unused_losses_are_not_computed():
     assert multiply_adds(config) == pytest.approx(chain + loss, rel=0.05)
 
 
-def test_persistent_chains_go_on(monkeypatch):
-    """Each update continues the next batch_size chains: written out, with a restart where the coin falls so."""
+def test_persistent_chains_continue_from_their_last_state(monkeypatch):
+    """Each update continues the next batch_size chains; a chain restarts at random. Compare with a plain loop."""
     monkeypatch.setattr(chains, "RESTARTS", 0.3)
     config = small(persistent)
     config.x_chain.num_chains = 12  # not a multiple of the batch
     config.energy.spectral_norm = False
     state, update = test_step.start(config)
-    kept, fold, images = np.array(state.chains.x), jax.random.fold_in, test_step.data(config)
+    states, fold, images = np.array(state.chains.x), jax.random.fold_in, test_step.data(config)
     energy = models.build(config).energy
     restarted = 0
     for step in range(6):
         key = fold(jax.random.wrap_key_data(state.key), step)
         model_key, *_, restart_key = jax.random.split(key, 5)
-        place = (8 * step + np.arange(8)) % 12
-        start = kept[place]
+        indices = (8 * step + np.arange(8)) % 12
+        start = states[indices]
         for i in range(8):
             if jax.random.uniform(fold(restart_key, i)) < 0.3:
                 start[i] = jax.random.normal(fold(fold(restart_key, i), 1), (8, 8, 1))
@@ -199,16 +199,16 @@ def test_persistent_chains_go_on(monkeypatch):
         keys = jax.vmap(lambda i, key=model_key: fold(fold(key, i), 2))(np.arange(8))
         log_f = lambda x, bound=bound: -bound(x) / config.energy.temperature
         settings = {"num_steps": config.x_chain.num_steps, "step_size": config.x_chain.step_size}
-        kept[place], _ = langevin.langevin(keys, jnp.asarray(start), log_f, **settings)
+        states[indices], _ = langevin.langevin(keys, jnp.asarray(start), log_f, **settings)
         state, _ = update(state, Batch(images[None, :8], np.arange(8)[None]))
-        np.testing.assert_allclose(state.chains.x, kept, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(state.chains.x, states, rtol=1e-9, atol=1e-12)
     assert restarted
     assert state.chains.z is None
 
 
-def test_persistent_latents_are_those_of_their_example():
+def test_persistent_latents_belong_to_their_examples():
     config = small(abp)
-    config.z_chain.step_size = 1e-14  # as good as standing still
+    config.z_chain.step_size = 1e-14  # the latents hardly move
     state, update = test_step.start(config)
     before, images, index = np.array(state.chains.z), test_step.data(config), np.array([[3, 30, 1, 7, 9, 12, 2, 5]])
     state, _ = update(state, Batch(images[index], index))
@@ -222,8 +222,8 @@ def test_persistent_latents_are_those_of_their_example():
 
 
 @pytest.mark.parametrize("baseline", [persistent, pytest.param(abp, marks=pytest.mark.more)])
-def test_persistent_chains_resume(baseline, tmp_path):
-    """40 updates are 20, a stop, and 20 more, bit for bit."""
+def test_runs_with_persistent_chains_resume_bit_for_bit(baseline, tmp_path):
+    """A run of 40 updates equals a run of 20 updates that is stopped and resumed for 20 more."""
     from dualmcmc_jax.data import sources
 
     config = baseline.baseline(tiny.config(x_chain__num_chains=100))
@@ -236,7 +236,7 @@ def test_persistent_chains_resume(baseline, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, train(config, tmp_path / "parts"), whole)
 
 
-def test_what_does_not_fit():
+def test_impossible_numbers_of_chains_are_refused():
     config = persistent.baseline(tiny.config())
     config.x_chain.num_chains = 39
     with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 39, expected 40 or more"):
@@ -248,7 +248,7 @@ def test_what_does_not_fit():
         baselines.named("nothing")
 
 
-def test_names():
+def test_config_flag_accepts_baselines_of_configs():
     with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name, 'baselines/vae'"):
         command_line._named("--config=rivals/vae:toy2d")
     assert command_line._named("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")

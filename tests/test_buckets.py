@@ -1,4 +1,4 @@
-"""A workdir on Google Cloud Storage, of which an emulator takes the place."""
+"""Workdirs on Google Cloud Storage, which an emulator replaces."""
 
 import fake_gcs
 import pytest
@@ -18,9 +18,9 @@ def server():
 
 
 def emulator(url):
-    """The environment in which every library takes the emulator for Google's."""
+    """Return environment variables with which every library uses the emulator."""
     return {
-        "EPATH_USE_TF": "0",  # TensorFlow's files know no emulator
+        "EPATH_USE_TF": "0",  # TensorFlow cannot use an emulator
         "STORAGE_EMULATOR_HOST": url,
         "TENSORSTORE_GCS_HTTP_URL": url,
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
@@ -35,13 +35,13 @@ def run(server, programs):
     return lambda *flags: programs.run(*FLAGS, *flags, env=emulator(url))
 
 
-def test_a_run_lives_in_a_bucket(run, server):
+def test_run_in_a_bucket_is_stored_and_resumed(run, server):
     first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "done: gs://bucket/some/run"
-    found = server[1]["bucket"]
+    bucket = server[1]["bucket"]
     for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
-        assert f"some/run/{name}" in found
+        assert f"some/run/{name}" in bucket
     again = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=30")
     assert again.returncode == 0, again.stderr
     assert "resuming at step 20" in again.stderr
@@ -53,8 +53,8 @@ def test_a_run_lives_in_a_bucket(run, server):
     )
 
 
-def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
-    """Pictures that cannot be copied are said and kept; nothing else fails."""
+def test_pictures_stay_local_if_the_bucket_is_unreachable(tmp_path, server, monkeypatch, caplog):
+    """A failed upload is logged and does not raise an error. A later upload succeeds and removes the local copy."""
     url, _ = server
     for name, value in emulator(url).items():
         monkeypatch.setenv(name, value)
@@ -70,7 +70,7 @@ def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
     assert not tmp_path.exists()
 
 
-def test_names():
+def test_workdir_names_are_parsed():
     assert storage._path_in_bucket("gs://bucket") == storage._path_in_bucket("gs://bucket/") == "bucket"
     assert storage._path_in_bucket("gs://bucket/a/b/") == "bucket/a/b"
     with pytest.raises(ValueError, match=r"^workdir: found s3://bucket, expected a local folder or gs://"):
@@ -79,7 +79,7 @@ def test_names():
         storage.local_path("out", "~nosuchuser/x")
 
 
-def test_no_bucket(run):
+def test_missing_bucket_is_reported_in_one_line(run):
     done = run("--workdir=gs://elsewhere/run")
     assert done.returncode == 1
     assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run out of reach (")

@@ -1,4 +1,4 @@
-"""Damaged checkpoints are named and set aside, and the newest whole one is taken."""
+"""Damaged checkpoints are reported and set aside, and the newest intact checkpoint is restored."""
 
 import functools
 import json
@@ -19,16 +19,16 @@ CONFIG = tiny.config()
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A workdir with checkpoints of steps 1, 2 and 3, whose arrays tell them apart."""
+    """A workdir with checkpoints of steps 1, 2 and 3, which have different arrays."""
     workdir = tmp_path_factory.mktemp("checkpoints")
     with workdirs.claim(workdir, CONFIG.to_dict()), checkpoints.Checkpoints(workdir, 3) as store:
         for step in (1, 2, 3):
-            checkpointing.save(store, at(step))
+            checkpointing.save(store, state_at(step))
     return workdir
 
 
 @functools.cache
-def at(step):
+def state_at(step):
     state = train_state.create(CONFIG, models.build(CONFIG), optimizers.build(CONFIG, steps_per_epoch=1))
     return jax.tree.map(lambda x: np.asarray(x + step, x.dtype), state)._replace(step=np.asarray(step, np.int32))
 
@@ -38,104 +38,109 @@ def restore(workdir, **kind):
         return checkpointing.read(store, CONFIG)
 
 
-def same(state, step):
-    jax.tree.map(np.testing.assert_array_equal, state, at(step))
+def assert_state_of_step(state, step):
+    jax.tree.map(np.testing.assert_array_equal, state, state_at(step))
 
 
-def largest(folder):
+def largest_file(folder):
     return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 
 
-def flip(folder, random):
-    path = largest(folder)
+def flip_a_bit(folder, random):
+    path = largest_file(folder)
     data = bytearray(path.read_bytes())
     data[random.randint(len(data))] ^= 1 << random.randint(8)
     path.write_bytes(data)
 
 
-def truncate(folder, random):
-    path = largest(folder)
+def truncate_a_file(folder, random):
+    path = largest_file(folder)
     path.write_bytes(path.read_bytes()[: random.randint(path.stat().st_size)])
 
 
-def lose(folder, random):
+def delete_a_file(folder, random):
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     files[random.randint(len(files))].unlink()
 
 
-def empty(folder, _):
+def empty_the_folder(folder, _):
     shutil.rmtree(folder)
     folder.mkdir()
 
 
-def text(folder, _):
-    largest(folder).write_text("no arrays")
+def replace_by_text(folder, _):
+    largest_file(folder).write_text("no arrays")
 
 
-def rename(folder, _):
-    """An older checkpoint under the newest one's name."""
+def replace_by_an_older_checkpoint(folder, _):
+    """Put a copy of an older checkpoint in the newest checkpoint's folder."""
     shutil.rmtree(folder)
     shutil.copytree(folder.with_name("1"), folder)
 
 
 @pytest.mark.parametrize(
-    "damage", [flip, rename, *(pytest.param(kind, marks=pytest.mark.more) for kind in (truncate, empty, text))]
+    "damage",
+    [
+        flip_a_bit,
+        replace_by_an_older_checkpoint,
+        *(pytest.param(kind, marks=pytest.mark.more) for kind in (truncate_a_file, empty_the_folder, replace_by_text)),
+    ],
 )
-def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, caplog):
-    for trial in range(2 if damage is flip else 1):
+def test_newest_intact_checkpoint_is_restored(damage, workdir, tmp_path, caplog):
+    for trial in range(2 if damage is flip_a_bit else 1):
         copy = shutil.copytree(workdir, tmp_path / str(trial))
         damage(copy / "checkpoints" / "3", np.random.RandomState(trial))
-        same(restore(copy, read_only=True), 2)
+        assert_state_of_step(restore(copy, read_only=True), 2)
         assert (copy / "checkpoints" / "3").exists()
-        same(restore(copy), 2)
+        assert_state_of_step(restore(copy), 2)
         line = caplog.messages[-1]
         assert line.startswith(f"{copy / 'checkpoints' / '3'}: found a damaged checkpoint (")
         assert line.endswith("going on from step 2")
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}
     with checkpoints.Checkpoints(copy, 3) as store:
-        checkpointing.save(store, at(3))
-    same(restore(copy), 3)
+        checkpointing.save(store, state_at(3))
+    assert_state_of_step(restore(copy), 3)
     damage(copy / "checkpoints" / "3", np.random.RandomState(0))
-    same(restore(copy), 2)
+    assert_state_of_step(restore(copy), 2)
     assert (copy / "checkpoints" / "damaged-3-2").exists()
 
 
-def test_no_file_is_lost_in_silence(workdir, tmp_path):
-    """Whichever file is missing, what is restored is one whole checkpoint."""
+def test_restored_state_is_complete_although_a_file_is_missing(workdir, tmp_path):
+    """Whichever file is missing, the restored state is that of one complete checkpoint."""
     for trial in range(3):
         copy = shutil.copytree(workdir, tmp_path / str(trial))
-        lose(copy / "checkpoints" / "3", np.random.RandomState(trial))
+        delete_a_file(copy / "checkpoints" / "3", np.random.RandomState(trial))
         state = restore(copy)
-        same(state, int(state.step))
+        assert_state_of_step(state, int(state.step))
 
 
-def test_if_all_are_damaged_none_is_touched(workdir, tmp_path):
+def test_checkpoints_stay_in_place_if_all_are_damaged(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     for step in (1, 2, 3):
-        text(copy / "checkpoints" / str(step), None)
+        replace_by_text(copy / "checkpoints" / str(step), None)
     with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*no other is left"):
         restore(copy)
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 
 
-def test_a_damaged_one_that_was_asked_for_is_refused(workdir, tmp_path):
+def test_damaged_checkpoint_is_refused_if_it_is_requested(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
-    text(copy / "checkpoints" / "2", None)
+    replace_by_text(copy / "checkpoints" / "2", None)
     with pytest.raises(ValueError, match=r"checkpoints/2: found a damaged checkpoint"):
         checkpointing.restore(CONFIG, copy, step=2)
-    same(checkpointing.restore(CONFIG, copy), 3)
+    assert_state_of_step(checkpointing.restore(CONFIG, copy), 3)
 
 
-def test_another_network_is_refused(workdir):
+def test_checkpoint_of_another_network_is_refused(workdir):
     other = tiny.config(energy__widths=(16, 16))
     with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match="found a damaged"):
         checkpointing.read(store, other)
 
 
-def test_a_run_from_before_chains_could_persist_goes_on(workdir, tmp_path):
-    """Without them, what is stored is what was stored then; fields that its config.json lacks have their defaults."""
+def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
+    """Without persistent chains, a checkpoint has the fields of older versions. Missing config fields get defaults."""
     before = ("step", "key", "params", "average", "opt_state", "vectors", "attempt")
-    assert train_state.stored(at(1))._fields == before
+    assert train_state.stored(state_at(1))._fields == before
     copy = tmp_path / "workdir"
     shutil.copytree(workdir, copy)
     stored = json.loads((copy / "config.json").read_text())

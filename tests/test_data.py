@@ -1,4 +1,4 @@
-"""Batches and data sets."""
+"""Batches of examples, and data sets."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from dualmcmc_jax.data import batches, sources, toy2d
 
 
-def test_an_epoch_visits_every_example_once():
+def test_each_epoch_visits_an_example_at_most_once():
     indices = [batches.batch_indices(3, step, num_examples=10, batch_size=3) for step in range(6)]
     for epoch in (indices[:3], indices[3:]):
         seen = np.concatenate(epoch)
@@ -19,8 +19,8 @@ def test_an_epoch_visits_every_example_once():
     assert not np.array_equal(indices[0], indices[3])
 
 
-def test_batches_are_frozen():
-    """These numbers must never change, or resuming under another version would change a run."""
+def test_batches_are_the_same_in_every_version():
+    """These numbers must never change, because a run may be resumed with another version of the program."""
     np.testing.assert_array_equal(batches.batch_indices(0, 0, num_examples=1500, batch_size=5), FIRST)
     np.testing.assert_array_equal(batches.batch_indices(1, 301, num_examples=1500, batch_size=5), LATER)
 
@@ -29,16 +29,16 @@ FIRST = [101, 480, 829, 279, 713]
 LATER = [809, 912, 1031, 760, 1131]
 
 
-def test_flips_are_frozen_and_fair():
+def test_flips_are_fair_and_the_same_in_every_version():
     np.testing.assert_array_equal(batches.flips(0, 3, batch_size=8), FLIPS)
-    every = np.concatenate([batches.flips(5, step, batch_size=100) for step in range(100)])
-    assert abs(every.mean() - 0.5) < 0.02
+    all_flips = np.concatenate([batches.flips(5, step, batch_size=100) for step in range(100)])
+    assert abs(all_flips.mean() - 0.5) < 0.02
 
 
 FLIPS = [True, False, True, False, True, False, True, True]
 
 
-def test_prefetch_keeps_the_order_and_works_ahead():
+def test_prefetch_keeps_the_order():
     made = []
     stream = batches.prefetch(lambda step: made.append(step) or step, range(3, 9))
     assert next(stream) == 3
@@ -47,12 +47,12 @@ def test_prefetch_keeps_the_order_and_works_ahead():
     assert list(batches.prefetch(made.append, range(0))) == []
 
 
-def test_prefetch_passes_errors_on():
+def test_prefetch_raises_the_errors_of_its_function():
     with pytest.raises(ZeroDivisionError):
         list(batches.prefetch(lambda step: 1 / step, range(3)))
 
 
-def test_pixels_survive_the_round_trip():
+def test_pixels_are_equal_after_a_round_trip():
     pixels = np.arange(256, dtype=np.uint8)
     x = batches.to_float(jnp.asarray(pixels), jnp.float32)
     assert x.min() == -1
@@ -61,7 +61,7 @@ def test_pixels_survive_the_round_trip():
     np.testing.assert_array_equal(batches.to_uint8(np.array([-7.0, 7.0])), [0, 255])
 
 
-def test_digits():
+def test_digits_are_complete_and_labeled():
     digits = sources.load(tiny.config().data)
     assert digits.train.shape == (1500, 8, 8, 1)
     assert digits.test.shape == (297, 8, 8, 1)
@@ -70,14 +70,14 @@ def test_digits():
     assert digits.name == "digits"
     assert digits.value_range == (-1.0, 1.0)
     assert digits.density is None
-    everything = np.concatenate([digits.train, digits.test]).reshape(1797, -1)
-    assert len(np.unique(everything, axis=0)) == 1797
+    all_images = np.concatenate([digits.train, digits.test]).reshape(1797, -1)
+    assert len(np.unique(all_images, axis=0)) == 1797
     images, labels = load_digits(return_X_y=True)
     by_image = {tuple(image): label for image, label in zip(np.round(images * (255 / 16)), labels, strict=True)}
-    assert [by_image[tuple(image)] for image in everything] == [*digits.train_labels, *digits.test_labels]
+    assert [by_image[tuple(image)] for image in all_images] == [*digits.train_labels, *digits.test_labels]
 
 
-def test_a_toy_density_describes_itself():
+def test_toy_data_set_has_its_density_and_range():
     data = tiny.config(data__source="toy2d:rings", data__shape=(2,)).data
     rings = sources.load(data)
     assert rings.value_range == (-4.0, 4.0)
@@ -94,16 +94,16 @@ def test_a_toy_density_describes_itself():
 @pytest.mark.parametrize(
     "source", ["digits:", "digits:x", "toy2d", "toy2d:", "toy2d:circle", "images", "npz:", "mnist"]
 )
-def test_sources_that_are_none(source):
-    """Every row of the table is in the message."""
+def test_unknown_sources_are_refused(source):
+    """The message lists all sources."""
     with pytest.raises(
         ValueError, match=r"'digits', 'toy2d:NAME' \(8gaussians, .*\), 'images:PATH', 'npz:PATH' or 'tfds:N"
     ):
         sources.load(tiny.config(data__source=source).data)
 
 
-def test_shares_of_processes_make_up_the_batch():
-    """Two processes with two devices each have, together, what one with four has."""
+def test_shares_of_processes_form_the_batch():
+    """Two processes with two devices each get the same batch as one process with four devices."""
     train = np.arange(40 * 4 * 4).reshape(40, 4, 4, 1)
     share = partial(batches.share, 7, train=train, seed=3, batch_size=8)
     one = share(flip=True, process_index=0, process_count=1, local_device_count=4)

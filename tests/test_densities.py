@@ -1,4 +1,4 @@
-"""Log-densities against scipy and each other."""
+"""Log-densities, compared with scipy and with each other."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def test_log_joint_is_prior_times_likelihood():
     np.testing.assert_allclose(densities.log_joint(x, z, decode, variance=0.045), expected, rtol=1e-12)
 
 
-def test_log_posterior():
+def test_log_posterior_equals_scipys_and_stays_finite():
     mean, log_var = random.normal(size=(2, 5, 3))
     expected = norm.logpdf(z, mean, np.exp(log_var / 2)).sum(1)
     np.testing.assert_allclose(densities.log_posterior(z, mean, log_var), expected, rtol=1e-4)
@@ -31,18 +31,18 @@ def test_log_posterior():
     assert jnp.isfinite(collapsed).all()
 
 
-def test_log_ebm():
+def test_log_ebm_is_minus_energy_over_temperature():
     np.testing.assert_allclose(densities.log_ebm(x, densities.squared_norm, temperature=0.5), -2 * (x**2).sum((1, 2)))
 
 
-def test_squared_error_read_off_the_log_joint():
+def test_squared_error_can_be_read_from_the_log_joint():
     log_joint = densities.log_joint(x, z, decode, variance=0.045)
     mse = densities.mean_squared_error(log_joint, x, z, variance=0.045)
     np.testing.assert_allclose(mse, ((x - decode(z)) ** 2).mean((1, 2)), rtol=1e-12)
 
 
-def test_score_of_the_joint_is_that_of_the_authors():
-    """grad_z log p(x, z) = -(grad sum (g(z) - x)^2 / 0.3^2 + z), what the authors' chain follows."""
+def test_score_of_the_joint_equals_the_authors():
+    """The authors' z-chain follows grad_z log p(x, z) = -(grad sum (g(z) - x)^2 / 0.3^2 + z)."""
     error = lambda z: jnp.sum((decode(z) - x) ** 2) / 0.3**2
     expected = -(jax.grad(error)(z) + z)
     actual = jax.grad(lambda z: densities.log_joint(x, z, decode, variance=0.045).sum())(z)

@@ -1,4 +1,4 @@
-"""Several processes on loopback train, save and restore together like one."""
+"""Several processes, connected over loopback, train, save and restore together like a single process."""
 
 import os
 import socket
@@ -47,15 +47,23 @@ def free_port():
 
 
 def launch(programs, num_processes, num_steps, workdir, cluster=None):
-    """Runs to num_steps; cluster(i) is the environment of process i on a cluster, None: they are told by arguments."""
+    """Train with several processes up to num_steps.
+
+    The processes find each other by arguments, or by cluster(i), the environment of process i on a cluster.
+    """
     count = NUM_DEVICES // num_processes
     env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {forks.QUICK}"}
     address = f"127.0.0.1:{free_port()}"
-    told = lambda i: [address, str(num_processes), str(i)] if not cluster else []
+    addresses = lambda i: [address, str(num_processes), str(i)] if not cluster else []
     code = WORKER.replace("TESTS", repr(str(Path(__file__).parent)))
     workers = [
         programs.start(
-            str(num_steps), str(workdir), *told(i), code=code, module=None, env=env | (cluster(i) if cluster else {})
+            str(num_steps),
+            str(workdir),
+            *addresses(i),
+            code=code,
+            module=None,
+            env=env | (cluster(i) if cluster else {}),
         )
         for i in range(num_processes)
     ]
@@ -68,14 +76,14 @@ def launch(programs, num_processes, num_steps, workdir, cluster=None):
 
 
 def slurm(i):
-    """Of task i of two; from the number of the job JAX makes a port."""
+    """Return the environment of Slurm task i of 2. JAX derives a port from the number of the job."""
     names = ["JOB_ID", "STEP_NODELIST", "NTASKS", "STEP_NUM_TASKS", "PROCID", "LOCALID", "STEP_NUM_NODES"]
     values = str(os.getpid()), "127.0.0.1", "2", "2", str(i), str(i), "1"
     return {f"SLURM_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def test_two_processes_then_two_of_a_cluster_equal_one(programs, tmp_path):
-    """Two start, two of a Slurm job go on; the losses are those of this process with all its devices."""
+def test_two_processes_equal_a_single_process(programs, tmp_path):
+    """Two processes begin a run, and two tasks of a Slurm job resume it. Compare with a run in this process."""
     train(15, tmp_path / "one")
     launch(programs, 2, 10, tmp_path / "many")
     launch(programs, 2, 15, tmp_path / "many", slurm)
@@ -89,8 +97,8 @@ def test_two_processes_then_two_of_a_cluster_equal_one(programs, tmp_path):
     ("environment", "expected"),
     [
         ({}, None),
-        ({"SLURM_JOB_ID": "3", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),  # in the shell of a batch script
-        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, None),  # of an interactive job
+        ({"SLURM_JOB_ID": "3", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),  # the shell of a batch script
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, None),  # an interactive job
         ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_STEP_NUM_TASKS": "2"}, (None,)),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
         ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:9"}, (None,)),
@@ -100,7 +108,7 @@ def test_two_processes_then_two_of_a_cluster_equal_one(programs, tmp_path):
         ),
     ],
 )
-def test_clusters_are_found(environment, expected, monkeypatch):
+def test_clusters_are_detected(environment, expected, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_"))]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
@@ -111,13 +119,13 @@ def test_clusters_are_found(environment, expected, monkeypatch):
     assert joined == ([] if expected is None else [expected])
 
 
-def test_open_mpi_5_asks_for_an_address(monkeypatch):
+def test_open_mpi_5_requires_an_address(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"^coordinator_address: found nothing under Open MPI 5, expected HOST:PORT"):
         processes.join_cluster(None)
 
 
-def test_cloud_tpus_are_found(monkeypatch):
+def test_cloud_tpus_are_detected(monkeypatch):
     joined = []
     monkeypatch.setattr(processes, "join", lambda *arguments: joined.append(arguments))
     monkeypatch.setattr(processes.glob, "glob", lambda pattern: ["/dev/vfio/0"] if "vfio" in pattern else [])

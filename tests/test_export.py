@@ -1,4 +1,4 @@
-"""A trained model given away as one file, taken in again, and used from Python."""
+"""A trained model is exported to a file, imported again, and used from Python."""
 
 import json
 import os
@@ -34,7 +34,7 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A workdir of four updates, with spectral norm and an average."""
+    """A workdir after four updates, with spectral norm and averaged parameters."""
     workdir = tmp_path_factory.mktemp("run")
     config = tiny.config(train__num_steps=4)
     dataset = sources.load(config.data)
@@ -49,35 +49,35 @@ def exported(run, tmp_path_factory):
     return path
 
 
-def same(a, b):
+def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_it_comes_back_identical(run, exported):
+def test_exported_model_is_read_back_unchanged(run, exported):
     state = checkpointing.restore(tiny.config(), run)
-    config, found = weights_file.read(exported)
+    config, read = weights_file.read(exported)
     assert config.to_dict() == tiny.config(train__num_steps=4).to_dict()
-    assert int(found.step) == 4
+    assert int(read.step) == 4
     for part in ("params", "average", "vectors"):
-        same(getattr(state, part), getattr(found, part))
-    assert any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (found.params, found.average)), strict=True))
+        assert_equal(getattr(state, part), getattr(read, part))
+    assert any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (read.params, read.average)), strict=True))
 
 
-def test_a_model_is_the_same_from_either(run, exported):
+def test_model_of_a_workdir_equals_its_exported_model(run, exported):
     one, two = dualmcmc_jax.load(run), dualmcmc_jax.load(str(exported))
     assert one.step == two.step == 4
     drawn = one.synthesize(jax.random.key(0), 5)
-    same(drawn, two.synthesize(jax.random.key(0), 5))
-    same(one.energy(drawn.revised), two.energy(drawn.revised))
+    assert_equal(drawn, two.synthesize(jax.random.key(0), 5))
+    assert_equal(one.energy(drawn.revised), two.energy(drawn.revised))
     mean, log_var = one.encode(drawn.revised)
     assert mean.shape == log_var.shape == (5, 4)
-    same(one.decode(drawn.z), drawn.generated)
+    assert_equal(one.decode(drawn.z), drawn.generated)
     inferred = one.infer(jax.random.key(1), drawn.revised, num_steps=3, keep_every=1)
     assert inferred.trace.states.shape == (4, 5, 4)
-    same(inferred.trace.states[0], inferred.start)
+    assert_equal(inferred.trace.states[0], inferred.start)
 
 
-def test_training_goes_on_from_it(exported, tmp_path):
+def test_training_continues_from_an_exported_model(exported, tmp_path):
     config, state = weights_file.read(exported)
     checkpointing.begin(config, tmp_path / "run", state)
     config.train.num_steps = 6
@@ -85,35 +85,35 @@ def test_training_goes_on_from_it(exported, tmp_path):
     assert int(loop.train(config, tmp_path / "run", dataset=sources.load(config.data), **nothing).step) == 6
 
 
-def spoiled(tensors, header):
-    yield "a tensor less", {k: v for k, v in tensors.items() if "hidden0" not in k}, header
-    yield "one more", tensors | {"odd": np.zeros(1)}, header
-    yield "another shape", tensors | {min(tensors): np.zeros(3, np.float32)}, header
-    yield "NaN", tensors | {min(tensors): np.full_like(tensors[min(tensors)], np.nan)}, header
+def invalid_files(tensors, header):
+    yield "a missing tensor", {k: v for k, v in tensors.items() if "hidden0" not in k}, header
+    yield "an additional tensor", tensors | {"odd": np.zeros(1)}, header
+    yield "a tensor of another shape", tensors | {min(tensors): np.zeros(3, np.float32)}, header
+    yield "a tensor with NaN", tensors | {min(tensors): np.full_like(tensors[min(tensors)], np.nan)}, header
     yield "no header", tensors, None
-    yield "a step that is none", tensors, header | {"step": "-1"}
+    yield "a negative step", tensors, header | {"step": "-1"}
     yield "no config", tensors, {k: v for k, v in header.items() if k != "config"}
-    yield "a config of other fields", tensors, header | {"config": '{"train": {"odd": 1}}'}
-    yield "a config that is none", tensors, header | {"config": "[" * 100_000}
-    yield "a shape of nothing", tensors, header | {"config": '{"data": {"shape": [0]}}'}
-    yield "an endless seed", tensors, header | {"config": '{"train": {"seed": 1%s}}' % ("0" * 40)}
-    yield "an impossible config", tensors, header | {"config": '{"train": {"batch_size": 0}}'}
+    yield "a config with unknown fields", tensors, header | {"config": '{"train": {"odd": 1}}'}
+    yield "a config that is not JSON", tensors, header | {"config": "[" * 100_000}
+    yield "data of size 0", tensors, header | {"config": '{"data": {"shape": [0]}}'}
+    yield "a seed of 41 digits", tensors, header | {"config": '{"train": {"seed": 1%s}}' % ("0" * 40)}
+    yield "a config with an invalid value", tensors, header | {"config": '{"train": {"batch_size": 0}}'}
 
 
-def test_files_from_strangers(exported, tmp_path):
+def test_invalid_model_files_are_refused_in_one_line(exported, tmp_path):
     header = {"format": "dualmcmc_jax", "step": "4", "config": json.dumps(tiny.config().to_dict())}
-    for what, tensors, metadata in spoiled(load_file(exported), header):
+    for problem, tensors, metadata in invalid_files(load_file(exported), header):
         save_file(tensors, tmp_path / "bad.safetensors", metadata)
         with pytest.raises(ValueError, match=r"bad\.safetensors: found .*, expected a model\.safetensors") as error:
             weights_file.read(tmp_path / "bad.safetensors")
-        assert len(str(error.value).splitlines()) == 1, what
+        assert len(str(error.value).splitlines()) == 1, problem
     for content in (b"", b"\xff" * 100, exported.read_bytes()[:-5], b"\xff\xff\xff\x7f\0\0\0\0{}"):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.safetensors: found"):
             weights_file.read(tmp_path / "bad.safetensors")
 
 
-def test_what_is_no_model(tmp_path):
+def test_load_refuses_a_path_without_a_model(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of a run"):
         dualmcmc_jax.load(tmp_path)
     with pytest.raises(ValueError, match="nothing: found no such file, expected a model"):
@@ -123,7 +123,7 @@ def test_what_is_no_model(tmp_path):
         dualmcmc_jax.load(tmp_path)
 
 
-def test_float64_asks_for_it(exported, tmp_path):
+def test_float64_model_requires_float64_in_jax(exported, tmp_path):
     config, state = weights_file.read(exported)
     config.train.compute_dtype = "float64"
     weights_file.write(tmp_path / "model.safetensors", config, state)
@@ -133,7 +133,7 @@ def test_float64_asks_for_it(exported, tmp_path):
     assert "found float64, expected jax.config.update" in done.stderr
 
 
-def test_everything_is_there():
+def test_public_names_exist_and_have_docstrings():
     assert {"load", "langevin", "synthesize", "infer", "energy_loss", "build"} <= set(dualmcmc_jax.__all__)
     for name in dualmcmc_jax.__all__:
         assert getattr(dualmcmc_jax, name).__doc__
@@ -142,7 +142,7 @@ def test_everything_is_there():
         dualmcmc_jax.odd  # noqa: B018
 
 
-def test_a_density_of_ones_own():
+def test_langevin_samples_a_users_density():
     keys = dualmcmc_jax.chain_keys(jax.random.key(0), jnp.arange(4000))
     log_density = lambda x: -2 * (x[:, 0] - 1) ** 2
     x, _ = dualmcmc_jax.langevin(keys, jnp.zeros((4000, 1)), log_density, num_steps=300, step_size=0.01)
@@ -150,7 +150,7 @@ def test_a_density_of_ones_own():
     assert abs(x.std() - 0.5) < 0.03
 
 
-def test_the_program_exports_and_imports(programs, tmp_path):
+def test_program_exports_and_imports_a_model(programs, tmp_path):
     fields = [f"--config.{name}={value}" for name, value in FLAGS.items()]
 
     def program(*flags, workdir):
@@ -168,7 +168,7 @@ def test_the_program_exports_and_imports(programs, tmp_path):
     assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Model(step=4, x (8, 8, 1), z (16,), 'digits')"
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
     assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'two'}, at step 4"
-    same(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)
+    assert_equal(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
     assert done.returncode == 1
     assert "with checkpoints, expected a new folder" in done.stderr

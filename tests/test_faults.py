@@ -1,4 +1,4 @@
-"""A full disk, a workdir that goes away, a process that dies: said in one line, and what was saved stays whole."""
+"""Full disks, deleted workdirs and dying processes: the error takes one line, and saved checkpoints stay intact."""
 
 import os
 import shutil
@@ -41,13 +41,13 @@ def train(workdir, draw=lambda step, state: {}, **fields):
     return loop.train(config, workdir, dataset=dataset, draw=draw, measure=lambda state: {})
 
 
-def test_a_workdir_that_is_deleted(tmp_path):
+def test_deleted_workdir_is_reported(tmp_path):
     message = r"run/(metrics.jsonl|checkpoints): found (no file any more|no folder any more|a save that failed)"
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", lambda step, state: shutil.rmtree(tmp_path / "run", ignore_errors=True) or {})
 
 
-def test_a_save_that_fails(tmp_path):
+def test_failed_save_is_reported_in_one_line(tmp_path):
     def draw(step, state):
         time.sleep(1)
         (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
@@ -64,16 +64,16 @@ def test_a_save_that_fails(tmp_path):
     assert int(checkpointing.restore(tiny.config(), tmp_path).step) == 20
 
 
-def test_a_failed_save_ends_the_process(programs, tmp_path):
+def test_failed_save_ends_the_process(programs, tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
     done = programs.run(*SMALL, "--config.train.num_steps=2", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.more  # tests/stress.py fills it as well
-def test_a_full_disk(tmp_path):
-    """A file system of 3 MB that the run fills, in a mount namespace of its own."""
+@pytest.mark.more  # tests/stress.py fills a disk too
+def test_run_resumes_after_a_full_disk(tmp_path):
+    """The run fills a file system of 3 MB, which is mounted in a separate namespace."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("no user namespaces here")
@@ -107,7 +107,7 @@ def test_a_full_disk(tmp_path):
         shutil.rmtree(out, ignore_errors=True)
 
 
-def test_training_goes_on_without_a_picture(tmp_path, caplog):
+def test_training_continues_if_a_picture_cannot_be_written(tmp_path, caplog):
     (tmp_path / "samples").write_text("in the way")
     config = tiny.config()
     held_out = sources.load(config.data).test
@@ -116,7 +116,7 @@ def test_training_goes_on_without_a_picture(tmp_path, caplog):
     assert f"{tmp_path}/samples/samples_00000020.png is not written (File exists); training goes on" in caplog.text
 
 
-def test_a_workdir_belongs_to_one_process(tmp_path):
+def test_workdir_in_use_is_refused(tmp_path):
     with workdirs.claim(tmp_path, tiny.config().to_dict()):
         found = f"found {tmp_path} in use by process {os.getpid()} on "
         with pytest.raises(ValueError, match=found), workdirs.claim(tmp_path, tiny.config().to_dict()):
@@ -125,8 +125,8 @@ def test_a_workdir_belongs_to_one_process(tmp_path):
         pass
 
 
-def test_a_workdir_goes_on_elsewhere(tmp_path):
-    """Copied, by a clock that has gone back a year."""
+def test_copied_workdir_resumes_bit_for_bit(tmp_path):
+    """The time stamps of the copy are a year old, and the original workdir is deleted."""
     one = train(tmp_path / "one")
     train(tmp_path / "here", train__num_steps=20)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
@@ -139,26 +139,27 @@ def test_a_workdir_goes_on_elsewhere(tmp_path):
     assert checksums.checksums(there) == checksums.checksums(one)
 
 
-def pair(programs, workdir, heartbeat_timeout=30):
+def start_pair(programs, workdir, heartbeat_timeout=30):
+    """Start two processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    late = f"from dualmcmc_jax.runtime import processes; processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}"
+    set_timeout = f"from dualmcmc_jax.runtime import processes; processes.HEARTBEAT_TIMEOUT = {heartbeat_timeout}"
     flags = [*SMALL, f"--workdir={workdir}", "--num_processes=2", f"--coordinator_address=127.0.0.1:{port}"]
-    return [programs.start(*flags, f"--process_id={i}", code=late) for i in range(2)]
+    return [programs.start(*flags, f"--process_id={i}", code=set_timeout) for i in range(2)]
 
 
-def under_way(workdir, processes):
+def wait_for_checkpoint(workdir, processes):
     while not list(workdir.glob("checkpoints/[0-9]*[0-9]")):
         assert [process.poll() for process in processes] == [None, None], processes[0].stderr
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more)])
-def test_of_two_processes_both_save_the_same_step(number, programs, tmp_path):
-    processes = pair(programs, tmp_path / "run")
+def test_two_processes_save_the_same_step_after_a_signal(number, programs, tmp_path):
+    processes = start_pair(programs, tmp_path / "run")
     try:
-        under_way(tmp_path / "run", processes)
+        wait_for_checkpoint(tmp_path / "run", processes)
         processes[1].send_signal(number)
         assert [process.wait(120) for process in processes] == [75, 75]
     finally:
@@ -172,10 +173,10 @@ def test_of_two_processes_both_save_the_same_step(number, programs, tmp_path):
         )
 
 
-def test_a_process_without_a_sign_of_life_ends_the_other(programs, tmp_path):
-    processes = pair(programs, tmp_path / "run", heartbeat_timeout=5)
+def test_process_aborts_if_the_other_stops_responding(programs, tmp_path):
+    processes = start_pair(programs, tmp_path / "run", heartbeat_timeout=5)
     try:
-        under_way(tmp_path / "run", processes)
+        wait_for_checkpoint(tmp_path / "run", processes)
         processes[1].send_signal(signal.SIGSTOP)
         assert processes[0].wait(120) == -signal.SIGABRT
     finally:

@@ -1,4 +1,4 @@
-"""The Frechet distance against closed forms, cases done by hand, and scipy."""
+"""The Frechet distance, compared with closed forms, cases worked out by hand, and scipy."""
 
 import tracemalloc
 
@@ -14,35 +14,35 @@ def gaussian(random, d):
     return Moments(random.normal(size=d), root @ root.T + 0.1 * np.eye(d))
 
 
-def by_sqrtm(x, y):
+def distance_by_sqrtm(x, y):
     root = linalg.sqrtm(x.covariance @ y.covariance).real
     return np.sum((x.mean - y.mean) ** 2) + np.trace(x.covariance + y.covariance - 2 * root)
 
 
-def test_frechet_of_gaussians_that_commute():
-    """Diagonal covariances: sum of (m1 - m2)^2 + (s1 - s2)^2."""
+def test_frechet_distance_equals_closed_form_of_commuting_covariances():
+    """In the basis in which both covariances are diagonal, the distance is the sum of (m1 - m2)^2 + (s1 - s2)^2."""
     random = np.random.RandomState(0)
     (m1, m2), (s1, s2) = random.normal(size=(2, 7)), random.uniform(0.1, 2, (2, 7))
-    turn = linalg.qr(random.normal(size=(7, 7)))[0]
-    x, y = (Moments(turn @ m, turn @ np.diag(s**2) @ turn.T) for m, s in ((m1, s1), (m2, s2)))
+    rotation = linalg.qr(random.normal(size=(7, 7)))[0]
+    x, y = (Moments(rotation @ m, rotation @ np.diag(s**2) @ rotation.T) for m, s in ((m1, s1), (m2, s2)))
     expected = np.sum((m1 - m2) ** 2 + (s1 - s2) ** 2)
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_is_scipys():
+def test_frechet_distance_equals_scipys():
     random = np.random.RandomState(1)
     x, y = gaussian(random, 40), gaussian(random, 40)
-    assert frechet_distance(x, y) == pytest.approx(by_sqrtm(x, y), rel=1e-8)
+    assert frechet_distance(x, y) == pytest.approx(distance_by_sqrtm(x, y), rel=1e-8)
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y), rel=1e-10)
     assert abs(frechet_distance(x, x)) < 1e-6
 
 
-def test_frechet_of_fewer_samples_than_dimensions():
-    """Of two samples each, whose covariances have rank one, by hand."""
+def test_frechet_distance_is_exact_for_fewer_samples_than_dimensions():
+    """Compare with a case worked out by hand: two samples each, whose covariances have rank one."""
     d = 50
     e = np.eye(d)
     x, y = moments(np.stack([e[0], -e[0]])), moments(np.stack([3 * e[0] + e[1], -3 * e[0] + e[1]]))
-    # means differ by 1; variances along e0 are 2 and 18: (sqrt 18 - sqrt 2)^2 = 8
+    # The means differ by 1. The variances along e0 are 2 and 18, and (sqrt 18 - sqrt 2)^2 = 8.
     assert frechet_distance(x, y) == pytest.approx(1 + 8, abs=1e-6)
     assert abs(frechet_distance(x, x)) < 1e-6
     many = moments(np.random.RandomState(2).normal(size=(100, 1000)))
@@ -52,19 +52,19 @@ def test_frechet_of_fewer_samples_than_dimensions():
     assert frechet_distance(moments(far), moments(far[::-1])) == pytest.approx(0, abs=1e-6)
 
 
-def test_moments_come_a_batch_at_a_time():
-    """Also far from zero, where sums of squares would lose the digits."""
+def test_moments_of_batches_equal_those_of_all_examples():
+    """The examples are far from zero, where plain sums of squares would lose all digits."""
     x = np.random.RandomState(4).normal(1e6, 1, (1003, 5))
     accumulator = Accumulator(5)
     for part in np.split(x, [1, 100, 700, 1002]):
         accumulator.add(part)
-    found = accumulator.moments()
-    np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-14)
-    np.testing.assert_allclose(found.covariance, np.cov(x, rowvar=False), atol=1e-9)
+    total = accumulator.moments()
+    np.testing.assert_allclose(total.mean, x.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(total.covariance, np.cov(x, rowvar=False), atol=1e-9)
 
 
-def test_moments_hold_one_matrix():
-    """Ten thousand features of 256 dimensions, 20 MB of them, pass through in less than 3 MB."""
+def test_moments_need_little_memory():
+    """Ten thousand features of 256 dimensions take 20 MB, but their moments need less than 3 MB."""
     accumulator = Accumulator(256)
     random = np.random.RandomState(9)
     tracemalloc.start()

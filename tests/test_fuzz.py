@@ -1,6 +1,7 @@
-"""Mutated files and values of any kind: what is read or refused, never a crash, a hang or a great deal of memory.
+"""Mutated files and arbitrary values are read or refused in one line, without a crash, a hang or much memory.
 
-FUZZ_EXAMPLES sets how many inputs each test makes; tests/fuzz.py lets coverage guide them.
+The environment variable FUZZ_EXAMPLES sets the number of inputs per test. tests/fuzz.py runs a test with inputs that
+are guided by coverage.
 """
 
 import io
@@ -40,7 +41,7 @@ FOLDER = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-fuzz-"))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def little_memory():
+def bounded_memory():
     with memory.bounded(1000):
         yield
 
@@ -68,12 +69,15 @@ def zip_file():
 
 
 def mutated(files):
-    """One of some whole files with a few pieces overwritten, cut out or doubled, or its end cut off; or mere bytes."""
+    """Return a strategy: one of the files with a few random edits, or random bytes.
+
+    An edit overwrites, inserts, deletes or repeats a few bytes, or cuts off the end of the file.
+    """
 
     def apply(arguments):
         content, edits = bytearray(arguments[0]), arguments[1]
-        for place, kind, piece in edits:
-            i = place % (len(content) + 1)
+        for position, kind, piece in edits:
+            i = position % (len(content) + 1)
             if kind == "overwrite":
                 content[i : i + len(piece)] = piece
             elif kind == "insert":
@@ -91,8 +95,8 @@ def mutated(files):
     return st.tuples(st.sampled_from(list(files)), edits).map(apply) | st.binary(max_size=200)
 
 
-def refused_or(read):
-    """What read() gives, or None if it says why not."""
+def result_or_refusal(read):
+    """Return the result of read(), or None if it raises a ValueError with a proper one-line message."""
     try:
         return read()
     except ValueError as error:
@@ -103,31 +107,31 @@ def refused_or(read):
 
 
 @hypothesis.given(mutated(image_files()), st.sampled_from([1, 3]))
-def test_images(content, channels):
-    x = refused_or(lambda: images.decode(content, (8, 8, channels), ()))
+def test_mutated_images_are_read_or_refused(content, channels):
+    x = result_or_refusal(lambda: images.decode(content, (8, 8, channels), ()))
     assert x is None or (x.shape == (8, 8, channels) and x.dtype == np.uint8)
 
 
 @hypothesis.given(mutated([zip_file()]))
-def test_zip_files(content):
+def test_mutated_zip_files_are_read_or_refused(content):
     path = FOLDER / "a.zip"
     path.write_bytes(content)
-    for read in (refused_or(lambda: images.list_files(path)) or {}).values():
-        refused_or(lambda read=read: images.decode(read(), (8, 8, 3), ()))
+    for read in (result_or_refusal(lambda: images.list_files(path)) or {}).values():
+        result_or_refusal(lambda read=read: images.decode(read(), (8, 8, 3), ()))
 
 
 @hypothesis.given(mutated([npz_file()]))
-def test_npz_files(content):
+def test_mutated_npz_files_are_read_or_refused(content):
     path = FOLDER / "a.npz"
     path.write_bytes(content)
-    refused_or(lambda: sources.load(tiny.config(data__source=f"npz:{path}", data__shape=(4, 4, 1)).data))
+    result_or_refusal(lambda: sources.load(tiny.config(data__source=f"npz:{path}", data__shape=(4, 4, 1)).data))
 
 
 @hypothesis.given(mutated(path.read_bytes() for path in (Path(__file__).parent / "reference").glob("*.pth")))
-def test_torch_files(content):
+def test_mutated_torch_files_are_read_or_refused(content):
     path = FOLDER / "a.pth"
     path.write_bytes(content)
-    refused_or(lambda: torch_reader.load(path))
+    result_or_refusal(lambda: torch_reader.load(path))
 
 
 ANY_JSON = st.recursive(
@@ -135,28 +139,28 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=9,
 )
-SAVED = {".step": "a" * 64, ".params['x']": "b" * 64}
+CHECKSUMS = {".step": "a" * 64, ".params['x']": "b" * 64}
 
 
-@hypothesis.given(ANY_JSON | st.fixed_dictionaries({"checksums": ANY_JSON | st.just(SAVED)}))
-def test_records(record):
-    if isinstance(record, dict) and record.get("checksums") == SAVED:
-        checksums.check_record(record, SAVED)
+@hypothesis.given(ANY_JSON | st.fixed_dictionaries({"checksums": ANY_JSON | st.just(CHECKSUMS)}))
+def test_only_records_with_equal_checksums_are_accepted(record):
+    if isinstance(record, dict) and record.get("checksums") == CHECKSUMS:
+        checksums.check_record(record, CHECKSUMS)
     else:
         with pytest.raises(ValueError, match=r"record|arrays"):
-            checksums.check_record(record, SAVED)
+            checksums.check_record(record, CHECKSUMS)
 
 
 @hypothesis.given(
     mutated([json.dumps(tiny.config().to_dict()).encode()]) | ANY_JSON.map(lambda x: json.dumps(x).encode())
 )
-def test_config_json(content):
+def test_mutated_config_json_is_read_or_refused(content):
     (FOLDER / "config.json").write_bytes(content)
-    refused_or(lambda: config_check.check_run(FOLDER, tiny.config()))
+    result_or_refusal(lambda: config_check.check_run(FOLDER, tiny.config()))
 
 
 @hypothesis.given(st.text(max_size=50) | ANY_JSON.map(json.dumps))
-def test_rows(row):
+def test_step_of_an_arbitrary_row_is_a_number(row):
     assert isinstance(metric_writer._step(row), float)
 
 
@@ -174,7 +178,7 @@ VALUES = (
 
 
 @hypothesis.given(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1, max_size=4))
-def test_validator(values):
+def test_arbitrary_config_values_are_accepted_or_refused(values):
     config = ConfigDict(default.get_config().to_dict(), type_safe=False)
     config.update_from_flattened_dict(values)
-    refused_or(lambda: config_check.check(config))
+    result_or_refusal(lambda: config_check.check(config))

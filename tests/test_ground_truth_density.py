@@ -1,4 +1,4 @@
-"""Models beside the ground-truth density: a perfect model, one that misses a mode, and one that learns."""
+"""Comparison with the ground-truth density: a perfect model, a model that misses a mode, and a trained model."""
 
 from pathlib import Path
 
@@ -22,10 +22,11 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_perfect_model():
-    """An energy that is the truth: no divergence, no missed mode, and the bias of Langevin steps on a Gaussian.
+def test_metrics_recognize_a_perfect_model_and_a_missing_mode():
+    """The ground-truth energy has no divergence and misses no mode. An energy without one mode is detected.
 
-    Steps of size s on N(m, v) have the stationary variance v / (1 - s / (2 v)). An energy without one mode is found.
+    The x-chain has the known bias of Langevin dynamics: steps of size s on N(m, v) have the stationary variance
+    v / (1 - s / (2 v)).
     """
     config = config_toy2d.get_config()
     truth = toy2d.density("8gaussians")
@@ -39,28 +40,28 @@ def test_a_perfect_model():
     x = truth.sample(np.random.RandomState(5), 1000)
     dataset = sources.Dataset(x, x, name="toy2d:8gaussians", density=truth)
     inputs = question.Inputs(dataset, x, space=None, statistics=None, kept={"revised": x[:500]})
-    both = []
+    results = []
     for num in (8, 7):
         bind = energy(num), linear, lambda x: (0.1 * x, jnp.zeros_like(x))
         nets = models.Nets(*(models.Net(None, lambda _, f=f: f) for f in bind))
         model = Model.create(config, models.Params({}, {}, {}), nets=nets)
-        both.append(ground_truth_density.measure(model, inputs).metrics)
-    perfect, missing = both
+        results.append(ground_truth_density.measure(model, inputs).metrics)
+    perfect, missing = results
     for name in ("kl_data_model", "kl_model_data"):
         assert perfect[f"density/ebm/{name}"] == pytest.approx(0, abs=1e-6)
     assert perfect["density/ebm/log_likelihood"] == pytest.approx(perfect["density/data/log_likelihood"], abs=1e-4)
     assert perfect["density/ebm/missed_modes"] == perfect["density/revised/missed_modes"] == 0
     assert perfect["density/ebm/smallest_mode"] == pytest.approx(1, abs=1e-3)
     assert perfect["chain/x/variance_bias"] == pytest.approx(1 / (1 - 0.005 / (2 * 0.04)) - 1, abs=0.03)
-    by_sampling = perfect["density/generator/log_likelihood_by_importance"]
-    assert by_sampling == pytest.approx(perfect["density/generator/log_likelihood"], abs=0.1)
+    by_importance = perfect["density/generator/log_likelihood_by_importance"]
+    assert by_importance == pytest.approx(perfect["density/generator/log_likelihood"], abs=0.1)
     assert missing["density/ebm/missed_modes"] == 1
     assert missing["density/ebm/smallest_mode"] < 1e-3
     assert missing["density/ebm/kl_data_model"] > 1
 
 
-def test_the_figure(tmp_path):
-    """The truth and the energy on one scale, and both samples."""
+def test_figure_shows_both_densities(tmp_path):
+    """The figure shows the ground-truth density and the model's density on the same scale, and both sets of samples."""
     truth = toy2d.density("moons")
     cells = quadrature.grid(truth.half_width)
     side = truth.log_density(cells.x).reshape(500, 500)
@@ -79,8 +80,8 @@ def test_the_figure(tmp_path):
     ("num_steps", "largest"),
     [(1000, 1.2), pytest.param(1500, 0.5, marks=pytest.mark.more), pytest.param(5000, 0.06, marks=pytest.mark.more)],
 )
-def test_the_energy_learns_the_density(num_steps, largest, programs, tmp_path):
-    """KL(data, EBM) on eight Gaussians, seed 0, in nats; chains without noise end at 2.9."""
+def test_trained_energy_is_close_to_the_density(num_steps, largest, programs, tmp_path):
+    """Bound KL(data, EBM) in nats on eight Gaussians, with seed 0. Chains without noise would reach only 2.9."""
     flags = ["--config=toy2d", f"--workdir={tmp_path}", f"--config.train.num_steps={num_steps}"]
     done = programs.run(*flags, env={"XLA_FLAGS": ""}, timeout=900)
     assert done.returncode == 0, done.stderr

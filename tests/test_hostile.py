@@ -1,4 +1,4 @@
-"""Files from strangers: each works as one would hope, or is refused in one line, in little memory, without effect."""
+"""Untrusted files are read as expected, or refused in one line. They need little memory and have no side effects."""
 
 import contextlib
 import io
@@ -24,8 +24,8 @@ from dualmcmc_jax.training import state as train_state
 pytestmark = pytest.mark.slow
 
 
-class Bomb:
-    """Makes a file when unpickled."""
+class SideEffect:
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -41,14 +41,14 @@ def png(image=None, size=(16, 16), **options):
 
 
 def png_header(width, height):
-    """A PNG that claims a size and holds next to nothing."""
+    """Return a PNG that claims a size and contains almost no data."""
     chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
-def text_bomb():
-    """A PNG whose compressed comment would fill 1 GB."""
+def png_with_large_text():
+    """Return a PNG whose compressed comment has a size of 1 GB."""
     packer = zlib.compressobj(9)
     body = b"Comment\0\0" + b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packer.flush()
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
@@ -67,7 +67,10 @@ GOOD = {f"{i}.png": png() for i in range(3)}
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch x) (w) file\n"
 
 FOLDERS = {
-    "a text named png": ({"a.png": b"no image at all"}, "1 of 4 images that cannot be read, the first a.png: no image"),
+    "a text file named png": (
+        {"a.png": b"no image at all"},
+        "1 of 4 images that cannot be read, the first a.png: no image",
+    ),
     "an empty file": ({"a.png": b""}, "the first a.png: no image"),
     "20,000 x 20,000 pixels": ({"a.png": png_header(20_000, 20_000)}, "the first a.png: Image size"),
     "10,000 x 10,000 pixels": (
@@ -75,24 +78,24 @@ FOLDERS = {
         "a.png: 10000 x 10000 pixels, expected",
     ),
     "2**31 pixels wide": ({"a.png": png_header(2**31 - 1, 2**31 - 1)}, "the first a.png: "),
-    "no pixels": ({"a.png": png_header(0, 0)}, "the first a.png: "),
-    "a bomb of text": ({"a.png": text_bomb()}, "the first a.png: "),
-    "PostScript named png": ({"a.png": POSTSCRIPT}, "the first a.png: no image"),
-    "a PNG cut off": ({"a.png": png()[:-32]}, "the first a.png: "),
-    "a PNG with flipped bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first a.png: "),
+    "0 x 0 pixels": ({"a.png": png_header(0, 0)}, "the first a.png: "),
+    "a text chunk of 1 GB": ({"a.png": png_with_large_text()}, "the first a.png: "),
+    "a PostScript file named png": ({"a.png": POSTSCRIPT}, "the first a.png: no image"),
+    "a truncated PNG": ({"a.png": png()[:-32]}, "the first a.png: "),
+    "a PNG with damaged bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first a.png: "),
     "a TIFF named png": ({"a.png": png(format="TIFF")}, "the first a.png: no image"),
     "1 x 1 pixel": ({"a.png": png(size=(1, 1))}, None),
     "1 x 5,000 pixels": ({"a.png": png(size=(1, 5000))}, None),
     "a GIF named png": ({"a.png": png(format="GIF")}, None),
     "a name with odd characters": ({"a\n\x1b[31m %s {x}.png": png()}, None),
-    "a damaged note beside them": ({"notes.txt": b"\xff\xfe\0"}, None),
+    "a file that is not an image": ({"notes.txt": b"\xff\xfe\0"}, None),
 }
 
 
 @pytest.fixture(autouse=True)
-def little_memory(tmp_path, monkeypatch):
+def bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with memory.bounded(400):  # the PNG bomb's text is 1 GB
+    with memory.bounded(400):  # less than the 1 GB of text in the PNG
         yield
 
 
@@ -109,7 +112,7 @@ def load(source, message, tmp_path, shape=(8, 8, 3)):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_folder(name, tmp_path):
+def test_folder_with_an_odd_file_is_read_or_refused(name, tmp_path):
     files, message = FOLDERS[name]
     path = folder(tmp_path / "images", GOOD | files)
     dataset = load(f"images:{path}", message, tmp_path)
@@ -117,7 +120,7 @@ def test_folder(name, tmp_path):
         assert len(dataset.train) + len(dataset.test) == sum(file.endswith("png") for file in GOOD | files)
 
 
-def test_links_that_go_round(tmp_path):
+def test_links_and_pipes_in_a_folder_are_skipped(tmp_path):
     path = folder(tmp_path / "images", GOOD)
     (path / "itself.png").symlink_to("itself.png")
     (path / "up").symlink_to("..")
@@ -128,31 +131,31 @@ def test_links_that_go_round(tmp_path):
     assert len(dataset.train) + len(dataset.test) == len(GOOD)
 
 
-def test_a_file_too_large(tmp_path):
+def test_file_that_is_too_large_is_refused(tmp_path):
     path = folder(tmp_path / "images", GOOD)
     with (path / "a.png").open("wb") as file:
         file.truncate(10**10)
     load(f"images:{path}", "the first a.png: 10000 MB, expected at most 256", tmp_path)
 
 
-def zipped(path, files, **options):
+def write_zip(path, files, **options):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
 
 
-def test_zip_names_lead_nowhere(tmp_path):
-    path = zipped(tmp_path / "a.zip", GOOD | {"../../slip.png": png(), "/slip.png": png(), "C:\\slip.png": png()})
+def test_names_in_a_zip_cannot_leave_it(tmp_path):
+    path = write_zip(tmp_path / "a.zip", GOOD | {"../../slip.png": png(), "/slip.png": png(), "C:\\slip.png": png()})
     before = {file for file in tmp_path.rglob("*") if "cache" not in file.parts}
     dataset = load(f"images:{path}", None, tmp_path)
-    assert len(dataset.train) + len(dataset.test) == 5  # what leads up is passed over, as what is hidden
+    assert len(dataset.train) + len(dataset.test) == 5  # names with ".." are skipped like hidden files
     assert {file for file in tmp_path.rglob("*") if "cache" not in file.parts} == before
 
 
-def test_zip_bomb(tmp_path):
+def test_zip_entry_that_is_too_large_is_refused(tmp_path):
     path = tmp_path / "a.zip"
-    zipped(path, GOOD)
+    write_zip(path, GOOD)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("a.png", "w") as file:
         for _ in range(300):
             file.write(bytes(10**6))
@@ -160,8 +163,8 @@ def test_zip_bomb(tmp_path):
     load(f"images:{path}", "the first a.png: 300 MB, expected at most 256", tmp_path)
 
 
-def test_zip_entry_that_understates_its_size(tmp_path):
-    path = zipped(tmp_path / "a.zip", GOOD | {"a.png": bytes(10**8)})
+def test_zip_entry_with_a_wrong_size_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", GOOD | {"a.png": bytes(10**8)})
     damaged = path.read_bytes().replace(struct.pack("<I", 10**8), struct.pack("<I", 100))
     path.write_bytes(damaged)
     load(f"images:{path}", "the first a.png: ", tmp_path)
@@ -169,8 +172,8 @@ def test_zip_entry_that_understates_its_size(tmp_path):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("kind", ["images", "npz"])
-def test_bombs_that_understate_their_size(method, kind, tmp_path):
-    """600 MB in little, said to be 100 bytes."""
+def test_large_entry_with_a_wrong_size_is_refused(method, kind, tmp_path):
+    """The entry has 600 MB, compressed to little, and claims to have 100 bytes."""
     path, name = tmp_path / f"a.{kind}", {"images": "a.png", "npz": "a.npy"}[kind]
     with zipfile.ZipFile(path, "w") as archive:
         for good, content in GOOD.items():
@@ -183,8 +186,8 @@ def test_bombs_that_understate_their_size(method, kind, tmp_path):
     load(f"{'images' if kind == 'images' else 'npz'}:{path}", "found ", tmp_path)
 
 
-def test_a_full_disk_while_images_are_decoded(tmp_path, monkeypatch):
-    """The map is reserved before it is written to, which on a full disk would end the process."""
+def test_full_disk_while_images_are_decoded_raises_an_error(tmp_path, monkeypatch):
+    """Disk space is reserved before the memory map is written, because writing to a full disk would end the process."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -196,7 +199,7 @@ def test_a_full_disk_while_images_are_decoded(tmp_path, monkeypatch):
     assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
 
 
-def test_links_in_a_workdir_lead_nowhere(tmp_path):
+def test_links_in_a_workdir_are_not_followed(tmp_path):
     for name in (".lock", ".config.json.new"):
         run = tmp_path / name.strip(".")
         run.mkdir()
@@ -207,7 +210,7 @@ def test_links_in_a_workdir_lead_nowhere(tmp_path):
         assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_checkpoint_that_claims_too_much(checkpointed, caplog):
+def test_checkpoint_with_too_many_bytes_is_refused(checkpointed, caplog):
     with checkpoints.Checkpoints(checkpointed, keep=2) as store:
         state = checkpointing.read(store, tiny.config())
         checkpointing.save(store, state._replace(step=np.asarray(2, np.int32), key=np.zeros(10**8, np.uint8)))
@@ -215,8 +218,8 @@ def test_a_checkpoint_that_claims_too_much(checkpointed, caplog):
     assert "2: found a damaged checkpoint (100 MB of arrays, expected 0 MB)" in caplog.text
 
 
-def test_zip_that_needs_a_password(tmp_path):
-    path = zipped(tmp_path / "a.zip", GOOD | {"a.png": png()})
+def test_encrypted_zip_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", GOOD | {"a.png": png()})
     content = bytearray(path.read_bytes())
     local, central = content.rindex(b"PK\x03\x04"), content.rindex(b"PK\x01\x02")
     content[local + 6] |= 1
@@ -225,8 +228,8 @@ def test_zip_that_needs_a_password(tmp_path):
     load(f"images:{path}", "is encrypted, password required for extraction; expected none", tmp_path)
 
 
-def test_zip_cut_off(tmp_path):
-    path = zipped(tmp_path / "a.zip", GOOD)
+def test_truncated_zip_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", GOOD)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     load(f"images:{path}", "found a file that is no zip", tmp_path)
@@ -242,32 +245,32 @@ def npy(header, body=b""):
 NPY = {
     "an array larger than any memory": "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000,), }\n",
     "a negative size": "{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 8, 8, 3), }\n",
-    "objects": "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }\n",
-    "a header that is code": "__import__('os').mkdir('hacked')\n",
-    "a header of brackets": "(" * 9000 + "\n",
-    "a type that is none": "{'descr': 'nonsense', 'fortran_order': False, 'shape': (3,), }\n",
-    "records": "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (3,), }\n",
+    "an array of objects": "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }\n",
+    "a header with code": "__import__('os').mkdir('hacked')\n",
+    "a header of 9,000 brackets": "(" * 9000 + "\n",
+    "an unknown type": "{'descr': 'nonsense', 'fortran_order': False, 'shape': (3,), }\n",
+    "records with objects": "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (3,), }\n",
 }
 
 
 @pytest.mark.parametrize("name", NPY)
-def test_npz(name, tmp_path, monkeypatch):
+def test_npz_with_an_invalid_header_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = zipped(tmp_path / "a.npz", {"images.npy": npy(NPY[name], bytes(576))})
+    path = write_zip(tmp_path / "a.npz", {"images.npy": npy(NPY[name], bytes(576))})
     load(f"npz:{path}", f"data.source: found in {path}: ", tmp_path)
     assert not (tmp_path / "hacked").exists()
 
 
-def test_npz_of_a_pickle(tmp_path):
-    body = pickle.dumps(np.array([Bomb(tmp_path / "hacked")], dtype=object), protocol=2)
-    path = zipped(tmp_path / "a.npz", {"images.npy": npy(NPY["objects"], body)})
+def test_npz_files_are_never_unpickled(tmp_path):
+    body = pickle.dumps(np.array([SideEffect(tmp_path / "hacked")], dtype=object), protocol=2)
+    path = write_zip(tmp_path / "a.npz", {"images.npy": npy(NPY["an array of objects"], body)})
     load(f"npz:{path}", "Object arrays cannot be loaded", tmp_path)
-    (tmp_path / "b.npz").write_bytes(pickle.dumps(Bomb(tmp_path / "hacked")))
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(SideEffect(tmp_path / "hacked")))
     load(f"npz:{tmp_path / 'b.npz'}", "found in ", tmp_path)
     assert not (tmp_path / "hacked").exists()
 
 
-def test_npz_bomb(tmp_path, monkeypatch):
+def test_npz_larger_than_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_physical_memory", lambda: 10**9)
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
@@ -278,15 +281,15 @@ def test_npz_bomb(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["record/metadata", "state/_METADATA", "_CHECKPOINT_METADATA", "state/manifest.ocdbt"])
 def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
-    (checkpointed / "checkpoints" / "1" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "hacked")))
-    with contextlib.suppress(ValueError):  # not all of its files are needed
+    (checkpointed / "checkpoints" / "1" / name).write_bytes(pickle.dumps(SideEffect(tmp_path / "hacked")))
+    with contextlib.suppress(ValueError):  # some files are not needed, so the checkpoint may be restored
         checkpointing.restore(tiny.config(), checkpointed)
     assert not (tmp_path / "hacked").exists()
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A workdir with a single checkpoint, which no test may touch."""
+    """A workdir with a single checkpoint, which tests must not modify."""
     config, workdir = tiny.config(), tmp_path_factory.mktemp("saved") / "run"
     state = train_state.create(config, models.build(config), optimizers.build(config, steps_per_epoch=1))
     with checkpoints.Checkpoints(workdir, keep=1) as store:
@@ -296,24 +299,24 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def checkpointed(saved, tmp_path):
-    """A workdir with a single checkpoint."""
+    """A copy of a workdir with a single checkpoint, which a test may modify."""
     return shutil.copytree(saved, tmp_path / "run")
 
 
 RECORDS = {
     "not JSON": b"{",
-    "no object": b"[]",
+    "a list": b"[]",
     "no checksums": b"{}",
-    "checksums that are none": b'{"checksums": 3}',
-    "a list of checksums": b'{"checksums": ["a"]}',
-    "brackets": b"[" * 100_000,
-    "no text": b"\xff\xfe",
+    "a number as checksums": b'{"checksums": 3}',
+    "a list as checksums": b'{"checksums": ["a"]}',
+    "100,000 brackets": b"[" * 100_000,
+    "not UTF-8": b"\xff\xfe",
     "other checksums": b'{"checksums": {"a": "b"}}',
 }
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_checksums_of_another_hand(name, checkpointed):
+def test_checkpoint_with_invalid_checksums_is_refused(name, checkpointed):
     (checkpointed / "checkpoints" / "1" / "record" / "metadata").write_bytes(RECORDS[name])
     with pytest.raises(ValueError, match="found a damaged checkpoint") as error:
         checkpointing.restore(tiny.config(), checkpointed)
@@ -323,15 +326,15 @@ def test_checksums_of_another_hand(name, checkpointed):
 CONFIGS = {
     "half-written": b'{"data": {"sou',
     "empty": b"",
-    "no object": b"[1, 2]",
-    "brackets": b"[" * 100_000,
-    "no text": b"\xff\xfe\0",
-    "another program's": b'{"a": {"b": 1}}',
+    "a list": b"[1, 2]",
+    "100,000 brackets": b"[" * 100_000,
+    "not UTF-8": b"\xff\xfe\0",
+    "unknown fields": b'{"a": {"b": 1}}',
 }
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_json_of_another_hand(name, tmp_path):
+def test_invalid_config_json_is_refused_and_kept(name, tmp_path):
     (tmp_path / "config.json").write_bytes(CONFIGS[name])
     with pytest.raises(ValueError, match=r"config\.json: ") as error:
         config_check.check_run(tmp_path, tiny.config())
@@ -339,8 +342,9 @@ def test_config_json_of_another_hand(name, tmp_path):
     assert (tmp_path / "config.json").read_bytes() == CONFIGS[name]
 
 
-def test_rows_that_no_run_writes_are_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr(metric_writer, "_tensorboard_writer", lambda workdir: None)  # importing it takes memory
+def test_invalid_rows_of_metrics_are_dropped(tmp_path, monkeypatch):
+    # Importing TensorBoard would need too much memory.
+    monkeypatch.setattr(metric_writer, "_tensorboard_writer", lambda workdir: None)
     good = b'{"step": 1, "energy_loss": 2.0}\n'
     bad = [
         b"{}",

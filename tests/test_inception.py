@@ -1,4 +1,4 @@
-"""The Inception port against torch-fidelity's network, with the same random, calibrated weights."""
+"""The port of Inception, compared with torch-fidelity's network. Both have the same random, calibrated weights."""
 
 import importlib.util
 import shutil
@@ -26,30 +26,30 @@ def reference():
     return inception_oracle.reference()
 
 
-def error(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("size", inception_oracle.SIZES)
-def test_reference_numbers(size, reference):
-    """What torch-fidelity 0.4.0 made of these images and weights, every sixteenth feature and logit."""
+def test_outputs_equal_stored_reference(size, reference):
+    """The reference has every sixteenth feature and logit of torch-fidelity 0.4.0 for these images and weights."""
     weights, numbers = reference
     features, logits = run(weights, inception_oracle.images(size))
     assert features.dtype == logits.dtype == np.float32
-    assert error(features[:, ::16], numbers[f"features_{size}"]) < 1e-4
-    assert error(logits[:, ::16], numbers[f"logits_{size}"]) < 1e-4
+    assert relative_error(features[:, ::16], numbers[f"features_{size}"]) < 1e-4
+    assert relative_error(logits[:, ::16], numbers[f"logits_{size}"]) < 1e-4
     first, second = numbers[f"features_{size}"]
-    assert error(first, second) > 0.2  # the reference looks at its input
+    assert relative_error(first, second) > 0.2  # the features depend on the input
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch_fidelity"), reason="needs torch and torch-fidelity")
 @pytest.mark.parametrize("size", inception_oracle.SIZES)
-def test_torch_fidelity_agrees(size, reference):
+def test_outputs_equal_torch_fidelitys(size, reference):
     weights, _ = reference
     images = inception_oracle.images(size)
     expected = inception_oracle.outputs(inception_oracle.network(weights), images)
-    for found, numbers in zip(run(weights, images), expected[:2], strict=True):
-        assert error(found, numbers) < 1e-4
+    for actual, numbers in zip(run(weights, images), expected[:2], strict=True):
+        assert relative_error(actual, numbers) < 1e-4
 
 
 def with_half_pixels(x, size=299):
@@ -57,10 +57,10 @@ def with_half_pixels(x, size=299):
 
 
 MISTAKES = {
-    "batch norm's usual epsilon": ("BATCH_NORM_EPSILON", 1e-5),
+    "the usual epsilon of batch norm": ("BATCH_NORM_EPSILON", 1e-5),
     "average pools that count padding": ("average_pool", lambda x: nn.avg_pool(x, (3, 3), (1, 1), "SAME")),
     "an average pool in the last block": ("last_pool", inception.average_pool),
-    "a resize with half-pixel centres": ("resize", with_half_pixels),
+    "a resize with half-pixel centers": ("resize", with_half_pixels),
     "pixels scaled by 255 to [0, 1]": ("scale", lambda x: x / 255),
     "images in [-1, 1] instead of uint8": ("resize", lambda x: inception_resize(x / 127.5 - 1)),
 }
@@ -68,29 +68,29 @@ inception_resize = inception.resize
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_each_known_mistake_is_seen(mistake, reference, monkeypatch):
+def test_each_known_mistake_changes_the_features(mistake, reference, monkeypatch):
     weights, numbers = reference
     monkeypatch.setattr(inception, *MISTAKES[mistake])
     features, _ = run(weights, inception_oracle.images(32))
-    assert error(features[:, ::16], numbers["features_32"]) > 0.05
+    assert relative_error(features[:, ::16], numbers["features_32"]) > 0.05
 
 
-def test_logits_with_bias_would_be_seen(reference):
+def test_bias_would_change_the_logits(reference):
     weights, numbers = reference
     _, logits = run(weights, inception_oracle.images(32))
-    assert error(logits[:, ::16] + weights["fc.bias"][::16], numbers["logits_32"]) > 0.1
+    assert relative_error(logits[:, ::16] + weights["fc.bias"][::16], numbers["logits_32"]) > 0.1
 
 
-def test_resize_is_tensorflow_1s():
-    """Output i reads source i n / size: for 2 to 4 pixels 0, 1/2, 1, and the edge again."""
+def test_resize_equals_tensorflow_1s():
+    """Output i reads source i n / size. From 2 to 4 pixels, these positions are 0, 1/2, 1, and the edge again."""
     x = jnp.array([[0.0, 10.0], [20.0, 30.0]])[None, ..., None]
     rows = [[0, 5, 10, 10], [10, 15, 20, 20], [20, 25, 30, 30], [20, 25, 30, 30]]
     np.testing.assert_allclose(inception.resize(x, 4)[0, ..., 0], rows)
     np.testing.assert_array_equal(inception.resize(x, 2), x)
 
 
-def test_load(reference, tmp_path, monkeypatch):
-    """By sha256, with every array there and of its shape; converted once, then from the cache."""
+def test_weights_are_checked_and_cached(reference, tmp_path, monkeypatch):
+    """The SHA-256 and the shapes of the arrays are checked. Converted weights are read from a cache the next time."""
     weights, _ = reference
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "weights.pth"

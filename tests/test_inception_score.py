@@ -1,4 +1,4 @@
-"""The Inception Score at its bounds, and against its definition."""
+"""The Inception Score at its bounds, and compared with its definition."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import pytest
 from dualmcmc_jax.metrics.inception_score import InceptionScore
 
 
-def test_inception_score_bounds():
-    """1 if every image looks alike, the number of classes if each is sure and all are there, in any batches."""
+def test_inception_score_equals_its_bounds_and_its_definition():
+    """The score is 1 for equal images. It is the number of classes if all classes occur and each is certain."""
 
     def score(logits, sizes):
         scores = InceptionScore(len(logits), logits.shape[1], splits=3)
@@ -15,10 +15,10 @@ def test_inception_score_bounds():
             scores.add(part)
         return scores.score()
 
-    alike = np.tile(np.random.RandomState(7).normal(size=12), (36, 1))
-    assert score(alike, [10, 7]) == pytest.approx((1, 0), abs=1e-9)
-    sure = 1e3 * np.eye(12)[np.arange(36) % 12]
-    assert score(sure, [1, 30]) == pytest.approx((12, 0), abs=1e-9)
+    equal = np.tile(np.random.RandomState(7).normal(size=12), (36, 1))
+    assert score(equal, [10, 7]) == pytest.approx((1, 0), abs=1e-9)
+    certain = 1e3 * np.eye(12)[np.arange(36) % 12]
+    assert score(certain, [1, 30]) == pytest.approx((12, 0), abs=1e-9)
     random = np.random.RandomState(8).normal(size=(36, 12))
     parts = []
     for third in np.split(random, 3):

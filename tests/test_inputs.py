@@ -1,4 +1,4 @@
-"""Bad input: one line that names the field or file, exit code not 0, nothing written, no traceback."""
+"""Invalid input is refused with one line that names the field or file, before anything is written."""
 
 import subprocess
 import sys
@@ -201,11 +201,11 @@ CASES = [
 ]
 
 
-OFFLINE = "import time; time.sleep = lambda seconds: None"  # no waiting for a network that is not there
+OFFLINE = "import time; time.sleep = lambda seconds: None"  # a download is retried without waiting
 
 
 @pytest.mark.parametrize(("flags", "message"), CASES, ids=[flags or "no flags" for flags, _ in CASES])
-def test_one_line(flags, message, files, tmp_path, programs):
+def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, programs):
     flags = flags.replace("FILES", str(files)).split()
     workdir = tmp_path / "run"
     if not any(flag.startswith("--workdir") for flag in flags):
@@ -231,7 +231,7 @@ def test_debug_shows_the_traceback(programs):
     assert "Traceback" in done.stderr
 
 
-def test_help():
+def test_help_names_the_flags():
     done = subprocess.run(
         [sys.executable, "-m", "dualmcmc_jax.main", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""Arcs between latents, and images along them."""
+"""Arcs between latents, and images along these arcs."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from dualmcmc_jax.evaluation import interpolation
 pytestmark = pytest.mark.slow
 
 
-def test_arcs():
+def test_arcs_have_equal_steps_and_the_right_ends():
     random = np.random.RandomState(0)
     a, b = random.normal(size=(2, 3, 50))
     points = interpolation.arc(a, b, jnp.linspace(0, 1, 5))
@@ -23,7 +23,7 @@ def test_arcs():
     np.testing.assert_allclose(cosine(points[:, 1], points[:, 2]), cosine(points[:, 3], points[:, 4]), rtol=1e-9)
 
 
-def test_interpolations_do_not_depend_on_each_other():
+def test_interpolation_rows_do_not_depend_on_each_other():
     config = tiny.coupled()
     model, held_out = tiny.model(config), sources.load(config.data).test
     few, many = (interpolation.interpolate(model, held_out, seed=0, num_rows=n)._asdict() for n in (2, 4))

@@ -1,4 +1,4 @@
-"""The kernel against closed forms and its own definition."""
+"""Langevin dynamics, compared with closed forms and with its definition."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ def keys(num, seed=0):
 
 
 @pytest.mark.parametrize(("variance", "step_size"), [(1.0, 0.5), (0.3, 0.1), (4.0, 1.0)])
-def test_stationary_variance(variance, step_size):
-    """On N(0, v): x <- (1 - s/v) x + sqrt(2 s) noise, whose stationary variance is v / (1 - s / (2 v))."""
+def test_stationary_variance_equals_the_closed_form(variance, step_size):
+    """On N(0, v), a step is x <- (1 - s/v) x + sqrt(2 s) noise. Its stationary variance is v / (1 - s / (2 v))."""
     num = 40_000
     exact = variance / (1 - step_size / (2 * variance))
     start = jnp.sqrt(variance) * normal(keys(num, 1), (1,), jnp.float64)
@@ -27,8 +27,11 @@ def test_stationary_variance(variance, step_size):
     assert abs(jnp.mean(x)) < 4 * np.sqrt(exact / num)
 
 
-def test_each_step_is_the_equation():
-    """x + s grad + sqrt(2 s) noise from the key of (chain, t), written as a loop; trace and kept states too."""
+def test_each_step_follows_the_equation():
+    """Compare the chain, its trace and its kept states with a loop of x + s grad + sqrt(2 s) noise.
+
+    The noise comes from the key of (chain, t).
+    """
     num, steps, s = 3, 7, 0.05
     log_density = lambda x: -jnp.sum(x**4, axis=(1, 2)) + jnp.sum(jnp.sin(x), axis=(1, 2))
     x = x0 = jax.random.normal(jax.random.key(5), (num, 2, 3), jnp.float64)
@@ -48,7 +51,7 @@ def test_each_step_is_the_equation():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_short_chains(steps):
+def test_trace_has_one_entry_per_step(steps):
     x0 = jnp.ones((2, 3))
     x, trace = langevin(keys(2), x0, lambda x: -jnp.sum(x**2, 1), num_steps=steps, step_size=0.1)
     assert trace.log_density.shape == (steps, 2)
@@ -56,8 +59,7 @@ def test_short_chains(steps):
     assert (steps == 0) == bool(jnp.all(x == x0))
 
 
-def test_unroll_and_batching_change_nothing():
-    """A chain depends on its own index alone, not on its neighbours."""
+def test_chain_depends_neither_on_unroll_nor_on_other_chains():
     x0 = jax.random.normal(jax.random.key(1), (6, 4), jnp.float64)
     run = lambda k, x, unroll=1: langevin(
         k, x, lambda x: -jnp.sum(x**4, 1), num_steps=9, step_size=0.01, unroll=unroll
@@ -76,14 +78,14 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     assert temporary_bytes(3000) < temporary_bytes(30) + one_state / 2
 
 
-def test_posterior_of_a_linear_generator():
-    """x = W z + noise: the z-chain reaches the posterior's mean and covariance, up to its known step-size bias."""
+def test_z_chain_samples_the_posterior_of_a_linear_generator():
+    """For x = W z + noise, compare with the posterior's mean, and its covariance with the known bias of the steps."""
     num, d, s, variance = 20_000, 2, 0.005, 0.2
     weight = jnp.array([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.1]])  # [3, d]
     x = jnp.array([0.4, -1.0, 0.3])
     precision = np.eye(d) + weight.T @ weight / variance
     mean = np.linalg.solve(precision, weight.T @ x / variance)
-    # With exact gradients, Langevin's stationary covariance is (precision (I - s precision / 2))^-1.
+    # With exact gradients, the stationary covariance is (precision (I - s precision / 2))^-1.
     covariance = np.linalg.inv(precision @ (np.eye(d) - s * precision / 2))
 
     z, trace = jax.jit(
@@ -97,8 +99,8 @@ def test_posterior_of_a_linear_generator():
     np.testing.assert_array_less(abs(np.cov(z.T) - covariance), 4 * scale * np.sqrt(2 / num))
 
 
-def test_x_revision_samples_the_tempered_energy():
-    """energy = x^2 / 2 at temperature T is N(0, T)."""
+def test_x_chain_samples_the_tempered_energy():
+    """The energy x^2 / 2 at temperature T is that of N(0, T)."""
     num, temperature, s = 40_000, 0.25, 0.02
     x, _ = jax.jit(
         lambda x: sampling.revise_x(
@@ -110,8 +112,8 @@ def test_x_revision_samples_the_tempered_energy():
 
 
 @pytest.mark.parametrize("init", ["generator", "noise"])
-def test_synthesize_starts(init):
-    """Zero steps show where the x-chain starts: at g(z), or at N(0, I) whatever g is."""
+def test_synthesize_starts_at_generator_or_noise(init):
+    """Without steps, the x-chain stays at its start: g(z), or a sample of N(0, I) that does not depend on g."""
     num = 20_000
     drawn = sampling.synthesize(
         keys(num),
@@ -134,8 +136,8 @@ def test_synthesize_starts(init):
 
 
 @pytest.mark.parametrize("init", ["encoder", "noise"])
-def test_infer_starts(init):
-    """Zero steps show where the z-chain starts: at a draw of q(z | x) = N(x, 4), or at N(0, I)."""
+def test_infer_starts_at_encoder_or_noise(init):
+    """Without steps, the z-chain stays at its start: a sample of q(z | x) = N(x, 4), or of N(0, I)."""
     num = 20_000
     x = jnp.full((num, 1), 5.0)
     drawn = sampling.infer(

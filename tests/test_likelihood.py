@@ -1,4 +1,4 @@
-"""The likelihood of energies whose partition function is known."""
+"""The likelihood of energies with a known partition function."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from dualmcmc_jax.model import Model
 pytestmark = pytest.mark.slow
 
 
-def test_bits_per_dimension_of_known_densities():
-    """A constant energy is uniform, 8 bits; a linear one, each pixel by itself, a sum over 256 levels."""
+def test_bits_per_dimension_equal_those_of_known_densities():
+    """A constant energy is a uniform density with 8 bits. A linear energy is a product over pixels of 256 levels."""
     config = tiny.config(evaluation__ais_temperatures=100)
     x = np.random.RandomState(0).randint(0, 256, (300, 8, 8, 1)).astype(np.uint8)
     for slope in (0.0, 1.5):
@@ -32,7 +32,7 @@ def test_bits_per_dimension_of_known_densities():
         assert error < 0.02
 
 
-def test_where_the_range_is_not_known():
+def test_likelihood_is_refused_for_data_of_unknown_range():
     config = tiny.config(evaluation__ais_temperatures=9, data__source="npz:x.npz", data__shape=(2,))
     vectors = np.zeros((20, 2), np.float32)
     with pytest.raises(ValueError, match=r"^evaluation.ais_temperatures: found 9, expected 0, because"):

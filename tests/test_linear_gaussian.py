@@ -1,4 +1,4 @@
-"""The problem that is solved in closed form: its formulas another way, and training that ends where they say."""
+"""The linear Gaussian problem: its closed-form solutions, checked independently, and training that reaches them."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def config_of(**fields):
 
 
 def short_chains():
-    """Of which the fixed point, with model pairs, is far from maximum likelihood."""
+    """Return a config with short chains and model pairs, whose fixed point is far from maximum likelihood."""
     return config_of(
         x_chain__num_steps=20,
         x_chain__step_size=0.05,
@@ -56,8 +56,8 @@ def moments(data):
 
 
 def params_of(solution):
-    """Networks' parameters that are a solution, at temperature 1."""
-    a = np.linalg.cholesky(np.linalg.inv(solution.covariance))  # of the energy |x A + b|^2 / 2
+    """Return the parameters of the networks that represent a solution, at temperature 1."""
+    a = np.linalg.cholesky(np.linalg.inv(solution.covariance))  # the energy is |x A + b|^2 / 2
     heads = np.stack([solution.slope, np.zeros(2)], axis=-1)
     layer = lambda kernel, bias: {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
     return Params(
@@ -67,8 +67,8 @@ def params_of(solution):
     )
 
 
-def test_the_quadratic_energy_is_a_gaussian():
-    """Its differences are those of a log-density at temperature T; at first A is the identity."""
+def test_quadratic_energy_is_that_of_a_gaussian():
+    """Differences of -energy / T equal those of the log-density. The initial A is the identity."""
     config = config_of(energy__temperature=0.3)
     nets = models.build(config)
     params = nets.energy.init(jax.random.key(0))
@@ -83,8 +83,8 @@ def test_the_quadratic_energy_is_a_gaussian():
     assert (nets.generator.textbook_multiply_adds, nets.encoder.textbook_multiply_adds) == (1 * 2, 2 * 2)
 
 
-def test_maximum_likelihood(moments):
-    """No generator, by gradient ascent on the exact log-likelihood, is likelier; the posterior is Bayes' rule's."""
+def test_maximum_likelihood_equals_numerical_optimum_and_bayes_rule(moments):
+    """Compare the generator with a numerical optimum of the exact likelihood, and the posterior with Bayes' rule."""
     mean, covariance = moments
     best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
 
@@ -92,9 +92,9 @@ def test_maximum_likelihood(moments):
         model = np.outer(w, w) + NOISE * np.eye(2)
         return 0.5 * (np.trace(np.linalg.solve(model, covariance)) + np.linalg.slogdet(model)[1])
 
-    found = optimize.minimize(nats, [0.3, -0.2], tol=1e-12).x
-    found *= np.sign(found @ best.weight)
-    np.testing.assert_allclose(best.weight, found, atol=1e-6)
+    optimum = optimize.minimize(nats, [0.3, -0.2], tol=1e-12).x
+    optimum *= np.sign(optimum @ best.weight)
+    np.testing.assert_allclose(best.weight, optimum, atol=1e-6)
 
     z = np.linspace(-6, 6, 20_001)
     x = np.array([1.1, -0.4])
@@ -103,29 +103,31 @@ def test_maximum_likelihood(moments):
     assert best.slope @ x + best.intercept == pytest.approx(p @ z, abs=1e-8)
     assert best.variance == pytest.approx(p @ z**2 - (p @ z) ** 2, abs=1e-8)
     np.testing.assert_array_equal(best.covariance, covariance)
-    assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1  # z says nothing
+    # If the data vary less than the noise, the best generator does not depend on z.
+    assert linear_gaussian.maximum_likelihood(mean, covariance / 20, variance=NOISE).variance == 1
 
 
 @pytest.mark.parametrize(
     ("weights", "start_std"),
     [({}, 0.0), ({"energy": (1.2, 1.0), "generator": (0.5, 1.0), "encoder": (1.0, 2.0)}, 0.0), ({}, 0.4)],
 )
-def test_the_fixed_point_is_where_expected_gradients_vanish(weights, start_std, moments):
-    """200,000 chains from it, by the core's own sampling, give pairs of which each model's best answer is itself.
+def test_expected_gradients_vanish_at_the_fixed_point(weights, start_std, moments):
+    """Sample 200,000 pairs with the models at the fixed point, and refit each model to the pairs.
 
-    Exact maximisers, by least squares, take the place of the losses.
+    The refitted models equal the models at the fixed point. Least squares maximizes the likelihood exactly.
     """
     config, (mean, covariance) = short_chains(), moments
     for name, (data_weight, model_weight) in weights.items():
         config.loss[name].update(data_weight=data_weight, model_weight=model_weight)
     config.train.compute_dtype = "float64"
     config.x_chain.start_std = start_std
-    at = linear_gaussian.fixed_point(config, mean, covariance)
-    nets, params, num = models.build(config), params_of(at), 200_000
+    solution = linear_gaussian.fixed_point(config, mean, covariance)
+    nets, params, num = models.build(config), params_of(solution), 200_000
     decode, encode = nets.generator.bind(params.generator), nets.encoder.bind(params.encoder)
     energy = nets.energy.bind(params.energy)
     x = np.random.RandomState(0).normal(size=(num, 2))
-    x = np.linalg.solve(np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T)  # of covariance I exactly
+    # The whitened samples have exactly the covariance I, so that x has exactly the covariance of the data.
+    x = np.linalg.solve(np.linalg.cholesky(np.cov(x.T, bias=True)), (x - x.mean(0)).T)
     x = mean + (np.linalg.cholesky(covariance) @ x).T
 
     @jax.jit
@@ -135,91 +137,97 @@ def test_the_fixed_point_is_where_expected_gradients_vanish(weights, start_std, 
         return model.z, model.revised, infer(data_keys, encode, decode, x, **chains.inference(config, nets)).z
 
     z, revised, z_revised = map(np.asarray, pairs(x))
-    both = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)
-    data_weight, model_weight = both("energy")
+    weights_of = lambda name: (config.loss[name].data_weight, config.loss[name].model_weight)
+    data_weight, model_weight = weights_of("energy")
     np.testing.assert_allclose(model_weight * np.cov(revised.T, bias=True), data_weight * covariance, atol=0.03)
     np.testing.assert_allclose(revised.mean(0), mean, atol=0.02)
-    (weight,), _ = regress((z_revised, z), (x, revised), both("generator"))
-    np.testing.assert_allclose(weight, at.weight, atol=0.01)
-    slope, variance = regress((x, revised), (z_revised, z), both("encoder"))
-    np.testing.assert_allclose(slope[:, 0], at.slope, atol=0.005)
-    assert variance == pytest.approx(at.variance, rel=0.01)
+    (weight,), _ = regress((z_revised, z), (x, revised), weights_of("generator"))
+    np.testing.assert_allclose(weight, solution.weight, atol=0.01)
+    slope, variance = regress((x, revised), (z_revised, z), weights_of("encoder"))
+    np.testing.assert_allclose(slope[:, 0], solution.slope, atol=0.005)
+    assert variance == pytest.approx(solution.variance, rel=0.01)
 
 
 def regress(inputs, targets, weights):
-    """Least squares with an offset over pairs of both kinds: the slopes [inputs, targets], the mean squared error."""
+    """Fit an affine map to weighted pairs of both kinds by least squares.
+
+    Returns:
+      The slopes [inputs, targets], and the weighted mean squared error.
+    """
     rows = np.concatenate([np.column_stack([x, np.ones(len(x))]) for x in inputs])
     targets, weight = np.concatenate(targets), np.repeat(weights, len(inputs[0]))[:, None]
     solution = np.linalg.solve(rows.T @ (weight * rows), rows.T @ (weight * targets))
     return solution[:-1], np.sum(weight * (targets - rows @ solution) ** 2) / np.sum(weight)
 
 
-def test_draws_of_the_generator_have_no_bias(moments):
-    """Chains that start at exact draws of the best p(x | z), however short, stay where they are."""
+def test_chains_from_exact_samples_of_the_generator_have_no_bias(moments):
+    """Chains that start at exact samples of the best p(x | z) keep their distribution, however short they are."""
     config = config_of(x_chain__start_std=NOISE**0.5, x_chain__num_steps=20, x_chain__step_size=1e-3)
     config.z_chain.update(num_steps=100_000, step_size=1e-5)
     mean, _ = moments
-    at_least = np.array([[2.0, 0.3], [0.3, NOISE + 0.09 / (2.0 - NOISE)]])  # w w^T + NOISE I
-    at = linear_gaussian.fixed_point(config, mean, at_least)
-    best = linear_gaussian.maximum_likelihood(mean, at_least, variance=NOISE)
-    np.testing.assert_allclose(at.covariance, at_least, rtol=0.01)
-    np.testing.assert_allclose(at.weight, best.weight, rtol=0.01)
+    covariance = np.array([[2.0, 0.3], [0.3, NOISE + 0.09 / (2.0 - NOISE)]])  # w w^T + NOISE I
+    solution = linear_gaussian.fixed_point(config, mean, covariance)
+    best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
+    np.testing.assert_allclose(solution.covariance, covariance, rtol=0.01)
+    np.testing.assert_allclose(solution.weight, best.weight, rtol=0.01)
 
 
-def test_where_there_is_no_fixed_point(moments):
-    """Chains too short for the data's variance or steps too long; models that learn from model pairs alone."""
-    none = [
+def test_fixed_point_is_none_where_it_does_not_exist(moments):
+    """There is none if chains are too short, if steps are too long, or if a model is trained on model pairs alone."""
+    configs = [
         config_of(x_chain__num_steps=2),
         config_of(x_chain__step_size=0.2),
         config_of(x_chain__init="noise"),
         config_of(z_chain__init="noise"),
         config_of(loss__encoder__data_weight=0.0),
     ]
-    assert [linear_gaussian.fixed_point(config, *moments) for config in none] == [None] * len(none)
+    assert [linear_gaussian.fixed_point(config, *moments) for config in configs] == [None] * len(configs)
 
 
-def test_what_is_learned_is_read_off(data, moments):
-    """Parameters that are the fixed point give its column, mirrored or not, and no divergence from themselves."""
+def test_learned_metrics_are_computed_from_the_parameters(data, moments):
+    """Parameters at the fixed point have the metrics of the fixed point, also with the signs of the latents flipped."""
     config, (mean, covariance) = short_chains(), moments
-    at = linear_gaussian.fixed_point(config, mean, covariance)
-    mirrored = at._replace(weight=-at.weight, slope=-at.slope, intercept=-at.intercept)
-    for solution in (at, mirrored):
-        found = linear_gaussian.compare(Model.create(config, params_of(solution)), data)
+    fixed_point = linear_gaussian.fixed_point(config, mean, covariance)
+    mirrored = fixed_point._replace(
+        weight=-fixed_point.weight, slope=-fixed_point.slope, intercept=-fixed_point.intercept
+    )
+    for solution in (fixed_point, mirrored):
+        metrics = linear_gaussian.compare(Model.create(config, params_of(solution)), data)
         for row in (*ROWS, "kl_ebm", "kl_generator", "kl_encoder"):
-            expected = found[f"linear/fixed_point/{row}"]
-            assert found[f"linear/learned/{row}"] == pytest.approx(expected, rel=1e-4), row
-    (block,) = suite.blocks(found)
+            expected = metrics[f"linear/fixed_point/{row}"]
+            assert metrics[f"linear/learned/{row}"] == pytest.approx(expected, rel=1e-4), row
+    (block,) = suite.blocks(metrics)
     assert block.table.columns == ["learned", "fixed point", "maximum likelihood"]
     best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
     for value in linear_gaussian.divergences(best, best, mean, covariance, variance=NOISE).values():
         assert value == pytest.approx(0, abs=1e-12)
 
 
-def test_divergences_of_samples(moments):
-    """Means of log-ratios over draws."""
+def test_divergences_equal_means_over_samples(moments):
+    """Compare with means of log-ratios over samples."""
     mean, covariance = moments
     best = linear_gaussian.maximum_likelihood(mean, covariance, variance=NOISE)
-    at = linear_gaussian.fixed_point(short_chains(), mean, covariance)
-    at = at._replace(mean=at.mean + 0.3, bias=at.bias - 0.2, intercept=at.intercept + 0.4)
-    found = linear_gaussian.divergences(at, best, mean, covariance, variance=NOISE)
+    other = linear_gaussian.fixed_point(short_chains(), mean, covariance)
+    other = other._replace(mean=other.mean + 0.3, bias=other.bias - 0.2, intercept=other.intercept + 0.4)
+    divergences = linear_gaussian.divergences(other, best, mean, covariance, variance=NOISE)
 
     random = np.random.RandomState(0)
     normal = stats.multivariate_normal
-    marginal = lambda of: normal(of.bias, np.outer(of.weight, of.weight) + NOISE * np.eye(2))
+    marginal = lambda model: normal(model.bias, np.outer(model.weight, model.weight) + NOISE * np.eye(2))
     for name, p, q in (
-        ("kl_ebm", normal(best.mean, best.covariance), normal(at.mean, at.covariance)),
-        ("kl_generator", marginal(best), marginal(at)),
+        ("kl_ebm", normal(best.mean, best.covariance), normal(other.mean, other.covariance)),
+        ("kl_generator", marginal(best), marginal(other)),
     ):
         x = p.rvs(200_000, random)
-        assert found[name] == pytest.approx(np.mean(p.logpdf(x) - q.logpdf(x)), rel=0.02)
+        assert divergences[name] == pytest.approx(np.mean(p.logpdf(x) - q.logpdf(x)), rel=0.02)
     x = random.multivariate_normal(mean, covariance, 200_000)
-    p, q = (stats.norm(x @ of.slope + of.intercept, of.variance**0.5) for of in (best, at))
+    p, q = (stats.norm(x @ model.slope + model.intercept, model.variance**0.5) for model in (best, other))
     z = p.rvs(random_state=random)
-    assert found["kl_encoder"] == pytest.approx(np.mean(p.logpdf(z) - q.logpdf(z)), rel=0.02)
+    assert divergences["kl_encoder"] == pytest.approx(np.mean(p.logpdf(z) - q.logpdf(z)), rel=0.02)
 
 
 def trained(config, data):
-    """The "linear" metrics after a run on one device, in float32."""
+    """Return the "linear/..." metrics after training on one device in float32."""
     nets = models.build(config, axis_name=AXIS)
     optimizer = optimizers.build(config, steps_per_epoch=len(data) // config.train.batch_size)
     state = train_state.create(config, nets, optimizer)
@@ -230,9 +238,9 @@ def trained(config, data):
     return linear_gaussian.compare(Model.create(config, state.average), data)
 
 
-def errors(found, column):
-    """What was learned against a column, relative."""
-    return {row: found[f"linear/learned/{row}"] / found[f"linear/{column}/{row}"] - 1 for row in ROWS}
+def errors(metrics, column):
+    """Return the relative errors of the learned metrics with respect to a column."""
+    return {row: metrics[f"linear/learned/{row}"] / metrics[f"linear/{column}/{row}"] - 1 for row in ROWS}
 
 
 QUICK = {
@@ -249,21 +257,21 @@ QUICK = {
     ("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), pytest.param({}, 0.025, 0.04, marks=pytest.mark.more)]
 )
 def test_training_ends_at_maximum_likelihood(fields, bias, largest, data):
-    """Within 6%, of which the finite chains' own bias, which is known, is up to 5%; with the config's chains, 4%."""
-    found = trained(config_of(**fields), data)
-    print(errors(found, "maximum_likelihood"), errors(found, "fixed_point"))
-    for row, error in errors(found, "maximum_likelihood").items():
-        assert abs(found[f"linear/fixed_point/{row}"] / found[f"linear/maximum_likelihood/{row}"] - 1) < bias, row
+    """The quick chains have a known bias of up to 5% and may deviate by 6%; the config's chains, by 4%."""
+    metrics = trained(config_of(**fields), data)
+    print(errors(metrics, "maximum_likelihood"), errors(metrics, "fixed_point"))
+    for row, error in errors(metrics, "maximum_likelihood").items():
+        assert abs(metrics[f"linear/fixed_point/{row}"] / metrics[f"linear/maximum_likelihood/{row}"] - 1) < bias, row
         assert abs(error) < largest, row
     for name in ("kl_ebm", "kl_generator", "kl_encoder"):
-        assert found[f"linear/learned/{name}"] < 2e-3
+        assert metrics[f"linear/learned/{name}"] < 2e-3
 
 
 @pytest.mark.slow
 def test_training_ends_at_the_fixed_point_of_short_chains(data):
-    """With model pairs, where it is far from maximum likelihood: no term of any loss, and no step, can be missing."""
-    found = trained(short_chains(), data)
-    print(errors(found, "fixed_point"))
-    for row, error in errors(found, "fixed_point").items():
+    """The fixed point is far from maximum likelihood, so that a missing loss term or chain step would be detected."""
+    metrics = trained(short_chains(), data)
+    print(errors(metrics, "fixed_point"))
+    for row, error in errors(metrics, "fixed_point").items():
         assert abs(error) < 0.02, row
-        assert abs(found[f"linear/fixed_point/{row}"] / found[f"linear/maximum_likelihood/{row}"] - 1) > 0.1, row
+        assert abs(metrics[f"linear/fixed_point/{row}"] / metrics[f"linear/maximum_likelihood/{row}"] - 1) > 0.1, row

@@ -1,4 +1,4 @@
-"""Long chains against random walks."""
+"""Long chains, compared with random walks."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from dualmcmc_jax.model import Model
 pytestmark = pytest.mark.slow
 
 
-def test_long_chains_are_as_long_as_they_say():
-    """Without an energy they are random walks of variance 2 s n, whose steps are all independent."""
+def test_long_chains_have_the_reported_length():
+    """With a constant energy, chains are random walks whose variance after n steps is 2 s n."""
     config = tiny.coupled(x_chain__num_steps=5, evaluation__group_size=50)
     params = tiny.model(config).params
     params = params._replace(energy=jax.tree.map(jnp.zeros_like, params.energy))

@@ -1,4 +1,4 @@
-"""Whole runs: resuming, the workdir and what is written into it."""
+"""Complete runs: resuming, and the content of the workdir."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def uninterrupted(tmp_path_factory):
     return workdir, state
 
 
-def test_workdir(uninterrupted):
+def test_workdir_has_config_metrics_and_checkpoints(uninterrupted):
     workdir, _ = uninterrupted
     assert json.loads((workdir / "config.json").read_text())["train"]["batch_size"] == 40
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -56,7 +56,7 @@ def test_workdir(uninterrupted):
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"20", "40"}
 
 
-def test_tensorboard_has_the_same_numbers_and_the_pictures(tensorboard, tmp_path):
+def test_tensorboard_has_the_numbers_and_the_pictures(tensorboard, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     from tensorboard.util import tensor_util
 
@@ -75,10 +75,12 @@ def test_tensorboard_has_the_same_numbers_and_the_pictures(tensorboard, tmp_path
 
 @pytest.fixture(scope="module")
 def epochs(tmp_path_factory):
-    """Two epochs of two updates, after the first of which learning rates are as good as 0.
+    """Two epochs of two updates. After the first epoch, learning rates are almost 0.
 
-    Training examples are dark and held-out ones bright. Gives the data set, the batches, and the parameters after each
-    update.
+    Training examples are dark and held-out examples are bright.
+
+    Returns:
+      The data set, the batches, and the parameters after each update.
     """
     config = tiny.config(train__num_steps=4, evaluation__every=1, optimizer__decay=1e-30)
     train = np.random.RandomState(0).randint(0, 100, (80, 8, 8, 1)).astype(np.uint8)
@@ -101,7 +103,7 @@ def epochs(tmp_path_factory):
 
 
 def test_learning_rates_fall_after_every_epoch(epochs):
-    """Two updates move the parameters; the third, of the second epoch, leaves them where they are."""
+    """The updates of the first epoch move the parameters. Those of the second epoch do not."""
     _, _, (_, second, third, fourth) = epochs
     moves = lambda before, after: [
         float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)
@@ -110,8 +112,8 @@ def test_learning_rates_fall_after_every_epoch(epochs):
     assert max(moves(second, third) + moves(third, fourth)) == 0
 
 
-def test_batches_are_of_training_examples_alone(epochs):
-    """Each epoch shows every training example once, and never a held-out one."""
+def test_batches_contain_only_training_examples(epochs):
+    """Each epoch contains every training example once, and no held-out example."""
     dataset, seen, _ = epochs
     assert len(seen) == 4
     for batches_of_epoch in (seen[:2], seen[2:]):
@@ -121,8 +123,8 @@ def test_batches_are_of_training_examples_alone(epochs):
         np.testing.assert_array_equal(x, dataset.train.reshape(80, -1)[example])
 
 
-def test_light_evaluations_are_rows_of_their_own(tmp_path):
-    """Also after a resume, which writes those beyond its checkpoint again and no other twice."""
+def test_light_evaluations_are_written_to_separate_rows(tmp_path):
+    """A resumed run rewrites the rows after its checkpoint, and does not duplicate the rows before it."""
     config = tiny.config(evaluation__every=15)
     measure = lambda state: {"quality": float(state.step)}
     train(config, tmp_path, measure=measure)
@@ -133,19 +135,19 @@ def test_light_evaluations_are_rows_of_their_own(tmp_path):
     assert [row for row in tiny.rows(tmp_path) if "quality" in row] == rows
 
 
-def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
-    """With flips the batches are those without, some examples mirrored, the same at every start."""
+def test_data_flip_mirrors_some_examples(tmp_path, monkeypatch):
+    """With flips, the batches are equal except that some examples are mirrored, the same ones at every start."""
     seen = []
 
-    def remember(make, steps):
-        made = [make(step) for step in steps]
-        seen.append([batch.x for batch in made])
-        return iter(made)
+    def record(make, steps):
+        all_batches = [make(step) for step in steps]
+        seen.append([batch.x for batch in all_batches])
+        return iter(all_batches)
 
-    monkeypatch.setattr(batches, "prefetch", remember)
+    monkeypatch.setattr(batches, "prefetch", record)
     for flip, name in ((False, "plain"), (True, "flipped"), (True, "again")):
         train(tiny.config(train__num_steps=2, data__flip=flip), tmp_path / name)
-    plain, flipped, again = (np.stack(found).reshape(80, 8, 8, 1) for found in seen)
+    plain, flipped, again = (np.stack(x).reshape(80, 8, 8, 1) for x in seen)
     np.testing.assert_array_equal(flipped, again)
     mirrored = np.concatenate([batches.flips(0, step, batch_size=40) for step in (0, 1)])
     assert 20 < mirrored.sum() < 60
@@ -153,7 +155,7 @@ def test_mirrored_batches_reach_the_step(tmp_path, monkeypatch):
     np.testing.assert_array_equal(flipped[~mirrored], plain[~mirrored])
 
 
-def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
+def test_resumed_run_equals_uninterrupted_run(uninterrupted, tmp_path):
     expected_workdir, expected = uninterrupted
     train(tiny.config(train__num_steps=20), tmp_path)
     state = train(tiny.config(), tmp_path)
@@ -161,8 +163,8 @@ def test_stop_and_resume_is_bit_for_bit(uninterrupted, tmp_path):
     assert tiny.rows(tmp_path) == tiny.rows(expected_workdir)
 
 
-def test_a_checkpoint_saved_in_passing_is_that_of_a_run_that_ends_there(uninterrupted, tmp_path):
-    """Training goes on in the state's own buffers while it is saved."""
+def test_intermediate_checkpoint_equals_that_of_a_shorter_run(uninterrupted, tmp_path):
+    """Training overwrites the buffers of a state while the state is saved."""
     workdir, _ = uninterrupted
     expected = train(tiny.config(train__num_steps=20), tmp_path / "short")
     copy = shutil.copytree(workdir, tmp_path / "long")
@@ -170,8 +172,8 @@ def test_a_checkpoint_saved_in_passing_is_that_of_a_run_that_ends_there(uninterr
     jax.tree.map(np.testing.assert_array_equal, checkpointing.restore(tiny.config(), copy), expected)
 
 
-def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):
-    """A run cut off at step 30 has rows up to 30 but its checkpoint is of step 20."""
+def test_rows_after_the_checkpoint_are_rewritten(uninterrupted, tmp_path):
+    """A run that is cut off at step 30 has rows up to step 30, but its last checkpoint is that of step 20."""
     expected_workdir, _ = uninterrupted
     train(tiny.config(train__num_steps=20), tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -180,7 +182,7 @@ def test_rows_after_the_checkpoint_are_written_again(uninterrupted, tmp_path):
     assert tiny.rows(tmp_path) == tiny.rows(expected_workdir)
 
 
-def test_a_finished_run_stays_as_it_is(uninterrupted):
+def test_finished_run_is_not_changed(uninterrupted):
     workdir, expected = uninterrupted
     rows = tiny.rows(workdir)
     state = train(tiny.config(), workdir)
@@ -188,7 +190,7 @@ def test_a_finished_run_stays_as_it_is(uninterrupted):
     assert tiny.rows(workdir) == rows
 
 
-def test_restore_for_use(uninterrupted, tmp_path):
+def test_restore_returns_the_last_state_or_names_the_problem(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
     state = checkpointing.restore(tiny.config(), workdir)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
@@ -198,15 +200,15 @@ def test_restore_for_use(uninterrupted, tmp_path):
     with pytest.raises(ValueError, match=r"^step: found 7, expected one of 20, 40$"):
         checkpointing.restore(tiny.config(), workdir, step=7)
     shutil.copy(workdir / "config.json", tmp_path)
-    for path, found in (
+    for path, message in (
         (tmp_path, "no checkpoint in"),
         ("s3://bucket/run", "s3://bucket/run, expected a local folder"),
     ):
-        with pytest.raises(ValueError, match=f"^path: found {found}"):
+        with pytest.raises(ValueError, match=f"^path: found {message}"):
             dualmcmc_jax.load(path)
 
 
-def test_free_fields_may_change(uninterrupted, tmp_path):
+def test_free_fields_may_change_when_a_run_resumes(uninterrupted, tmp_path):
     workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
     config = tiny.config(train__num_steps=45, log__every=1, checkpoint__every=7, evaluation__group_size=8)
     assert int(train(config, workdir).step) == 45
@@ -214,14 +216,14 @@ def test_free_fields_may_change(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "", "[1, 2]"])
-def test_a_damaged_config_is_named(text, tmp_path):
+def test_damaged_config_is_reported(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: found .*, expected the config of a run"):
         config_check.check_run(tmp_path, tiny.config())
 
 
 @pytest.mark.parametrize(("field", "value"), [("energy__widths", (8,)), ("train__seed", 1), ("x_chain__step_size", 1)])
-def test_a_workdir_belongs_to_one_config(uninterrupted, field, value):
+def test_workdir_of_another_config_is_refused(uninterrupted, field, value):
     workdir, _ = uninterrupted
     with pytest.raises(ValueError, match=field.replace("__", ".")):
         config_check.check_run(workdir, tiny.config(**{field: value}))
@@ -229,7 +231,7 @@ def test_a_workdir_belongs_to_one_config(uninterrupted, field, value):
 
 
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])
-def test_impossible_batches_are_refused(batch_size, tmp_path):
+def test_impossible_batch_sizes_are_refused(batch_size, tmp_path):
     with pytest.raises(ValueError, match=f"train.batch_size: found {batch_size}, expected"):
         train(tiny.config(train__batch_size=batch_size), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""Each loss's autodiff gradient against its equation worked out by hand, on linear-Gaussian models."""
+"""The gradient of each loss, compared with a gradient worked out by hand for linear-Gaussian models."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ x, x_revised = random.normal(size=(2, B, D))
 z, z_revised = random.normal(size=(2, B, d))
 
 
-def test_energy_loss():
-    """f(x) = -x^T A x / (2 T): dL/dA = mean x x^T / (2 T) - mean x~ x~^T / (2 T), weights 3 and 5 apart."""
+def test_energy_loss_gradient_equals_that_by_hand():
+    """For f(x) = -x^T A x / (2 T), dL/dA = 3 mean x x^T / (2 T) - 5 mean x~ x~^T / (2 T) with weights 3 and 5."""
     temperature = 0.7
     a = random.normal(size=(D, D))
 
@@ -29,16 +29,16 @@ def test_energy_loss():
     np.testing.assert_allclose(value, (3 * terms["energy_data"] - 5 * terms["energy_model"]) / temperature, rtol=1e-12)
 
 
-def test_learning_lowers_the_energy_of_data():
-    """A step against the gradient of Eq. 7 raises f of data and lowers f of samples."""
+def test_gradient_step_lowers_the_energy_of_data():
+    """A step against the gradient of Eq. 7 lowers the energy of data relative to the energy of samples."""
     energy = lambda w: lambda x: x @ w
     loss = lambda w: losses.energy_loss(energy(w), x, x + 1, temperature=1.0, data_weight=1.0, model_weight=1.0)[0]
     w = -jax.grad(loss)(jnp.zeros(D))
     assert energy(w)(x).mean() < energy(w)(x + 1).mean()
 
 
-def test_generator_loss():
-    """g(z) = W z, sigma^2 = 1/2 so that 2 sigma^2 = 1: dL/dW = -2 mean (x - W z~) z~^T - 2 mean (x~ - W z) z^T."""
+def test_generator_loss_gradient_equals_that_by_hand():
+    """For g(z) = W z and 2 sigma^2 = 1, each pair adds -2 mean (x - W z) z^T to dL/dW, with weights 3 and 5."""
     w = random.normal(size=(D, d))
     loss = lambda w: losses.generator_loss(
         lambda z: z @ w.T, (x, z_revised), (x_revised, z), data_weight=3.0, model_weight=5.0
@@ -50,8 +50,8 @@ def test_generator_loss():
     np.testing.assert_allclose(value, 3 * terms["error_data"] + 5 * terms["error_model"], rtol=1e-12)
 
 
-def test_encoder_loss():
-    """q(z | x) = N(V x, e^l): dL/dV = -mean e^-l (z - V x) x^T and dL/dl = mean (1 - (z - V x)^2 e^-l) / 2."""
+def test_encoder_loss_gradient_equals_that_by_hand():
+    """For q(z | x) = N(V x, e^l), dL/dV = -mean e^-l (z - V x) x^T and dL/dl = mean (1 - (z - V x)^2 e^-l) / 2."""
     v, log_var = random.normal(size=(d, D)), random.normal(size=d)
 
     def loss(v, log_var):
@@ -63,6 +63,6 @@ def test_encoder_loss():
     residual = lambda x, z: z - x @ v.T
     mean_part = lambda x, z: -(precision * residual(x, z)).T @ x / B
     var_part = lambda x, z: 0.5 * np.mean(1 - residual(x, z) ** 2 * precision, axis=0)
-    # The divisor's 1e-6 moves these by about 1e-6 relative.
+    # The loss adds 1e-6 to the variance, which changes the gradients by about 1e-6 relative.
     np.testing.assert_allclose(by_mean, 3 * mean_part(x, z_revised) + 5 * mean_part(x_revised, z), rtol=1e-4)
     np.testing.assert_allclose(by_log_var, 3 * var_part(x, z_revised) + 5 * var_part(x_revised, z), rtol=1e-4)

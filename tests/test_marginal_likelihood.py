@@ -1,4 +1,4 @@
-"""The generator's likelihood where it is known in closed form."""
+"""The likelihood of generators for which it is known in closed form."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ def linear(z):
     return z @ jnp.array([[1.5, 0.5], [-0.3, 0.8]], z.dtype)
 
 
-def test_likelihood_of_a_linear_generator():
-    """By quadrature, and by importance sampling from its posterior up to what is off the diagonal of its covariance."""
+def test_likelihood_of_a_linear_generator_equals_the_closed_form():
+    """Use quadrature, and importance sampling from the exact posterior without its off-diagonal covariances."""
     w, variance = np.array(linear(jnp.eye(2))), 0.1
     x = np.random.RandomState(0).normal(size=(40, 2))
     covariance = w.T @ w + variance * np.eye(2)
@@ -36,8 +36,8 @@ def test_likelihood_of_a_linear_generator():
     assert np.all((size > 1000) & (size < 4000))
 
 
-def test_importance_from_the_exact_posterior():
-    """Every weight is p(x) itself, so that all draws count and one is enough."""
+def test_importance_weights_are_equal_for_the_exact_posterior():
+    """Every weight equals p(x), so the effective sample size is the number of samples."""
     variance = 0.3
     decode = lambda z: 2 * z
     precision = 1 + 4 / variance

@@ -1,4 +1,4 @@
-"""Published definitions over nearest neighbours on cases done by hand."""
+"""Precision, recall, density and coverage by nearest neighbors, compared with cases worked out by hand."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,14 @@ import pytest
 from dualmcmc_jax.metrics import neighbours
 
 
-def test_neighbourhoods_by_hand(monkeypatch):
-    """On a line, k = 1. Real 0, 1, 10 have radii 1, 1, 9; fake 0.5, 5, 30, 31 have radii 4.5, 4.5, 1, 1.
+def test_metrics_equal_those_worked_out_by_hand(monkeypatch):
+    """All points lie on a line, and k = 1.
 
-    Fake in real balls: 0.5 in those of 0 and 1, 5 in that of 10 (distance 5), 30 and 31 in none (20 and 21 from 10).
-    Real in fake balls: 0 and 1 in that of 0.5 (and 1 in that of 5, distance 4); 10 in none (5 from 5).
+    The real points 0, 1, 10 have radii 1, 1, 9; the fake points 0.5, 5, 30, 31 have radii 4.5, 4.5, 1, 1.
+
+    Of the fake points, 0.5 lies in the balls of 0 and 1, and 5 in the ball of 10 (distance 5); 30 and 31 lie in no ball
+    (distances 20 and 21 from 10). Of the real points, 0 lies in the ball of 0.5, and 1 in the balls of 0.5 and 5
+    (distance 4); 10 lies in no ball (distance 5 from 5).
     """
     real, fake = np.array([[0.0], [1.0], [10.0]]), np.array([[0.5], [5.0], [30.0], [31.0]])
     expected = {"precision": 2 / 4, "recall": 2 / 3, "density": 3 / 4, "coverage": 3 / 3}
@@ -19,20 +22,20 @@ def test_neighbourhoods_by_hand(monkeypatch):
         assert neighbours.neighbourhoods(real, fake, k=1) == pytest.approx(expected)
     swapped = neighbours.neighbourhoods(fake, real, k=1)
     assert (swapped["precision"], swapped["recall"]) == pytest.approx((expected["recall"], expected["precision"]))
-    # balls of fake hold real: 0.5 holds 0, 1; 5 holds 1; 30 and 31 hold none
+    # The ball of 0.5 contains 0 and 1, the ball of 5 contains 1, and the balls of 30 and 31 contain no real point.
     assert (swapped["density"], swapped["coverage"]) == pytest.approx((3 / 3, 2 / 4))
 
 
-def test_neighbourhoods_of_a_set_with_itself():
+def test_metrics_of_a_set_with_itself_are_perfect():
     x = np.random.RandomState(6).normal(size=(200, 4))
-    found = neighbours.neighbourhoods(x, x[::-1], k=5)
-    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
-    assert found["density"] == pytest.approx(6 / 5, abs=1e-9)  # every ball holds its centre and five others
+    metrics = neighbours.neighbourhoods(x, x[::-1], k=5)
+    assert (metrics["precision"], metrics["recall"], metrics["coverage"]) == (1, 1, 1)
+    assert metrics["density"] == pytest.approx(6 / 5, abs=1e-9)  # every ball contains its center and five others
     apart = neighbours.neighbourhoods(x, x + 100, k=5)
     assert set(apart.values()) == {0}
 
 
-def test_nearest(monkeypatch):
+def test_nearest_examples_are_sorted_by_distance(monkeypatch):
     monkeypatch.setattr(neighbours, "CHUNK", 3)
     train = np.arange(0, 80, 10, dtype=np.float64)[:, None] * np.ones((1, 4))
     x = np.array([[12.0] * 4, [69.0] * 4])

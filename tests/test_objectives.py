@@ -1,4 +1,4 @@
-"""The table of objectives: defaults of the config, which networks are trained, and whose gradients they make."""
+"""The table of objectives: default weights, the networks that each objective trains, and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,13 @@ from dualmcmc_jax.training.objectives import OBJECTIVES
 NETWORKS = ("energy", "generator", "encoder")
 
 
-def test_config_takes_the_weights_of_the_table():
+def test_default_config_has_the_weights_of_the_table():
     loss = tiny.config().loss.to_dict()
     assert loss.pop("fresh_negatives") is False
     assert loss == {name: row.weights for name, row in OBJECTIVES.items()}
 
 
-def test_every_weight_trains_some_network():
+def test_every_weight_trains_a_network():
     for name, row in OBJECTIVES.items():
         weights = {weight for names in row.trains.values() for weight in names}
         assert weights == set(row.weights), name
@@ -36,11 +36,11 @@ def test_every_weight_trains_some_network():
         ({"loss__encoder__data_weight": 0.0, "loss__encoder__model_weight": 0.0}, {"energy", "generator"}),
     ],
 )
-def test_trained(weights, expected):
+def test_networks_without_weights_are_not_trained(weights, expected):
     assert objectives.trained(tiny.config(**weights)) == expected
 
 
-def test_trained_by_one_objective_alone():
+def test_single_objective_trains_its_networks():
     config = tiny.config()
     for name, row in OBJECTIVES.items():
         config.loss.update({other: dict.fromkeys(OBJECTIVES[other].weights, 0.0) for other in OBJECTIVES})
@@ -53,7 +53,7 @@ def test_trained_by_one_objective_alone():
 
 @pytest.fixture(scope="module")
 def sampled():
-    """A config in which every objective has weight, its networks, parameters and samples."""
+    """A config with weights for all objectives, its networks, parameters and samples."""
     config = tiny.config(train__batch_size=6)
     for i, (name, row) in enumerate(OBJECTIVES.items()):
         config.loss[name].update({weight: 0.3 + 0.1 * i for weight in row.weights})
@@ -73,26 +73,26 @@ def bind(nets, params):
     return objectives.Networks(*(net.bind(p) for net, p in zip(nets, params, strict=True)))
 
 
-def test_gradients_are_those_of_each_objective_for_the_networks_it_trains(sampled):
-    """One backward pass of the sum equals the sum of one backward pass per objective and network."""
+def test_joint_gradient_is_the_sum_over_objectives(sampled):
+    """One backward pass through the sum equals the sum of one backward pass per objective and trained network."""
     config, nets, params, samples = sampled
     joint, metrics = objectives.gradients(
         NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config
     )
-    alone = jax.tree.map(jnp.zeros_like, params._asdict())
+    separate = jax.tree.map(jnp.zeros_like, params._asdict())
     for name, row in OBJECTIVES.items():
         for network in row.trains:
 
             def loss(p, name=name, network=network, row=row):
                 return row.loss(bind(nets, params._replace(**{network: p})), samples, config, **config.loss[name])[0]
 
-            alone[network] = jax.tree.map(jnp.add, alone[network], jax.grad(loss)(getattr(params, network)))
+            separate[network] = jax.tree.map(jnp.add, separate[network], jax.grad(loss)(getattr(params, network)))
         assert f"{name}_loss" in metrics
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), joint, alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), joint, separate)
 
 
-def test_objectives_do_not_train_the_others_networks(sampled):
-    """With the weight of the encoder's term alone, the energy that is evaluated on g(z) gets no gradient."""
+def test_objective_does_not_train_other_networks(sampled):
+    """The loss "generated" evaluates the energy on g(z), but does not add to the gradient of the energy."""
     config, nets, params, samples = sampled
     config = config.copy_and_resolve_references()
     config.loss.energy.update(data_weight=0.0, model_weight=0.0)
@@ -101,9 +101,9 @@ def test_objectives_do_not_train_the_others_networks(sampled):
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["generator"]))
 
 
-def test_objectives_do_not_report_under_one_name(sampled, monkeypatch):
+def test_objectives_with_equal_metric_names_are_refused(sampled, monkeypatch):
     config, nets, params, samples = sampled
-    again = OBJECTIVES["generator"]._replace(metrics=lambda terms, samples, config: {"energy_data": 0.0})
-    monkeypatch.setitem(OBJECTIVES, "generator", again)
+    conflicting = OBJECTIVES["generator"]._replace(metrics=lambda terms, samples, config: {"energy_data": 0.0})
+    monkeypatch.setitem(OBJECTIVES, "generator", conflicting)
     with pytest.raises(ValueError, match="objective generator: found the metric energy_data"):
         objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)

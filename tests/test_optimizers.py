@@ -1,4 +1,4 @@
-"""The optimizers against Adam written out as PyTorch has it, with L2 in the gradient; optax's rates are float32."""
+"""The optimizers, compared with PyTorch's formulas for Adam with L2 in the gradient. Learning rates are float32."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from dualmcmc_jax.training import optimizers
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
-def test_against_adam_written_out(clip_norm):
+def test_optimizer_follows_the_formulas_of_adam(clip_norm):
     config = default.get_config()
     config.optimizer.update(b1=0.5, b2=0.9, decay=0.5, clip_norm=clip_norm)
     config.optimizer.generator.update(learning_rate=0.1, l2=0.01)
@@ -33,7 +33,7 @@ def test_against_adam_written_out(clip_norm):
         np.testing.assert_allclose(params, w, rtol=1e-10)
 
 
-def test_each_network_has_its_own():
+def test_each_network_has_its_own_learning_rate():
     config = default.get_config()
     gradients = jnp.ones(3)
     steps = [o.update(gradients, o.init(gradients), jnp.zeros(3))[0] for o in optimizers.build(config, 10)]

@@ -1,4 +1,4 @@
-"""The sets that are not the data."""
+"""The sets of out-of-distribution images."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import out_of_distribution
 
 
-def test_out_of_distribution_sets(tmp_path):
+def test_out_of_distribution_sets_have_the_expected_images(tmp_path):
     held_out = sources.load(tiny.config().data).test[:30]
     strange = np.random.RandomState(0).randint(0, 256, (50, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", train=strange[:40], test=strange[40:])

@@ -1,4 +1,4 @@
-"""Streams of many examples through all devices: results in order, and a progress bar that reaches its end."""
+"""Parallelism: streams of examples through all devices, updates, and placement of arrays."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from dualmcmc_jax.runtime import parallel
 
 
 class Bar:
-    """Stands in for tqdm, and counts."""
+    """A replacement of tqdm that counts the finished examples."""
 
     def __init__(self, *, total, **_):
         self.total, self.done = total, 0
@@ -24,8 +24,8 @@ class Bar:
         self.done += num
 
 
-@pytest.mark.parametrize("num", [0, 1, 16, 37, 48])  # of calls of two examples on each of eight devices
-def test_stream(num, monkeypatch):
+@pytest.mark.parametrize("num", [0, 1, 16, 37, 48])  # in calls of two examples per device on eight devices
+def test_stream_keeps_the_order_and_finishes_its_progress_bar(num, monkeypatch):
     monkeypatch.setattr(parallel, "tqdm", Bar)
     run = parallel.stream(lambda a, index, x: {"index": index, "y": a * x}, 2, desc="")
     x = np.arange(float(num))
@@ -35,13 +35,13 @@ def test_stream(num, monkeypatch):
         assert Bar.last.done == sum(len(part["index"]) for part in seen)
     assert Bar.last.done == Bar.last.total == num
     if num:
-        found = parallel.collect(iter(seen))
-        np.testing.assert_array_equal(found["index"], np.arange(num))
-        np.testing.assert_array_equal(found["y"], 3 * x)
+        results = parallel.collect(iter(seen))
+        np.testing.assert_array_equal(results["index"], np.arange(num))
+        np.testing.assert_array_equal(results["y"], 3 * x)
 
 
-def test_an_update_leaves_its_state_where_it_was():
-    """So that the second call compiles nothing, and the mean over devices is that of the batch."""
+def test_update_keeps_the_placement_of_the_state():
+    """The second call then compiles nothing. The mean over devices equals the mean of the batch."""
 
     def step(state, batch):
         mean = jax.lax.pmean(batch.mean(), parallel.AXIS)
@@ -58,7 +58,7 @@ def test_an_update_leaves_its_state_where_it_was():
     assert float(metrics["mean"]) == pytest.approx(11.5)
 
 
-def test_split_gives_each_device_its_row():
+def test_split_gives_each_device_one_row():
     x = np.arange(24.0).reshape(8, 3)
     shards = parallel.split(x).addressable_shards
     assert len(shards) == len(parallel.available()) == 8

@@ -1,4 +1,4 @@
-"""What compiled programs compute, move and share, against counts by hand."""
+"""The computations, memory and communication of compiled programs, compared with counts by hand."""
 
 import json
 import os
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def cost(function, *arguments):
+    """Return the cost of a jitted function."""
     return program.cost(jax.jit(function).lower(*arguments).compile().as_text())
 
 
@@ -52,11 +53,11 @@ ENTRY %main (a: f32[2,8,8,3], k: f32[3,3,3,5], m: f32[8,8]) -> f32[8,8] {
 """
 
 
-def test_a_program_of_a_gpu():
-    found = program.cost(GPU)
-    assert found.multiply_adds == 3 * (2 * 8 * 8 * 9 * 3 * 5) + 8**3 + 4 * 8**3
-    assert found.collectives == {("all-gather", 16 * 8 * 4): 1}
-    assert not found.unknown_loops
+def test_gpu_program_is_counted():
+    gpu_cost = program.cost(GPU)
+    assert gpu_cost.multiply_adds == 3 * (2 * 8 * 8 * 9 * 3 * 5) + 8**3 + 4 * 8**3
+    assert gpu_cost.collectives == {("all-gather", 16 * 8 * 4): 1}
+    assert not gpu_cost.unknown_loops
 
 
 def convolve(x, kernel, stride=1, padding=1):
@@ -66,7 +67,7 @@ def convolve(x, kernel, stride=1, padding=1):
     )
 
 
-def test_products_in_loops():
+def test_products_in_loops_count_once_per_iteration():
     a, b = jnp.ones((50, 60)), jnp.ones((60, 60))
     loop = lambda a: jax.lax.scan(lambda a, _: (jnp.tanh(a @ b), None), a, None, length=7)[0]
     assert cost(loop, a).multiply_adds == 7 * 50 * 60 * 60
@@ -77,7 +78,7 @@ def test_products_in_loops():
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2)])
-def test_convolutions_and_both_gradients(size, stride):
+def test_convolutions_and_their_gradients_are_counted(size, stride):
     x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((size, size, 3, 5))
     forward = 2 * (8 // stride) ** 2 * size**2 * 3 * 5
     loss = lambda x, kernel: (convolve(x, kernel, stride) ** 2).sum()
@@ -87,7 +88,7 @@ def test_convolutions_and_both_gradients(size, stride):
 
 
 def residual(width=8, num_devices=1):
-    """The CIFAR-10 recipe, narrow."""
+    """Return the CIFAR-10 recipe with narrow networks."""
     config = cifar10.get_config()
     config.energy.widths = config.generator.widths = (width,) * 4
     config.encoder.widths = (width,) * len(config.encoder.widths)
@@ -110,7 +111,7 @@ def chain(config, num_steps, unroll, batch=2):
 
 @pytest.mark.parametrize("unroll", [1, 5])
 def test_chains_compute_no_gradient_of_parameters(unroll):
-    """Exactly a forward pass and an input gradient a step."""
+    """A step costs exactly one forward pass and one gradient with respect to the input."""
     width = 64
     config = residual(width)
     by_hand, size, channels = 0, 32, 3
@@ -120,12 +121,12 @@ def test_chains_compute_no_gradient_of_parameters(unroll):
         size //= 2 if pool else 1
         by_hand += size**2 * ((16 if pool else 9) * width**2 + (channels * width if pool else 0))
         channels = width
-    found = program.cost(chain(config, 5, unroll).as_text()).multiply_adds
-    assert found == pytest.approx(2 * 5 * 2 * (by_hand + width), rel=0.001)
-    assert found <= 0.65 * 2 * textbook.x_chain(config, models.build(config)) * 5 / config.x_chain.num_steps
+    multiply_adds = program.cost(chain(config, 5, unroll).as_text()).multiply_adds
+    assert multiply_adds == pytest.approx(2 * 5 * 2 * (by_hand + width), rel=0.001)
+    assert multiply_adds <= 0.65 * 2 * textbook.x_chain(config, models.build(config)) * 5 / config.x_chain.num_steps
 
 
-def test_textbook_counts():
+def test_textbook_counts_equal_those_of_the_authors_networks():
     config = cifar10.get_config()
     assert models.build(config).energy.textbook_multiply_adds == pytest.approx(4.31e9, rel=1e-3)
     assert models.build(config).generator.textbook_multiply_adds == pytest.approx(6.71e9, rel=2e-3)
@@ -143,27 +144,27 @@ def compiled_step(config):
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_one_all_reduce_of_gradients(fresh):
-    """Perceptrons have no batch normalisation: what is left are the gradients, metrics with them."""
+def test_gradients_and_metrics_share_one_all_reduce(fresh):
+    """Perceptrons have no batch normalization, so only gradients and metrics are communicated."""
     config = tiny.config(loss__fresh_negatives=fresh)
     work, compiled = compiled_step(config)
-    found = program.cost(compiled.as_text()).collectives
-    assert sum(found.values()) == (2 if fresh else 1)
+    collectives = program.cost(compiled.as_text()).collectives
+    assert sum(collectives.values()) == (2 if fresh else 1)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(work.state.params))
-    assert size <= sum(num_bytes for _, num_bytes in found) <= size + 100
+    assert size <= sum(num_bytes for _, num_bytes in collectives) <= size + 100
 
 
-def test_batch_normalisation_shares_once_a_layer():
+def test_batch_normalization_communicates_once_per_layer():
     config = residual(4, num_devices=jax.device_count())
     config.x_chain.num_steps, config.z_chain.num_steps, config.train.unroll = 2, 3, 1
     config.loss.fresh_negatives = False
     _, compiled = compiled_step(config)
-    found = program.cost(compiled.as_text()).collectives
+    collectives = program.cost(compiled.as_text()).collectives
     calls_with_gradient, calls, layers = 3 + 2, 1, 7
-    assert sum(found.values()) <= 1 + layers * (2 * calls_with_gradient + calls)
+    assert sum(collectives.values()) <= 1 + layers * (2 * calls_with_gradient + calls)
 
 
-def test_state_is_donated_and_nothing_calls_the_host():
+def test_state_is_donated_and_the_host_is_not_called():
     work, compiled = compiled_step(tiny.config())
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(work.state))
     assert compiled.memory_analysis().alias_size_in_bytes >= 0.95 * state_bytes
@@ -171,12 +172,12 @@ def test_state_is_donated_and_nothing_calls_the_host():
     assert not any(word in text for word in ("callback", "infeed", "outfeed", " send(", " recv("))
 
 
-def test_benchmark(tmp_path):
+def test_benchmark_measures_two_configs(tmp_path):
     flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_ENABLE", "JAX_COMP", "JAX_PERS"))}
     env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     done = subprocess.run(
-        [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags, "--repeats=5", f"--json={tmp_path / 'found.json'}"],
+        [sys.executable, "-m", "dualmcmc_jax.benchmark", *flags, "--repeats=5", f"--json={tmp_path / 'numbers.json'}"],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -184,14 +185,14 @@ def test_benchmark(tmp_path):
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["multiply_adds"] == pytest.approx(found["textbook_multiply_adds"], rel=0.05)
-    assert found["x_chain_multiply_adds"] == pytest.approx(found["textbook_x_chain_multiply_adds"], rel=0.01)
-    assert 0 < found["peak_fraction"] < 1
-    assert found["ratio"] > 0
-    assert found["cached_compile_seconds"] > 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["multiply_adds"] == pytest.approx(numbers["textbook_multiply_adds"], rel=0.05)
+    assert numbers["x_chain_multiply_adds"] == pytest.approx(numbers["textbook_x_chain_multiply_adds"], rel=0.01)
+    assert 0 < numbers["peak_fraction"] < 1
+    assert numbers["ratio"] > 0
+    assert numbers["cached_compile_seconds"] > 0
     assert (tmp_path / "cache" / "dualmcmc_jax" / "programs").stat().st_mode & 0o777 == 0o700
-    for line in ("an update", "x-chain", "sampling", "versus"):
+    for line in ("update", "x-chain", "sampling", "versus"):
         assert line in done.stdout
 
 
@@ -203,14 +204,14 @@ def test_benchmark(tmp_path):
         (["--config=digits", "--json=/nowhere/x.json"], "--json: found /nowhere/x.json, expected a file in a folder"),
     ],
 )
-def test_benchmark_refuses(flags, message, programs):
+def test_benchmark_refuses_bad_flags(flags, message, programs):
     done = programs.run(*flags, module="dualmcmc_jax.benchmark")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {message}")
 
 
-def test_what_many_devices_send_is_counted():
-    """More devices send the same gradients, and larger statistics; alone a device sends nothing."""
+def test_communication_of_many_devices_is_counted():
+    """More devices send the same gradients and larger statistics. A single device sends nothing."""
     config = tiny.config(data__shape=(8, 8, 1), z_chain__num_steps=3)
     config.generator.update(kind="resnet", widths=(4, 4))
     two, eight = (scaling.count(config, n) for n in (2, 8))

@@ -1,4 +1,4 @@
-"""Quadrature of densities in the plane against closed forms of Gaussians."""
+"""Quadrature of 2-D densities, compared with closed forms of Gaussians."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from dualmcmc_jax.metrics import quadrature
 
 
-def test_kl_divergence_of_gaussians():
+def test_kl_divergence_and_samples_equal_those_of_gaussians():
     cells = quadrature.grid(8.0, 400)
     log_normal = lambda mean, std: -np.sum((cells.x - mean) ** 2, axis=-1) / (2 * std**2) - np.log(2 * np.pi * std**2)
     log_p, log_q = log_normal((0.3, -0.2), 0.7), quadrature.normalized(log_normal((0.0, 0.0), 1.1) + 3, cells.area)

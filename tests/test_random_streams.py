@@ -1,4 +1,4 @@
-"""Random streams: all declared in one enumeration, all distinct."""
+"""Random streams: all are declared in one enumeration and are distinct."""
 
 import ast
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_streams_are_distinct():
 
 
 def test_no_stream_is_declared_elsewhere():
-    """A large number in `fold_in`, or a constant that is called a stream, belongs in the enumeration."""
+    """Large constants in `fold_in` and constants with "STREAM" in their names belong in the enumeration."""
     root = Path(dualmcmc_jax.__file__).parent
     for path in root.rglob("*.py"):
         if path.name == "random_streams.py":

@@ -1,4 +1,4 @@
-"""Reconstructions against the networks called directly."""
+"""Reconstructions, compared with direct calls of the networks."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from dualmcmc_jax.model import Model
 pytestmark = pytest.mark.slow
 
 
-def test_reconstruction():
-    """The inference model's mean, directly; and chains that hardly move stay at q's draw and at the prior."""
+def test_reconstruction_errors_equal_those_of_direct_calls():
+    """The encoder's error is that of its mean. Chains that hardly move stay at samples of q or of the prior."""
     config = tiny.coupled(z_chain__step_size=1e-14)
     model = tiny.model(config)
     x = sources.load(config.data).test[:40]

@@ -1,4 +1,4 @@
-"""Samples: which of them share a group, and what their comparison holds in memory."""
+"""Samples: their groups, and the memory that their comparison needs."""
 
 import tracemalloc
 
@@ -12,8 +12,8 @@ from dualmcmc_jax.model import Model
 from dualmcmc_jax.runtime import parallel
 
 
-def test_samples_are_made_in_groups():
-    """Sample i is the same among 20 as among 70, and in no other group size, if the generator has batch statistics."""
+def test_samples_depend_on_their_group_only():
+    """With batch statistics, sample i is the same among 20 or 70 samples, but differs with another group size."""
     config = tiny.coupled()
     params = tiny.model(config).params
     draw = lambda config, num: parallel.collect(sampling.stream(Model.create(config, params), num_samples=num, seed=3))
@@ -30,8 +30,8 @@ def test_samples_are_made_in_groups():
     np.testing.assert_array_equal(again["revised"], few["revised"])
 
 
-def test_samples_pass_through():
-    """Of 61 MB of images no more than the first thousand are kept, 3 MB of them."""
+def test_comparison_keeps_only_the_first_thousand_samples():
+    """The stream has 61 MB of images, of which the first thousand (3 MB) are kept."""
     space = spaces.Space("vectors", 4, lambda: "", lambda x: (x[:, 0, :4, 0].astype(np.float64), None))
     statistics = spaces.Statistics(frechet.moments(np.random.RandomState(0).normal(size=(50, 4))), np.ones((100, 4)))
     random = np.random.RandomState(0)

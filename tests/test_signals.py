@@ -1,4 +1,4 @@
-"""A run that is asked to stop saves its state, says so, and goes on to the same end."""
+"""A run that receives a signal saves its state, says so, and resumes to the same result."""
 
 import json
 import signal
@@ -24,8 +24,8 @@ def start(programs):
     return lambda workdir: programs.start(*FLAGS, f"--workdir={workdir}")
 
 
-def under_way(workdir, process):
-    """Waits for the first rows of metrics."""
+def wait_for_metrics(workdir, process):
+    """Wait for the first rows of metrics."""
     path = workdir / "metrics.jsonl"
     while not (path.exists() and path.stat().st_size):
         assert process.poll() is None, process.stderr
@@ -33,10 +33,10 @@ def under_way(workdir, process):
 
 
 @pytest.fixture(scope="module")
-def expected(start, tmp_path_factory):
+def uninterrupted(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
     process = start(workdir)
-    under_way(workdir, process)
+    wait_for_metrics(workdir, process)
     second = start(workdir)
     assert second.wait(60) == 1
     line = second.stderr.strip().splitlines()[-1]
@@ -45,11 +45,11 @@ def expected(start, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.more  # tests/stress.py does the same, and more, on every run of CI
+@pytest.mark.more  # CI runs tests/stress.py, which does the same
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stops_and_goes_on(number, start, expected, tmp_path):
+def test_run_stops_at_a_signal_and_resumes_bit_for_bit(number, start, uninterrupted, tmp_path):
     process = start(tmp_path)
-    under_way(tmp_path, process)
+    wait_for_metrics(tmp_path, process)
     process.send_signal(number)
     assert process.wait(60) == 75
     last = process.stderr.strip().splitlines()[-1]
@@ -59,19 +59,19 @@ def test_stops_and_goes_on(number, start, expected, tmp_path):
     process = start(tmp_path)
     assert process.wait(300) == 0
     assert f"resuming at step {step}" in process.stderr
-    assert tiny.rows(tmp_path) == tiny.rows(expected)
-    states = [arrays(workdir) for workdir in (tmp_path, expected)]
+    assert tiny.rows(tmp_path) == tiny.rows(uninterrupted)
+    states = [checksums(workdir) for workdir in (tmp_path, uninterrupted)]
     assert states[0] == states[1]
 
 
-def arrays(workdir):
-    """The checksums of the arrays of the last checkpoint."""
+def checksums(workdir):
+    """Return the checksums of the arrays in the last checkpoint."""
     return json.loads((workdir / "checkpoints" / "600" / "record" / "metadata").read_text())["checksums"]
 
 
-def test_a_second_signal_ends_it_at_once(start, tmp_path):
+def test_second_signal_ends_the_run_at_once(start, tmp_path):
     process = start(tmp_path)
-    under_way(tmp_path, process)
+    wait_for_metrics(tmp_path, process)
     process.send_signal(signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)

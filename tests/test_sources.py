@@ -1,4 +1,4 @@
-"""Images of every kind a user has, from folders, zips, npz files and TensorFlow Datasets."""
+"""Images of many formats, from folders, zips, npz files and TensorFlow Datasets."""
 
 import io
 import os
@@ -38,13 +38,13 @@ def decode(image, shape=(8, 8, 3), crop=(), kind="PNG", **options):
 
 
 def left_red(mode="RGB", size=(8, 8)):
-    """White, its left half red."""
+    """Return a white image with a red left half."""
     image = Image.new("RGB", size, WHITE)
     image.paste(RED, (0, 0, size[0] // 2, size[1]))
     return image.convert(mode)
 
 
-def test_modes_look_as_a_viewer_shows_them():
+def test_color_modes_are_decoded_like_in_an_image_viewer():
     expected = np.asarray(left_red())
     for mode in ("RGB", "P", "RGBA"):
         np.testing.assert_array_equal(decode(left_red(mode)), expected, err_msg=mode)
@@ -56,7 +56,7 @@ def test_modes_look_as_a_viewer_shows_them():
     np.testing.assert_array_equal(decode(Image.new("1", (8, 8), 1)), 255)
 
 
-def test_transparency_is_over_white():
+def test_transparent_pixels_become_white():
     image = left_red("RGBA")
     image.putalpha(0)
     np.testing.assert_array_equal(decode(image), 255)
@@ -65,13 +65,13 @@ def test_transparency_is_over_white():
     np.testing.assert_array_equal(decode(palette, transparency=palette.getpixel((0, 0))), 255)
 
 
-def test_sixteen_bits_are_scaled():
+def test_sixteen_bit_pixels_are_scaled_to_eight_bits():
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     actual = decode(Image.fromarray(values), (8, 8, 1))[..., 0]
     np.testing.assert_array_equal(actual, np.round(values / 257).astype(np.uint8))
 
 
-def test_exif_turns_the_image():
+def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     actual = decode(left_red(), kind="JPEG", quality=100, subsampling=0, exif=exif)
@@ -79,14 +79,14 @@ def test_exif_turns_the_image():
 
 
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
-def test_first_frame_of_an_animation(kind, options):
+def test_first_frame_of_an_animation_is_used(kind, options):
     frames = [Image.new("RGB", (8, 8))]
     actual = decode(left_red(), kind=kind, save_all=True, append_images=frames, **options)
     np.testing.assert_array_equal(actual, np.asarray(left_red()))
 
 
-def test_crops_then_centres_then_resizes():
-    """An image of columns 0, 1, 2, ...: what is left tells what was cut."""
+def test_images_are_cropped_then_centered_then_resized():
+    """The pixels of column i have the value i, so they tell which columns are left."""
     columns = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (16, 1)))
     np.testing.assert_array_equal(decode(columns, (16, 16, 1))[0, :, 0], np.arange(12, 28))
     np.testing.assert_array_equal(decode(columns, (8, 8, 1), (4, 0, 12, 8))[0, :, 0], np.arange(4, 12))
@@ -94,6 +94,7 @@ def test_crops_then_centres_then_resizes():
 
 
 def folder_of(path, names, size=(8, 8)):
+    """Write images to a folder. Image i has the color (i, 0, 0)."""
     for i, name in enumerate(names):
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +103,11 @@ def folder_of(path, names, size=(8, 8)):
 
 
 def reds(x):
+    """Return the red value of each image's first pixel."""
     return x[:, 0, 0, 0].tolist()
 
 
-def test_folder_with_and_without_splits(tmp_path):
+def test_folders_and_zips_with_and_without_splits_are_read(tmp_path):
     flat = folder_of(tmp_path / "flat", [f"{i:02d}.png" for i in range(20)])
     (flat / "notes.txt").write_text("no image")
     (flat / ".hidden.png").write_bytes(b"")
@@ -127,7 +129,7 @@ def test_folder_with_and_without_splits(tmp_path):
     assert (reds(dataset.train), reds(dataset.test)) == ([0, 1], [2])
 
 
-def test_decoded_once(tmp_path, cache, monkeypatch):
+def test_images_are_decoded_once(tmp_path, cache, monkeypatch):
     folder = folder_of(tmp_path / "images", ["0.png", "1.png", "2.png"])
     first = sources.load(data(f"images:{folder}"))
     calls = []
@@ -136,7 +138,7 @@ def test_decoded_once(tmp_path, cache, monkeypatch):
     second = sources.load(data(f"images:{folder}"))
     np.testing.assert_array_equal(first.train, second.train)
     assert not calls
-    folder_of(folder, ["0.png", "1.png", "2.png", "3.png"], (9, 9))  # changed
+    folder_of(folder, ["0.png", "1.png", "2.png", "3.png"], (9, 9))  # the images change
     assert len(sources.load(data(f"images:{folder}")).train) == 3
     assert len(calls) == 4
     sources.load(data(f"images:{folder}", shape=(16, 16, 3)))
@@ -157,7 +159,7 @@ def test_bad_images_are_named_and_counted(tmp_path, cache, caplog):
     assert "left out: 2 of 8 images" in caplog.text
 
 
-def test_npz(tmp_path):
+def test_npz_files_are_read(tmp_path):
     pixels = np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8)
     np.savez(tmp_path / "one.npz", pixels)
     dataset = sources.load(data(f"npz:{tmp_path / 'one.npz'}", shape=(8, 8, 1)))
@@ -169,8 +171,8 @@ def test_npz(tmp_path):
     assert dataset.test.dtype == np.float32
 
 
-def test_tfds_mocked():
-    """cifar10 and celeb_a in their real shapes, with made-up pixels."""
+def test_mocked_tfds_data_sets_are_read():
+    """The mocked data sets have their real shapes and random pixels."""
     tfds = pytest.importorskip("tensorflow_datasets")
     with tfds.testing.mock_data(num_examples=5):
         assert sources.load(data("tfds:cifar10", shape=(32, 32, 3))).train.shape == (5, 32, 32, 3)
@@ -179,8 +181,8 @@ def test_tfds_mocked():
         assert sources.load(data("tfds:mnist", shape=(32, 32, 1))).test.shape == (5, 32, 32, 1)
 
 
-def test_tfds_prepared_for_real(tmp_path, monkeypatch):
-    """A data set of our own: prepared as array_record; a TFRECORD copy is refused; decoded images outlive it."""
+def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
+    """A data set is prepared as array_record, and its decoded images outlive it. A TFRECORD copy is refused."""
     pytest.importorskip("tensorflow")
     import tensorflow_datasets as tfds
 
@@ -211,8 +213,8 @@ def test_tfds_prepared_for_real(tmp_path, monkeypatch):
         sources.load(data("tfds:reds", shape=(16, 16, 3)))
 
 
-def test_what_is_left_of_killed_processes_is_removed(tmp_path, cache):
-    """And what another process removes meanwhile, here a link to nothing, does no harm."""
+def test_old_temporary_folders_of_the_cache_are_removed(tmp_path, cache):
+    """Killed processes leave such folders. A path that disappears meanwhile (here a dead link) does no harm."""
     data_folder = cache / "dualmcmc_jax" / "data"
     (data_folder / ".old").mkdir(parents=True)
     (data_folder / ".new").mkdir()

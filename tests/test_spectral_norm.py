@@ -1,4 +1,4 @@
-"""Spectral normalisation against numpy's singular values."""
+"""Spectral normalization, compared with NumPy's singular values."""
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ def test_largest_singular_value_becomes_one(vectors):
     np.testing.assert_array_equal(normalized["linear"]["bias"], params["linear"]["bias"])
 
 
-def test_gradient_passes_through_sigma(vectors):
-    """W / sigma does not change with W's scale, so its gradient is orthogonal to W; finite differences agree."""
+def test_gradient_includes_that_of_sigma(vectors):
+    """W / sigma does not depend on W's scale, so the gradient is orthogonal to W. It equals finite differences."""
     direction = jnp.asarray(random.normal(size=(3, 3, 4, 6)))
 
     def loss(kernel):
@@ -43,7 +43,7 @@ def test_gradient_passes_through_sigma(vectors):
     np.testing.assert_allclose(jnp.sum(gradient * step), difference, rtol=1e-6)
 
 
-def test_one_iteration_is_that_of_the_paper(vectors):
+def test_power_iteration_follows_the_paper(vectors):
     start = spectral_norm.init_vectors(jax.random.key(1), params, num_iterations=1)
     u, _ = start["conv/kernel"]
     w = np.asarray(params["conv"]["kernel"]).reshape(-1, 6)
@@ -53,6 +53,6 @@ def test_one_iteration_is_that_of_the_paper(vectors):
     np.testing.assert_allclose(new_u, w.T @ v / np.linalg.norm(w.T @ v), rtol=1e-12)
 
 
-def test_without_vectors_nothing_changes():
+def test_normalize_without_vectors_changes_nothing():
     same = spectral_norm.normalize(params, {})
     jax.tree.map(np.testing.assert_array_equal, same, params)

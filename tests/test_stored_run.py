@@ -1,4 +1,4 @@
-"""A run that an earlier version stored, in float64: this version resumes it and evaluates it to the same numbers."""
+"""A float64 run that an earlier version stored. This version must resume and evaluate the run with the same numbers."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ def workdir(tmp_path):
     return Path(shutil.copytree(STORED / "workdir", tmp_path / "run"))
 
 
-def test_resume(workdir):
-    """Updates 5 to 8, from the checkpoint after update 4."""
+def test_stored_run_resumes_with_the_same_numbers(workdir):
+    """Run updates 5 to 8 from the checkpoint after update 4."""
     config = config_check.stored_config(workdir)
     config.train.num_steps = 8
     dataset = sources.load(config.data)
@@ -34,7 +34,7 @@ def test_resume(workdir):
         assert row == pytest.approx(expected, rel=1e-9)
 
 
-def test_evaluate(workdir):
+def test_stored_run_is_evaluated_with_the_same_numbers(workdir):
     config = config_check.stored_config(workdir)
     state = checkpointing.restore(config, workdir, step=4)
     inputs = suite.inputs(config, sources.load(config.data), None, seed=0)

@@ -1,4 +1,4 @@
-"""Notes and colours on a terminal, and what shells complete."""
+"""Messages and colors on a terminal, completion in shells, and help."""
 
 import logging
 import subprocess
@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def log():
     log = logging.getLogger("dualmcmc_jax")
-    before = log.handlers, log.propagate, log.level
+    settings = log.handlers, log.propagate, log.level
     yield log
-    log.handlers, log.propagate, log.level = before
+    log.handlers, log.propagate, log.level = settings
 
 
 @pytest.mark.parametrize(
     ("quiet", "verbose", "expected"),
     [(False, False, "note\n"), (True, False, ""), (False, True, "detail\nnote\n")],
 )
-def test_notes(quiet, verbose, expected, log, capsys, monkeypatch):
+def test_messages_follow_quiet_and_verbose(quiet, verbose, expected, log, capsys, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "")
     terminal.start(quiet=quiet, verbose=verbose)
     below = logging.getLogger("dualmcmc_jax.training.loop")
@@ -35,7 +35,7 @@ def test_notes(quiet, verbose, expected, log, capsys, monkeypatch):
     assert capsys.readouterr().err == f"{expected}warning of two lines\n"
 
 
-def test_colour_is_for_terminals_alone(monkeypatch):
+def test_only_terminals_get_colors(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert terminal.colored("text", terminal.RED) == "text"
@@ -58,12 +58,12 @@ def test_colour_is_for_terminals_alone(monkeypatch):
         ("--config.data.source =", set()),
     ],
 )
-def test_completion(words, expected, tmp_path, capsys, monkeypatch):
+def test_bash_completes_flags_configs_and_modes(words, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["dualmcmc", "--completion"])
     command_line.run(lambda _: None, help="", modes=main.MODES)
     script = capsys.readouterr().out
-    place = len(words.split())
-    ask = f'COMP_WORDS=(dualmcmc {words}); COMP_CWORD={place}; _dualmcmc; echo "${{COMPREPLY[@]}}"'
+    position = len(words.split())
+    ask = f'COMP_WORDS=(dualmcmc {words}); COMP_CWORD={position}; _dualmcmc; echo "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], cwd=tmp_path, capture_output=True, text=True)
     assert set(done.stdout.split()) == expected, done.stderr
 
@@ -78,18 +78,18 @@ def test_completion(words, expected, tmp_path, capsys, monkeypatch):
         ("/tmp/step: found\nno file", "/tmp/step: found no file"),
     ],
 )
-def test_an_argument_of_python_is_a_flag_here(text, expected):
+def test_argument_in_a_message_is_shown_as_a_flag(text, expected):
     assert command_line.message(ValueError(text)) == expected
 
 
-def test_every_mode_has_its_help_and_its_flags():
+def test_every_mode_has_help_and_known_flags():
     text = main.help_text()
     for mode in main.MODES:
         assert f"  {mode.name:<10}{mode.help}\n" in text
         assert all(name in command_line.flags.FLAGS for name in mode.flags)
 
 
-def test_help_needs_no_jax():
+def test_help_does_not_import_jax():
     code = "import sys; sys.argv = ['dualmcmc', '--help']; from dualmcmc_jax import main; main.cli()\n"
     code += "assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The reader of .pth files, on files that torch 2.13 wrote and on hostile ones."""
+"""The reader of .pth files, on files that torch 2.13 wrote and on malicious files."""
 
 import copy
 import io
@@ -19,8 +19,8 @@ FILES = [Path(__file__).parent / "reference" / f"tensors{kind}.pth" for kind in 
 
 
 @pytest.mark.parametrize("path", FILES, ids=("zip", "legacy"))
-def test_reads_what_torch_wrote(path):
-    found = torch_reader.load(path)
+def test_files_of_torch_are_read(path):
+    content = torch_reader.load(path)
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     expected = {
         "weight": base,
@@ -32,25 +32,25 @@ def test_reads_what_torch_wrote(path):
         "flags": np.array([True, False]),
         "empty": np.zeros((0, 3), np.float32),
     }
-    arrays = found.pop("net") | found
+    arrays = content.pop("net") | content
     for name, array in expected.items():
         np.testing.assert_array_equal(arrays[name], array)
         assert arrays[name].dtype == array.dtype
-    np.testing.assert_array_equal(found["brain"].astype(np.float32), [1.5, -2.0])
-    assert found["steps"] == [3, 0.25, None, "text", (1, 2)]
+    np.testing.assert_array_equal(content["brain"].astype(np.float32), [1.5, -2.0])
+    assert content["steps"] == [3, 0.25, None, "text", (1, 2)]
 
 
-def test_reads_what_the_tests_write(tmp_path):
+def test_files_of_the_tests_own_writer_are_read(tmp_path):
     arrays = {"a.b": np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32), "n": np.array([1, 2])}
     pth.save(tmp_path / "x.pth", arrays)
-    found = torch_reader.load(tmp_path / "x.pth")
-    assert list(found) == ["a.b", "n"]
+    content = torch_reader.load(tmp_path / "x.pth")
+    assert list(content) == ["a.b", "n"]
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(content[name], array)
 
 
 class Malicious:
-    """Leaves a file where its pickle is run."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = str(trace)
@@ -65,7 +65,7 @@ def in_zip(path, content, compression=zipfile.ZIP_STORED):
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
-def test_nothing_is_run(kind, tmp_path):
+def test_pickled_code_is_not_executed(kind, tmp_path):
     path, trace = tmp_path / "x.pth", tmp_path / "trace"
     bad = pickle.dumps({"net": Malicious(trace)}, protocol=2)
     if kind == "zip":
@@ -86,7 +86,7 @@ def test_nothing_is_run(kind, tmp_path):
     "name",
     ["builtins eval", "builtins getattr", "os system", "torch.serialization load", "numpy.core.multiarray scalar"],
 )
-def test_other_names_are_refused(name, tmp_path):
+def test_names_other_than_those_of_tensors_are_refused(name, tmp_path):
     module, attribute = name.split()
     in_zip(tmp_path / "x.pth", f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(ValueError, match=f"found the object {module}.{attribute}"):
@@ -99,8 +99,8 @@ def rewrite(path, out, change):
             change(copy.writestr, info.filename, archive.read(info.filename))
 
 
-def test_damage_is_one_line(tmp_path):
-    """Cut off anywhere, or with any byte flipped, a file is read or refused, never anything else."""
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
+    """The files are truncated at a random place, or have a random bit flipped."""
     refused = []
     for path in FILES:
         whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_damage_is_one_line(tmp_path):
     assert all(line.startswith(f"{tmp_path / 'x.pth'}: found ") and "\n" not in line for line in refused)
 
 
-def test_refusals(tmp_path):
+def test_invalid_files_are_refused_with_the_reason(tmp_path):
     path, good = tmp_path / "x.pth", FILES[0]
     pth.save(path, {"a": np.zeros((2, 3), np.float32)})
     refuse = lambda match: pytest.raises(ValueError, match=match)
@@ -161,12 +161,12 @@ def test_refusals(tmp_path):
 
 
 def tensor(rest):
-    """A pickle of a tensor of four floats, of which the file holds all; then `rest`, which meets it on the stack."""
+    """Return a pickle that puts a tensor of four floats on the stack, followed by the opcodes in `rest`."""
     storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ"
-    made = (
+    opcodes = (
         b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
     )
-    return b"\x80\x02" + made + rest + b"."
+    return b"\x80\x02" + opcodes + rest + b"."
 
 
 def with_storage(path, content):
@@ -175,7 +175,8 @@ def with_storage(path, content):
         archive.writestr("x/data/0", np.arange(4, dtype=np.float32).tobytes())
 
 
-def test_keys_that_would_end_the_process_when_hashed(tmp_path):
+def test_deeply_nested_keys_are_refused(tmp_path):
+    # Hashing such a key would overflow the C stack and end the process.
     deep = b")" + b"\x85" * 300_000
     for content in (b"\x80\x02}" + deep + b"K\x01s.", b"\x80\x02}(" + deep + b"K\x01u."):
         path = tmp_path / "deep.pth"
@@ -185,8 +186,8 @@ def test_keys_that_would_end_the_process_when_hashed(tmp_path):
             torch_reader.load(path)
 
 
-def test_state_cannot_alter_what_was_checked(tmp_path):
-    """BUILD would set attributes: here shape and strides that reach beyond the storage, into other memory."""
+def test_build_opcode_cannot_change_a_checked_tensor(tmp_path):
+    """BUILD could set attributes: here a shape and strides that reach beyond the storage, into other memory."""
     path = tmp_path / "x.pth"
     state = b"}(X\x05\0\0\0shapeJ\0\x10\0\0\x85X\x07\0\0\0stridesK\x01\x85ub"
     for rest in (b"", state):
@@ -203,7 +204,7 @@ def test_state_cannot_alter_what_was_checked(tmp_path):
     [
         (b"\x80\x02]r\xff\xff\xff\x7f.", None),  # a memo index of 2^31
         (b"\x80\x02]" + b"".join(b"q%c](h%ch%ce" % (i, i, i) for i in range(40)) + b".", None),  # 2^40 leaves
-        (tensor(b"q\0]q\1(" + b"h\0" * 100_000 + b"e"), None),  # one tensor many times
+        (tensor(b"q\0]q\1(" + b"h\0" * 100_000 + b"e"), None),  # the same tensor many times
         (tensor(b"").replace(b"K\x04\x85", b"(" + b"K\x01" * 50 + b"t"), "not a view of a storage"),
         (tensor(b"").replace(b"K\x04\x85", b"K\x05\x85"), "does not fit its storage of 4"),
         (tensor(b"").replace(b"K\0K\x04", b"K\x01K\x04"), "does not fit its storage of 4"),
@@ -214,7 +215,7 @@ def test_state_cannot_alter_what_was_checked(tmp_path):
         (b"(lp0\n.", "a damaged file"),  # an opcode of another protocol
     ],
 )
-def test_memory_is_bounded(content, message, tmp_path):
+def test_hostile_pickles_need_little_memory(content, message, tmp_path):
     path = tmp_path / "x.pth"
     with_storage(path, content)
     tracemalloc.start()
@@ -227,7 +228,7 @@ def test_memory_is_bounded(content, message, tmp_path):
     tracemalloc.stop()
 
 
-def test_entries_that_share_their_bytes_are_refused(tmp_path):
+def test_entries_with_shared_bytes_are_refused(tmp_path):
     path = tmp_path / "x.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/data.pkl", b"\x80\x02].")
@@ -240,7 +241,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
         torch_reader.load(path)
 
 
-def test_a_legacy_storage_cannot_claim_more_than_the_file_holds(tmp_path):
+def test_legacy_storage_larger_than_announced_is_refused(tmp_path):
     whole = FILES[1].read_bytes()
     place = whole.index(struct.pack("<q", 24))
     (tmp_path / "x.pth").write_bytes(whole[:place] + struct.pack("<q", 2**40) + whole[place + 8 :])

@@ -1,4 +1,4 @@
-"""Trajectories of both chains."""
+"""The trajectories of both chains."""
 
 import pytest
 import tiny

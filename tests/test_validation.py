@@ -1,4 +1,4 @@
-"""Each field's range, and that every config is inside it."""
+"""The valid range of each config field."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Claims of workdirs."""
+"""Claims (locks) of workdirs."""
 
 import json
 
@@ -11,10 +11,10 @@ from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import loop
 
 
-def test_a_run_of_another_config_that_came_in_between_is_kept(tmp_path):
-    """The config is compared again when the workdir is locked: another process may have trained there since."""
+def test_run_of_another_config_that_began_meanwhile_is_kept(tmp_path):
+    """The config is compared again after the workdir is locked, because another process may have trained there."""
     theirs, ours = tiny.config(train__seed=1), tiny.config(train__seed=2)
-    config_check.check_run(tmp_path, ours)  # finds an empty folder
+    config_check.check_run(tmp_path, ours)  # the folder is still empty
     with workdirs.claim(tmp_path, theirs.to_dict()):
         pass
     before = (tmp_path / "config.json").read_text()
@@ -27,7 +27,7 @@ def test_a_run_of_another_config_that_came_in_between_is_kept(tmp_path):
     assert json.loads(before)["train"]["seed"] == 1
 
 
-def test_the_lock_ends_with_a_refused_claim(tmp_path):
+def test_refused_claim_releases_the_lock(tmp_path):
     def refuse():
         raise ValueError("no")
 

@@ -1,6 +1,7 @@
-"""The residual networks as a textbook, and the authors' code, write them: pooling, upsampling and shortcuts in full.
+"""The residual networks in their textbook form, without any rewriting of pooling, upsampling and shortcuts.
 
-Parameters are those of dualmcmc_jax.models.resnet, so that values, gradients and speed can be compared.
+The authors' code has the same form. The parameters are those of dualmcmc_jax.models.resnet, so that values, gradients
+and speed can be compared.
 """
 
 import flax.linen as nn
@@ -67,7 +68,7 @@ class Generator(nn.Module):
 
 
 def build(config, axis_name: str | None = None) -> Nets:
-    """The networks of a config with residual energy and generator; the encoder has no other form."""
+    """Return the networks of a config with residual energy and generator. The encoder is that of the program."""
     net = lambda module, init: Net(init, lambda params: lambda x: module.apply({"params": params}, x))
     ours, shape = models.build(config, axis_name), config.data.shape
     energy = Energy(tuple(config.energy.widths), config.energy.num_pools)

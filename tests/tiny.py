@@ -1,4 +1,4 @@
-"""Small runs for the tests that need a whole one."""
+"""Small configs and models for tests that need a complete run."""
 
 import json
 
@@ -10,7 +10,11 @@ from dualmcmc_jax.training import state as train_state
 
 
 def config(**fields):
-    """The digits in seconds; fields of the config by flattened name, "__" for the dot."""
+    """Return a config that trains on digits within seconds.
+
+    Args:
+      **fields: values of config fields. The names contain "__" in place of ".".
+    """
     config = default.get_config()
     config.generator.latent_dim = 4
     for name in ("energy", "generator", "encoder"):
@@ -25,13 +29,13 @@ def config(**fields):
 
 
 def rows(workdir):
-    """metrics.jsonl without the rates, which no two runs share."""
+    """Return the rows of metrics.jsonl without the rates, which differ between runs."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in lines]
 
 
 def coupled(**fields):
-    """A generator with batch statistics, in float64."""
+    """Return a float64 config whose generator couples the examples of a group by batch statistics."""
     coupled = config(train__compute_dtype="float64", evaluation__group_size=16, evaluation__num_samples=70)
     coupled.generator.update(kind="resnet", widths=(4, 4))
     coupled.train.unroll = 1
@@ -43,5 +47,5 @@ def coupled(**fields):
 
 
 def model(config):
-    """An untrained model."""
+    """Return an untrained model."""
     return Model.create(config, train_state.create(config, models.build(config), optimizers.build(config, 1)).average)

@@ -1,7 +1,8 @@
-"""Writes tests/reference/*.pth with PyTorch: the networks of the .npz files and, of CIFAR-10's, Adams with moments.
+"""Write tests/reference/cifar10.pth and celeba64.pth: the networks of the .npz files as checkpoints of the authors.
 
-python tests/write_pth.py, with torch installed. Beside the authors' entries there are "nextE" and so on: CIFAR-10's
-parameters after one more update by the gradients of the .npz file, at the config's learning rates and L2.
+Run `python tests/write_pth.py`; this needs torch. The file of CIFAR-10 also holds Adam states with moments. Besides the
+authors' entries, it has the entries "nextE", "nextG" and "nextI": the parameters after one more update with the
+gradients of the .npz file, and with the learning rates and the L2 of the config.
 """
 
 import copy
@@ -14,6 +15,7 @@ RATES = {"netE": (1e-4, 0.0), "netG": (3e-4, 5e-4), "netI": (1e-4, 5e-4)}
 
 
 def write(name: str) -> None:
+    """Write the .pth file of one data set."""
     path = Path(__file__).parent / "reference" / f"{name}.npz"
     reference = dict(np.load(path))
     take = lambda key: torch.tensor(reference[key], dtype=torch.float32)
@@ -26,17 +28,18 @@ def write(name: str) -> None:
 
 
 def adam(net, state, gradient):
+    """Return the state of Adam after two updates, and the parameters after a third update."""
     learning_rate, l2 = RATES[net]
-    learned = {key: x.clone().requires_grad_() for key, x in state.items() if not key.endswith(("_u", "_v"))}
-    optimizer = torch.optim.Adam(learned.values(), 0.0, betas=(0.0, 0.9), weight_decay=l2)
+    parameters = {key: x.clone().requires_grad_() for key, x in state.items() if not key.endswith(("_u", "_v"))}
+    optimizer = torch.optim.Adam(parameters.values(), 0.0, betas=(0.0, 0.9), weight_decay=l2)
     for scale in (1.0, -0.5, 1.0):
         if scale == 1.0 and optimizer.state:
             saved = copy.deepcopy(optimizer.state_dict())
             optimizer.param_groups[0]["lr"] = learning_rate
-        for key, x in learned.items():
+        for key, x in parameters.items():
             x.grad = scale * gradient(key)
         optimizer.step()
-    return {f"opt{net[-1]}": saved, f"next{net[-1]}": {key: x.detach() for key, x in learned.items()}}
+    return {f"opt{net[-1]}": saved, f"next{net[-1]}": {key: x.detach() for key, x in parameters.items()}}
 
 
 for name in ("cifar10", "celeba64"):

@@ -1,1 +1,1 @@
-"""How fast the compiled programs are, and how much they compute."""
+"""Benchmarks: how fast the compiled programs run, and how much they compute."""

@@ -1,17 +1,19 @@
-"""Times a config: the update, its parts, and sampling; counts what the compiled program computes.
+"""Time the update of a config, its parts and sampling, and count what the compiled program computes.
 
   python -m dualmcmc_jax.benchmark --config=cifar10 --config.train.batch_size=16
   python -m dualmcmc_jax.benchmark --config=digits --versus=digits --versus.x_chain.num_steps=60
 
 flags:
-  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   as for training
-  --versus=NAME or FILE, --versus.SECTION.FIELD=VALUE   a second config, timed by turns with the first
-  --repeats=N   updates timed; default: 20
-  --json=FILE   also writes every number there
+  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   the config to time, given as for training
+  --versus=NAME or FILE, --versus.SECTION.FIELD=VALUE   a second config; timing alternates between the two
+  --repeats=N   number of timed updates (default: 20)
+  --json=FILE   also write all numbers to this file
   --debug       show the traceback of an error
 
-Data are noise of the config's shape. Multiply-adds are those of convolutions and matrix products in the compiled
-program, loops counted out; beside them what a textbook's form of the same update would take.
+The benchmark uses random input data of the configured shape. It counts the multiply-adds of all convolutions and matrix
+products in the compiled program; the body of a loop counts as many times as the loop runs. Each count is shown next to
+the count of a straightforward ("textbook") implementation of the same update. The peaks are the measured rates of one
+device's best matrix product and best copy.
 """
 
 import json
@@ -25,12 +27,12 @@ from dualmcmc_jax import config_check
 from dualmcmc_jax.cli import command_line
 
 _VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
-_REPEATS = flags.DEFINE_integer("repeats", 20, "Updates timed.", lower_bound=3)
-_JSON = flags.DEFINE_string("json", None, "Where every number goes.")
+_REPEATS = flags.DEFINE_integer("repeats", 20, "Number of timed updates.", lower_bound=3)
+_JSON = flags.DEFINE_string("json", None, "File for all numbers.")
 
 
 def main(_argv) -> None:
-    """Measures, prints and saves."""
+    """Time the configs, print the table and write the JSON file."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("versus", "repeats", "json")
     configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
@@ -38,24 +40,33 @@ def main(_argv) -> None:
         config_check.check(config)
     if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
         raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
-    of_process = ("float64", "tensorfloat32")
+    global_dtypes = ("float64", "tensorfloat32")  # these set options of JAX that hold for the whole process
     settings = {(config.train.compute_dtype, config.train.deterministic) for config in configs}
-    settings = {(dtype if dtype in of_process else "", deterministic) for dtype, deterministic in settings}
+    settings = {(dtype if dtype in global_dtypes else "", deterministic) for dtype, deterministic in settings}
     if len(settings) > 1:
-        found = "float64, tensorfloat32 or deterministic in one config alone"
-        raise ValueError(f"--versus.train: found {found}, expected it in both")
+        found = "float64, tensorfloat32 or deterministic in only one of the two configs"
+        raise ValueError(f"--versus.train: found {found}, expected the same setting in both")
     from dualmcmc_jax.cli import startup
 
     startup.start(configs[0])
-    found = measure(*configs)
-    print(text(found))
+    numbers = measure(*configs)
+    print(text(numbers))
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(found, indent=2) + "\n")
+        Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + "\n")
         print(f"\nwrote {_JSON.value}")
 
 
 def measure(config, versus=None) -> dict:
-    """Every number, by name; of the second config only its update, and the ratio of the two."""
+    """Return all numbers of a config by name.
+
+    Args:
+      config: the config to measure.
+      versus: an optional second config. Only its update is timed, in alternation with the update of the first config.
+
+    Returns:
+      Times in seconds, counts for the compiled program and for a textbook implementation, memory in bytes, and rates.
+      With `versus`, also the median time of the second config's update and its ratio to the first config's update.
+    """
     import jax
     import numpy as np
 
@@ -64,15 +75,15 @@ def measure(config, versus=None) -> dict:
 
     work = timing.workload(config)
     batch = loop.share_of_batch(config, work.train)(0)
-    compiled, found = timing.compile_seconds(lambda: timing.train_step(work), work.state, batch)
+    compiled, numbers = timing.compile_seconds(lambda: timing.train_step(work), work.state, batch)
     cost, memory = program.cost(compiled.as_text()), compiled.memory_analysis()
     updates = [timing.runs(work)] + ([timing.runs(timing.workload(versus))] if versus else [])
     for update in updates:
-        next(update)  # compiles
+        next(update)  # the first call compiles
     times = np.array([[next(update) for update in updates] for _ in range(_REPEATS.value)])  # [repeats, updates, 2]
     seconds, waits = times[:, 0].T
     peaks, second = timing.peaks(config), float(np.median(seconds))
-    found |= {
+    numbers |= {
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "machine": platform.platform(),
@@ -99,50 +110,53 @@ def measure(config, versus=None) -> dict:
     breakdown, num_runs = {}, {"x_chain": 1 + config.loss.fresh_negatives, "z_chain": 1, "optimizer": 1}
     for name, (function, arguments) in timing.parts(work).items():
         part = program.cost(function.lower(*arguments).compile().as_text())
-        found[f"{name}_multiply_adds"] = part.multiply_adds * jax.device_count() * num_runs[name]
-        once = float(np.median(timing.seconds_of(lambda f=function, a=arguments: f(*a), 5)))
-        breakdown[name] = num_runs[name] * once
-    found["textbook_x_chain_multiply_adds"] = (
+        numbers[f"{name}_multiply_adds"] = part.multiply_adds * jax.device_count() * num_runs[name]
+        one_run = float(np.median(timing.seconds_of(lambda f=function, a=arguments: f(*a), 5)))
+        breakdown[name] = num_runs[name] * one_run
+    numbers["textbook_x_chain_multiply_adds"] = (
         num_runs["x_chain"] * textbook.x_chain(config, work.nets) * config.train.batch_size
     )
-    found["textbook_z_chain_multiply_adds"] = textbook.z_chain(config, work.nets) * config.train.batch_size
-    breakdown["losses_and_gradients"] = second - sum(breakdown.values())  # what is left: the parts are timed alone
+    numbers["textbook_z_chain_multiply_adds"] = textbook.z_chain(config, work.nets) * config.train.batch_size
+    breakdown["losses_and_gradients"] = second - sum(breakdown.values())  # the rest, because the parts are timed alone
     breakdown |= {"data_wait": float(np.median(waits)), "logging": timing.logging_seconds(work)}
-    found["seconds"] = breakdown
-    found |= timing.sampling(work)
+    numbers["seconds"] = breakdown
+    numbers |= timing.sampling(work)
     if versus:
         ratios = times[:, 1, 0] / times[:, 0, 0]
-        found["versus_step_seconds"] = float(np.median(times[:, 1, 0]))
-        found["ratio"], found["ratio_quartiles"] = float(np.median(ratios)), np.quantile(ratios, [0.25, 0.75]).tolist()
-    return found
+        numbers["versus_step_seconds"] = float(np.median(times[:, 1, 0]))
+        numbers["ratio"] = float(np.median(ratios))
+        numbers["ratio_quartiles"] = np.quantile(ratios, [0.25, 0.75]).tolist()
+    return numbers
 
 
-def text(found: dict) -> str:
-    """The numbers as a person reads them."""
-    giga = lambda name: f"{found[name] / 1e9:,.2f}"
-    among = lambda name: "{:.4g} to {:.4g}".format(*found[f"{name}_quartiles"])
-    share = lambda name: f"{found[name] / found[f'textbook_{name}']:.2f} of the textbook's {giga(f'textbook_{name}')} G"
-    traced, cold, cached = (found[f"{name}_seconds"] for name in ("trace", "compile", "cached_compile"))
-    drawn = (f"{name} {found[f'{name}_images_per_second']:,.0f} images/s" for name in ("generator", "revised"))
+def text(numbers: dict) -> str:
+    """Return the numbers of `measure` as a table for the terminal."""
+    giga = lambda name: f"{numbers[name] / 1e9:,.2f}"
+    quartiles = lambda name: "quartiles {:.4g} to {:.4g}".format(*numbers[f"{name}_quartiles"])
+    ratio = lambda name: f"{numbers[name] / numbers[f'textbook_{name}']:.2f}"
+    count = lambda name: f"{giga(name)} G, {ratio(name)} of the textbook count, {giga(f'textbook_{name}')} G"
+    traced, cold, cached = (numbers[f"{name}_seconds"] for name in ("trace", "compile", "cached_compile"))
+    rates = (f"{name} {numbers[f'{name}_images_per_second']:,.0f} images/s" for name in ("generator", "revised"))
     rows = {
-        "on": f"{found['num_devices']} x {found['device']}, jax {found['jax']}, {found['compute_dtype']}",
-        "an update": f"{found['step_seconds']:.4g} s (quartiles {among('step_seconds')})",
-        "images": f"{found['images_per_second']:.4g} a second, batch {found['batch_size']}",
-        "multiply-adds": f"{giga('multiply_adds')} G, {share('multiply_adds')}",
-        "  x-chain": f"{giga('x_chain_multiply_adds')} G, {share('x_chain_multiply_adds')}",
-        "  z-chain": f"{giga('z_chain_multiply_adds')} G, {share('z_chain_multiply_adds')}",
-        "arithmetic": f"{giga('device_flops')} GFLOP/s a device, {found['peak_fraction']:.0%} of a matrix product's",
-        "memory traffic": f"at most {found['bandwidth_fraction']:.0%} of a copy's {giga('peak_bandwidth')} GB/s",
-        "peak memory": f"{found['peak_memory_bytes'] / 1e6:,.0f} MB a device",
-        "start": f"{traced:.1f} s to trace, {cold:.1f} s to compile, {cached:.1f} s from the cache",
+        "device": f"{numbers['num_devices']} x {numbers['device']}, jax {numbers['jax']}, {numbers['compute_dtype']}",
+        "update": f"{numbers['step_seconds']:.4g} s ({quartiles('step_seconds')})",
+        "images per second": f"{numbers['images_per_second']:.4g} with a batch size of {numbers['batch_size']}",
+        "multiply-adds": count("multiply_adds"),
+        "  x-chain": count("x_chain_multiply_adds"),
+        "  z-chain": count("z_chain_multiply_adds"),
+        "arithmetic": f"{giga('device_flops')} GFLOP/s per device, {numbers['peak_fraction']:.0%} of the peak",
+        "memory traffic": f"at most {numbers['bandwidth_fraction']:.0%} of the peak, {giga('peak_bandwidth')} GB/s",
+        "peak memory": f"{numbers['peak_memory_bytes'] / 1e6:,.0f} MB per device",
+        "start-up": f"{traced:.1f} s to trace, {cold:.1f} s to compile, {cached:.1f} s to load from the cache",
         **{
-            f"  {name.replace('_', ' ')}": f"{value:.3g} s, {value / found['step_seconds']:.1%}"
-            for name, value in found["seconds"].items()
+            f"  {name.replace('_', ' ')}": f"{value:.3g} s, {value / numbers['step_seconds']:.1%} of the update time"
+            for name, value in numbers["seconds"].items()
         },
-        "sampling": ", ".join(drawn),
+        "sampling": ", ".join(rates),
     }
-    if "ratio" in found:
-        rows["versus"] = f"{found['versus_step_seconds']:.4g} s: {found['ratio']:.2f} times ({among('ratio')})"
+    if "ratio" in numbers:
+        seconds, factor = numbers["versus_step_seconds"], numbers["ratio"]
+        rows["versus"] = f"{seconds:.4g} s per update, {factor:.2f} times the first config ({quartiles('ratio')})"
     return "\n".join(f"{name:<24}{value}" for name, value in rows.items())
 
 

@@ -1,18 +1,19 @@
-"""Times the authors' own PyTorch training loop, unchanged, from a checkout of their repository.
+"""Time the authors' own PyTorch training loop, unmodified, from a checkout of their repository.
 
   python -m dualmcmc_jax.benchmark.authors --authors=DIR --recipe=cifar10 --variants=eager,eager_one_chain --json=FILE
 
-Their networks, their settings and their function `fit` run on noise of the data's shape. A variant is a list of words
-joined by "_", of which the first says how the networks are called:
+The authors' networks, settings and function `fit` run on random images of the data's shape. The first word of a variant
+(variant names are words joined by "_") says how the networks run:
   eager       as released: cuDNN deterministic, and convolutions in TF32, which is PyTorch's default
   benchmark   the same, but cuDNN may choose its fastest algorithms
-  bfloat16    like "benchmark", with the networks under autocast to bfloat16 and channels last
+  bfloat16    like "benchmark", with the networks under autocast to bfloat16 and in channels-last layout
   compile     like "benchmark", with the networks compiled by torch.compile
-"one_chain" in the name turns off their second x-chain of each iteration (their setting `fine_tune`): the energy then
-learns from samples that no chain has revised, at about the cost of the paper's Eq. 7.
+A variant whose name contains "one_chain" turns off the second x-chain of each iteration (the authors' setting
+`fine_tune`). The energy is then trained on unrevised samples; an iteration costs about as much as one of the paper's
+Eq. 7.
 
 The process prints "ready" once PyTorch is loaded, "prepared" after the first variant's warm-up, and "timed" at the end.
-It waits for a line on standard input after the first two. --tiny: narrow networks, short chains, small batches.
+After "ready" and after "prepared", the process waits for a line on standard input before it continues.
 """
 
 import argparse
@@ -29,22 +30,24 @@ from pathlib import Path
 from dualmcmc_jax.benchmark.on_cue import save, say, summary
 
 WARM_UP = 2
-"""Iterations before those that are timed."""
+"""Number of iterations before the first timed one."""
 
 
 class Enough(Exception):
-    """Leaves the authors' loop, which has no other way out."""
+    """Exception that ends the authors' training loop, which has no other way to stop early."""
 
 
 class Feed:
-    """The same batch again and again; it notes when each iteration begins and raises `Enough` in the end.
+    """A data loader that repeats one batch and records when each iteration begins.
+
+    After the last timed iteration, the loader raises `Enough`.
 
     Args:
       x: the batch.
-      synchronize: waits until the device has finished.
-      most: iterations timed at most.
-      seconds: after which no further iteration is timed.
-      warmed_up: called after the warm-up.
+      synchronize: function that waits until the device has finished.
+      most: maximum number of timed iterations.
+      seconds: time limit; no further iteration is timed once the timed iterations have taken this long.
+      warmed_up: function called after the warm-up.
     """
 
     def __init__(self, x, *, synchronize, most, seconds, warmed_up):
@@ -53,7 +56,7 @@ class Feed:
         self.times = []
 
     def __len__(self):
-        return 10_000  # their loop logs every 2,500th iteration, so only the first, of the warm-up
+        return 10_000  # the authors' loop logs every 2,500th iteration, so it logs only once, during the warm-up
 
     def __iter__(self):
         for i in range(WARM_UP + self._most + 1):
@@ -74,20 +77,21 @@ class Feed:
 
 
 def main() -> None:
-    """Run every variant, and write the numbers after each."""
+    """Time every variant, and write the numbers after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--authors", type=Path, required=True)
-    parser.add_argument("--recipe", choices=("cifar10", "celeba64"), required=True)
-    parser.add_argument("--variants", required=True)
-    parser.add_argument("--json", required=True)
-    parser.add_argument("--repeats", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--authors", type=Path, required=True, help="checkout of the authors' repository")
+    parser.add_argument("--recipe", choices=("cifar10", "celeba64"), required=True, help="config of the authors")
+    parser.add_argument("--variants", required=True, help="variants, separated by commas")
+    parser.add_argument("--json", required=True, help="file for the numbers")
+    parser.add_argument("--repeats", type=int, default=12, help="maximum number of timed iterations (default: 12)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time limit of a variant (default: 6)")
+    parser.add_argument("--tiny", action="store_true", help="narrow networks, short chains and small batches")
     flags = parser.parse_args()
     import torch
 
     sys.path.insert(0, str(flags.authors.absolute()))
-    sys.modules["dataset"] = types.SimpleNamespace(get_dataset=None)  # theirs needs lmdb, and is not used here
+    # The authors' module of this name needs lmdb, and is not used here.
+    sys.modules["dataset"] = types.SimpleNamespace(get_dataset=None)
     import train
 
     on_gpu = torch.cuda.is_available()
@@ -96,15 +100,15 @@ def main() -> None:
         numbers |= {"cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}
     save(flags.json, numbers)
     say("ready", wait=True)
-    cue = [lambda: say("prepared", wait=True)]
-    warmed_up = lambda: cue.pop()() if cue else None
+    callbacks = [lambda: say("prepared", wait=True)]  # runs once, after the first warm-up
+    warmed_up = lambda: callbacks.pop()() if callbacks else None
     for variant in flags.variants.split(","):
         try:
             numbers[variant] = run(train, torch, variant, flags, warmed_up)
-        except Exception as error:  # of one variant, and PyTorch has every kind
+        except Exception as error:  # PyTorch raises many types; the other variants are still timed
             traceback.print_exc()
             numbers[variant] = {"error": f"{type(error).__name__}: {error}"[:2000]}
-        warmed_up()  # if that variant failed before
+        warmed_up()  # in case the first variant failed before its warm-up ended
         save(flags.json, numbers)
     if on_gpu and "eager" in flags.variants.split(","):
         numbers |= peaks(torch)
@@ -113,10 +117,11 @@ def main() -> None:
 
 
 def run(train, torch, variant: str, flags, warmed_up) -> dict:
-    """Run the authors' loop in one variant and return its numbers."""
+    """Run the authors' loop in one variant and return the measured numbers."""
     kind = variant.split("_")[0]
-    if kind not in ("eager", "benchmark", "bfloat16", "compile"):
-        raise ValueError(f"--variants: found {variant!r}")
+    kinds = ("eager", "benchmark", "bfloat16", "compile")
+    if kind not in kinds:
+        raise ValueError(f"--variants: found {variant!r}, expected a name that begins with one of {', '.join(kinds)}")
     import config
 
     on_gpu = torch.cuda.is_available()
@@ -150,30 +155,30 @@ def run(train, torch, variant: str, flags, warmed_up) -> dict:
         train.fit(**nets, dl_train=feed, test_batch=x, args=args, logger=logging.getLogger("authors"))
     seconds = feed.seconds()
     if not seconds:
-        raise ValueError(f"their loop ended after {len(feed.times)} iterations")
-    found = {"warm_up_seconds": feed.times[WARM_UP] - start, "updates": seconds, **summary(seconds, args.batch_size)}
+        raise ValueError(f"the authors' loop ended after {len(feed.times)} iterations, before any was timed")
+    numbers = {"warm_up_seconds": feed.times[WARM_UP] - start, "updates": seconds, **summary(seconds, args.batch_size)}
     if on_gpu:
-        found |= {
+        numbers |= {
             "allocated_bytes": torch.cuda.max_memory_allocated(),
             "reserved_bytes": torch.cuda.max_memory_reserved(),
         }
-    return found
+    return numbers
 
 
 def under_autocast(torch, device: str, forward):
-    """Return a network's forward pass under autocast to bfloat16, with outputs in float32 as their losses expect."""
+    """Return a forward pass under autocast to bfloat16. Its outputs are float32, as the authors' losses expect."""
 
-    def called(x):
+    def autocast_forward(x):
         with torch.autocast(device, dtype=torch.bfloat16):
             y = forward(x)
         return tuple(part.float() for part in y) if isinstance(y, tuple) else y.float()
 
-    return called
+    return autocast_forward
 
 
 def peaks(torch) -> dict:
-    """Return the FLOP/s of the best matrix product of 8192 x 8192 in bfloat16 and in TF32, through PyTorch."""
-    found, size, before = {}, 8192, torch.backends.cuda.matmul.allow_tf32
+    """Return the peak FLOP/s of PyTorch's 8192 x 8192 matrix product in bfloat16 and in TF32."""
+    numbers, size, before = {}, 8192, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     for name, dtype in (("bfloat16", torch.bfloat16), ("tensorfloat32", torch.float32)):
         x, seconds = torch.randn(size, size, device="cuda", dtype=dtype), []
@@ -183,9 +188,9 @@ def peaks(torch) -> dict:
             torch.matmul(x, x)
             torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
-        found[f"peak_flops_{name}"] = 2 * size**3 / min(seconds)
+        numbers[f"peak_flops_{name}"] = 2 * size**3 / min(seconds)
     torch.backends.cuda.matmul.allow_tf32 = before
-    return found
+    return numbers
 
 
 if __name__ == "__main__":

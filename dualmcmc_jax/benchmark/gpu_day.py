@@ -1,14 +1,15 @@
-"""Times the full-size updates and the authors' PyTorch code on one GPU, within a limit of time, for launch/gpu_day.sh.
+"""Time the full-size updates and the authors' PyTorch code on one GPU, within a time limit. Used by launch/gpu_day.sh.
 
   python -m dualmcmc_jax.benchmark.gpu_day --out=DIR [--authors=DIR] [--seconds=N] [--tiny]
 
-Every measurement is a process of its own. All start at once and prepare what needs no GPU. Then they take turns: groups
-compile one after another, so that XLA chooses its algorithms on a GPU that is as good as idle, and within a group one
-process at a time is timed. The most important ones come first, and when time is short the last are left out. Each
-process writes DIR/NAME.json as soon as it has a number; DIR/table.md holds the table that is printed at the end.
+Every measurement runs in a separate process. All processes start at once and prepare everything that needs no GPU. Then
+the groups compile one after another, so that the GPU is nearly idle while XLA chooses its algorithms. Within a group,
+one process at a time is timed. The most important measurements come first; the last ones are skipped if time runs out.
+Each process writes DIR/NAME.json whenever it has a new number. The final table is printed and written to DIR/table.md.
 
---authors=DIR   a checkout of the authors' repository; without it their code is not timed
---seconds=N     after which nothing new is begun; default: 280
+--out=DIR       folder for the results
+--authors=DIR   a checkout of the authors' repository; without this flag, the authors' code is not timed
+--seconds=N     time limit after which no new measurement begins (default: 280)
 --tiny          narrow networks and short chains, to test this program on a CPU
 """
 
@@ -29,11 +30,18 @@ from dualmcmc_jax.benchmark.gpu_table import table
 WIDTHS = ("energy", "generator", "encoder")
 LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
 SHORTEST = 40.0
-"""Seconds that must be left for a group to begin."""
+"""A group begins only if at least this many seconds are left."""
 
 
 class Job(NamedTuple):
-    """One measurement: the words after `python -m`, and the seconds it may take to prepare and to be timed."""
+    """One measurement.
+
+    Attributes:
+      name: name of the measurement and of its output files.
+      words: command line after `python -m`.
+      prepare: maximum number of seconds for preparation.
+      time: maximum number of seconds for timing.
+    """
 
     name: str
     words: list[str]
@@ -42,13 +50,12 @@ class Job(NamedTuple):
 
     @property
     def log(self) -> str:
-        """Return the name of the file that receives its messages."""
+        """Return the name of the file for the messages of the process."""
         return f"{self.name}.log"
 
 
 def groups(out: Path, authors: Path | None, *, tiny: bool) -> list[list[Job]]:
-    """Return the measurements in order of importance; those of one group compile at the same time."""
-
+    """Return groups of measurements, the most important first. The measurements of a group compile at the same time."""
     limits = {"prepare": 400.0, "time": 200.0} if tiny else {}
 
     def ours(recipe: str, dtype: str, chains: str, *more: str) -> Job:
@@ -89,7 +96,12 @@ def groups(out: Path, authors: Path | None, *, tiny: bool) -> list[list[Job]]:
 
 
 class Process:
-    """A measurement's process: it prints a word after each phase, and begins the next one on a cue."""
+    """The process of one measurement. It prints a word after each phase and waits for a cue before the next phase.
+
+    Attributes:
+      job: the measurement.
+      timed: whether all timings have finished.
+    """
 
     def __init__(self, job: Job, log: Path):
         self.job, self.timed, self._words = job, False, queue.Queue()
@@ -111,39 +123,39 @@ class Process:
         self._words.put("ended")
 
     def wait_for(self, word: str, *, until: float) -> bool:
-        """Return whether the process says word before a time; if not, end it."""
+        """Return whether the process prints a word before the time `until`. If it does not, kill the process."""
         while True:
             try:
-                said = self._words.get(timeout=max(0.01, until - time.monotonic()))
+                printed = self._words.get(timeout=max(0.01, until - time.monotonic()))
             except queue.Empty:
-                said = "late"
-            if said == word:
+                printed = "late"
+            if printed == word:
                 return True
-            if said in ("late", "ended"):
+            if printed in ("late", "ended"):
                 self.end()
                 return False
 
     def cue(self) -> None:
         """Let the process begin its next phase."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which wait_for reports
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, which wait_for reports
             self._process.stdin.write("\n")
             self._process.stdin.flush()
 
     def finish(self, *, until: float) -> None:
-        """Wait for the process to end by itself, or end it."""
+        """Wait until the process exits. Kill the process at the time `until`."""
         try:
             self._process.wait(max(0.01, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.end()
 
     def end(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the measurements, then print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--authors", type=Path)
@@ -159,7 +171,7 @@ def main() -> None:
     try:
         for number, group in enumerate(planned):
             if deadline - time.monotonic() < SHORTEST:
-                say(f"left out, because time is short: {', '.join(job.name for job in group)}")
+                say(f"skipped because of the time limit: {', '.join(job.name for job in group)}")
                 continue
             for jobs in planned[len(started) : number + 1 + ahead]:
                 started.append([Process(job, flags.out / "logs" / job.log) for job in jobs])
@@ -167,7 +179,7 @@ def main() -> None:
     finally:
         for process in (process for group in started for process in group):
             if process.timed:
-                process.finish(until=max(time.monotonic(), deadline) + 3)  # its program is being counted
+                process.finish(until=max(time.monotonic(), deadline) + 3)  # the process is still counting operations
             else:
                 process.end()
     text = table({path.stem: json.loads(path.read_text()) for path in sorted(flags.out.glob("*-*.json"))})
@@ -176,7 +188,7 @@ def main() -> None:
 
 
 def take_turns(group: list[Process], deadline: float, say) -> None:
-    """Let a group compile together, then time one process after another."""
+    """Let the processes of a group compile at the same time, then time one process after another."""
     now = time.monotonic
     limit = min(deadline, now() + max(process.job.prepare for process in group))
     ready = [process for process in group if process.wait_for("ready", until=limit)]
@@ -187,10 +199,10 @@ def take_turns(group: list[Process], deadline: float, say) -> None:
     for process in prepared:
         process.cue()
         process.timed = process.wait_for("timed", until=min(deadline + 10, now() + process.job.time))
-        say(f"{'timed' if process.timed else 'not timed to the end'}: {process.job.name}")
+        say(f"{'timed' if process.timed else 'timing did not finish'}: {process.job.name}")
     for process in group:
         if process not in prepared:
-            say(f"failed or late, see logs/{process.job.log}")
+            say(f"failed or exceeded its time limit, see logs/{process.job.log}")
 
 
 if __name__ == "__main__":

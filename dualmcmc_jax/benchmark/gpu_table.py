@@ -1,18 +1,19 @@
-"""The table of what `benchmark.gpu_day` has measured."""
+"""The table that `benchmark.gpu_day` prints: one row per measured program, and the measured peaks of the GPU."""
 
 from collections.abc import Iterator
 
-HEADER = ("program", "s an update", "quartiles", "images/s", "TFLOP/s", "of the peak", "memory, GB", "compile, s")
+HEADER = ("program", "s per update", "quartiles", "images/s", "TFLOP/s", "share of peak", "memory, GB", "compile, s")
 
 
 def table(measured: dict[str, dict]) -> str:
-    """Return a Markdown table, and the peaks in lines below.
+    """Return a Markdown table, followed by lines with the measured peaks.
 
-    TFLOP/s are those of the compiled program, two for each of its multiply-adds. Of the authors' code they are the
-    multiply-adds of their program as it is written, in the same unit.
+    The table counts two floating-point operations per multiply-add. For JAX, the multiply-adds are counted in the
+    compiled program; for the authors' code, they are the textbook count of the same update.
 
     Args:
-      measured: numbers by name, "jax-RECIPE-DTYPE-CHAINS" of `on_cue` and "torch-RECIPE-NAME" of `authors`.
+      measured: numbers by measurement. The names are "jax-RECIPE-DTYPE-CHAINS" for `on_cue` and "torch-RECIPE-NAME" for
+        `authors`.
     """
     best = peaks(measured)
     lines = [HEADER, ["---"] * len(HEADER), *rows(measured, best)]
@@ -24,20 +25,25 @@ def table(measured: dict[str, dict]) -> str:
 
 
 def peaks(measured: dict[str, dict]) -> dict[str, float]:
-    """Return the best matrix product by dtype, through JAX or PyTorch, and the best copy, each a second."""
-    found = {}
+    """Return the best FLOP/s of a matrix product for each dtype, in JAX or PyTorch, and the best bytes/s of a copy."""
+    best = {}
     for numbers in measured.values():
-        seen = {name.removeprefix("peak_flops_"): n for name, n in numbers.items() if name.startswith("peak_flops_")}
+        values = {name.removeprefix("peak_flops_"): n for name, n in numbers.items() if name.startswith("peak_flops_")}
         if "peak_flops" in numbers:
-            seen |= {numbers["compute_dtype"]: numbers["peak_flops"], "copy, bytes": numbers["peak_bandwidth"]}
-        for name, value in seen.items():
-            found[name] = max(value, found.get(name, 0.0))
-    return found
+            values |= {numbers["compute_dtype"]: numbers["peak_flops"], "copy, bytes": numbers["peak_bandwidth"]}
+        for name, value in values.items():
+            best[name] = max(value, best.get(name, 0.0))
+    return best
 
 
 def rows(measured: dict[str, dict], best: dict[str, float]) -> Iterator[list[str]]:
-    """Yield the cells of every program."""
-    written = {
+    """Yield one row of cells per measured program.
+
+    Args:
+      measured: numbers by measurement, as in `table`.
+      best: the peaks, as `peaks` returns them.
+    """
+    textbook = {  # multiply-adds by (recipe, whether the update has two x-chains)
         (name.split("-")[1], numbers["fresh_negatives"]): numbers["textbook_multiply_adds"]
         for name, numbers in measured.items()
         if name.startswith("jax-")
@@ -47,17 +53,25 @@ def rows(measured: dict[str, dict], best: dict[str, float]) -> Iterator[list[str
             yield cells(name, numbers, numbers.get("flops"), best.get(numbers["compute_dtype"]), "program_bytes")
             continue
         recipe = name.split("-")[1]
-        for variant, found in numbers.items():
-            if not isinstance(found, dict):
+        for variant, timings in numbers.items():
+            if not isinstance(timings, dict):
                 continue
-            count = written.get((recipe, "one_chain" not in variant))
-            flops = 2 * count / found["step_seconds"] if count and "step_seconds" in found else None
+            count = textbook.get((recipe, "one_chain" not in variant))
+            flops = 2 * count / timings["step_seconds"] if count and "step_seconds" in timings else None
             dtype = "bfloat16" if variant.startswith("bfloat16") else "tensorfloat32"
-            yield cells(f"torch-{recipe}-{variant}", found, flops, best.get(dtype), "allocated_bytes")
+            yield cells(f"torch-{recipe}-{variant}", timings, flops, best.get(dtype), "allocated_bytes")
 
 
 def cells(name: str, numbers: dict, flops: float | None, peak: float | None, memory: str) -> list[str]:
-    """Return one row."""
+    """Return one row of the table.
+
+    Args:
+      name: name of the program.
+      numbers: measured numbers of the program.
+      flops: FLOP/s of the program, if known.
+      peak: peak FLOP/s of the GPU in the dtype of the program, if known.
+      memory: name of the number that holds the memory in bytes.
+    """
     if "step_seconds" not in numbers:
         return [name, " ".join(numbers.get("error", "not timed").split())[:60], *[""] * (len(HEADER) - 2)]
     compiling = numbers.get("compile_seconds", numbers.get("warm_up_seconds"))

@@ -1,17 +1,17 @@
-"""Compiles and times the update of one config, each when told to, so that many processes can share one GPU.
+"""Compile and time the update of one config, step by step on command, so that several processes can share one GPU.
 
   python -m dualmcmc_jax.benchmark.on_cue --config=cifar10 --config.train.compute_dtype=bfloat16 --json=FILE
 
 flags:
-  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   as for training
-  --json=FILE      where the numbers go, as soon as each is known; the compiled program goes to a file beside it
-  --repeats=N      updates timed at most; default: 20
-  --seconds=S      after which no further update is timed; default: 8
-  --peaks          also measures this GPU's best matrix product and copy
-  --profile=DIR    also writes a profile of one update there
+  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   the config to time, given as for training
+  --json=FILE      write each number to this file as soon as it is known, and the compiled program to a file beside it
+  --repeats=N      maximum number of timed updates (default: 20)
+  --seconds=S      time limit; no further update is timed after S seconds (default: 8)
+  --peaks          also measure the peak rates of this GPU: its best matrix product and its best copy
+  --profile=DIR    also write a profile of one update to this folder
 
-The process prints "ready" once it has traced the update, "prepared" once it has compiled it, and "timed" at the end.
-Before compiling and before timing it waits for a line on its standard input.
+The process prints "ready" once it has traced the update, "prepared" once it has compiled the update, and "timed" once
+the timings are done. It waits for a line on standard input before compiling and before timing.
 """
 
 import contextlib
@@ -26,30 +26,30 @@ from absl import flags, logging
 from dualmcmc_jax import config_check
 from dualmcmc_jax.cli import command_line
 
-_JSON = flags.DEFINE_string("json", None, "Where the numbers go.")
-_REPEATS = flags.DEFINE_integer("repeats", 20, "Updates timed at most.", lower_bound=3)
-_SECONDS = flags.DEFINE_float("seconds", 8.0, "After which no further update is timed.")
+_JSON = flags.DEFINE_string("json", None, "File for the numbers.")
+_REPEATS = flags.DEFINE_integer("repeats", 20, "Maximum number of timed updates.", lower_bound=3)
+_SECONDS = flags.DEFINE_float("seconds", 8.0, "Seconds after which no further update is timed.")
 _PEAKS = flags.DEFINE_bool("peaks", False, "Whether to measure the best matrix product and copy.")
-_PROFILE = flags.DEFINE_string("profile", None, "Where a profile goes.")
+_PROFILE = flags.DEFINE_string("profile", None, "Folder for a profile of one update.")
 
 
 def say(word: str, *, wait: bool) -> None:
-    """Print a word for the parent process and, if wait, stop until it answers; leave if it has gone away."""
+    """Print a word for the parent process. If `wait` is set, wait for an answer, and exit if the parent has ended."""
     print(word, flush=True)
     if wait and not sys.stdin.readline():
         sys.exit(1)
 
 
 def save(path: str | None, numbers: dict) -> None:
-    """Write the numbers as JSON, in place of those before."""
+    """Replace the JSON file at `path`, if a path is given, by these numbers."""
     if path:
-        whole = Path(f"{path}.part")
-        whole.write_text(json.dumps(numbers, indent=2) + "\n")
-        whole.replace(path)
+        temporary = Path(f"{path}.part")
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+        temporary.replace(path)
 
 
 def main(_argv) -> None:
-    """Trace, compile and time, and write the numbers after each."""
+    """Trace, compile and time the update, and write the numbers after each phase."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("json", "repeats", "seconds", "peaks", "profile")
     config = command_line.CONFIG.value
@@ -59,7 +59,7 @@ def main(_argv) -> None:
     from dualmcmc_jax.cli import startup
 
     startup.start(config)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the peaks' programs are small
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the programs of timing.peaks compile fast
     from dualmcmc_jax.benchmark import program, textbook, timing
     from dualmcmc_jax.training import loop
 
@@ -85,19 +85,19 @@ def main(_argv) -> None:
     compiled = lowered.compile()
     numbers["compile_seconds"] = time.perf_counter() - start
     if _PEAKS.value:
-        timing.peaks(config)  # compiled now, measured again when nothing else runs
+        timing.peaks(config)  # compiles the programs, which are measured later when the GPU is idle
     numbers["program_bytes"] = program_bytes(compiled)
     save(_JSON.value, numbers)
     say("prepared", wait=True)
 
     state, numbers["updates"] = time_updates(compiled, state, batch)
     numbers |= summary(numbers["updates"], config.train.batch_size)
-    numbers["allocator"] = device.memory_stats() or {}  # since the start, so compiling is part of its peak
+    numbers["allocator"] = device.memory_stats() or {}  # counted since the start, so the peak includes compilation
     save(_JSON.value, numbers)
     if _PEAKS.value:
         numbers |= timing.peaks(config)
     if _PROFILE.value:
-        with contextlib.suppress(Exception), jax.profiler.trace(_PROFILE.value):  # not all drivers allow it
+        with contextlib.suppress(Exception), jax.profiler.trace(_PROFILE.value):  # some drivers do not allow profiling
             jax.block_until_ready(compiled(state, batch(0)))
     save(_JSON.value, numbers)
     say("timed", wait=False)
@@ -116,17 +116,22 @@ def main(_argv) -> None:
 
 
 def program_bytes(compiled) -> int:
-    """Return the memory that a compiled program takes on its device: arguments, results and scratch space."""
+    """Return the bytes of device memory that a compiled program needs for arguments, results and temporaries."""
     memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return used - memory.alias_size_in_bytes
 
 
 def time_updates(compiled, state, batch) -> tuple:
-    """Run updates, each to its end.
+    """Time updates, waiting for each one to finish.
+
+    Args:
+      compiled: the compiled update.
+      state: the initial train state.
+      batch: function from the step to the batch.
 
     Returns:
-      The last state, and the seconds of each update but the first two.
+      The last state, and the seconds of each update except the first two.
     """
     import jax
 
@@ -143,7 +148,7 @@ def time_updates(compiled, state, batch) -> tuple:
 
 
 def summary(seconds: list[float], batch_size: int) -> dict:
-    """Return the median, its quartiles, and the images a second."""
+    """Return the median and the quartiles of the seconds per update, and the images per second."""
     import numpy as np
 
     lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()

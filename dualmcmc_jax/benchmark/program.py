@@ -1,4 +1,7 @@
-"""What a compiled program does: multiply-adds, bytes and collectives, read off XLA's text with loops counted out."""
+"""The cost of a compiled program: multiply-adds, bytes and collectives, counted in the text of XLA's program.
+
+The instructions in the body of a loop count as many times as the loop runs.
+"""
 
 import json
 import math
@@ -10,21 +13,30 @@ from typing import NamedTuple
 ITEM_BYTES = {"pred": 1, "bf16": 2, "f16": 2} | {f"{kind}{8 * n}": n for kind in "suf" for n in (1, 2, 4, 8)}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all")
+"""Operations that move no data themselves."""
 
 
 class Shape(NamedTuple):
-    """An array's type, such as f32, and its dimensions."""
+    """The element type of an array, such as f32, and its dimensions."""
 
     dtype: str
     dims: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
+        """Return the size of the array in bytes."""
         return ITEM_BYTES.get(self.dtype, 0) * math.prod(self.dims)
 
 
 class Instruction(NamedTuple):
-    """One line of a computation; shapes: of its result, more than one for a tuple."""
+    """One instruction of a computation.
+
+    Attributes:
+      shapes: shape of the result, or the shapes of its elements if the result is a tuple.
+      opcode: name of the operation, such as dot.
+      operands: names of the instructions whose results are read.
+      attributes: the rest of the line, after the operands.
+    """
 
     shapes: list[Shape]
     opcode: str
@@ -33,11 +45,14 @@ class Instruction(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Attributes:
-    multiply_adds: of convolutions and matrix products, positions between dilated pixels left out.
-    num_bytes: read and written by instructions that are not fused with others.
-    collectives: {(kind, bytes of one): how often}.
-    unknown_loops: how many loops count once because XLA does not know how often they turn.
+    """The cost of one run of a program on one device.
+
+    Attributes:
+      multiply_adds: multiply-adds of convolutions and matrix products. Products with the zeros that a dilated input
+        inserts between pixels do not count.
+      num_bytes: bytes that instructions outside of fusions read and write.
+      collectives: number of runs by (kind, bytes of one run).
+      unknown_loops: number of loops whose trip count XLA does not know. The body of such a loop counts once.
     """
 
     multiply_adds: int
@@ -47,7 +62,11 @@ class Cost(NamedTuple):
 
 
 def cost(text: str) -> Cost:
-    """The cost of one run of a program, from `compiled.as_text()`; a loop counts as often as XLA knows it to turn."""
+    """Return the cost of one run of a program on one device.
+
+    Args:
+      text: the optimized program, as `compiled.as_text()` returns it.
+    """
     computations = _computations(text)
     multiply_adds, num_bytes, collectives, unknown_loops = 0, 0, Counter(), 0
     for times, instruction, table, fused in _executed(computations, "ENTRY"):
@@ -59,26 +78,26 @@ def cost(text: str) -> Cost:
         if opcode.removesuffix("-start") in COLLECTIVES:
             kind, last = opcode.removesuffix("-start"), instruction.shapes[-1].num_bytes
             collectives[kind, size if opcode == kind else last] += times
-        unknown_loops += opcode == "while" and not _turns(instruction)
+        unknown_loops += opcode == "while" and not _trip_count(instruction)
     return Cost(multiply_adds, num_bytes, collectives, unknown_loops)
 
 
 def _executed(computations, name: str, times: int = 1, fused: bool = False) -> Iterator[tuple]:
-    """(times, instruction, instructions by name beside it, whether fused) of all that runs, from a computation."""
+    """Yield (number of runs, instruction, the computation's instructions by name, whether fused) from a computation."""
     table = computations[name]
     for instruction in table.values():
         yield times, instruction, table, fused
         called = re.findall(r"(?:calls|body|to_apply)=%?([\w.\-]+)", instruction.attributes)
         opcode = instruction.opcode.removesuffix("-start")
         if opcode == "while":
-            yield from _executed(computations, called[0], times * (_turns(instruction) or 1), fused)
+            yield from _executed(computations, called[0], times * (_trip_count(instruction) or 1), fused)
         elif opcode in ("call", "fusion", "async"):
             yield from _executed(computations, called[0], times, fused or opcode == "fusion")
 
 
-def _turns(loop: Instruction) -> int | None:
-    found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
-    return int(found[1]) if found else None
+def _trip_count(loop: Instruction) -> int | None:
+    match = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    return int(match[1]) if match else None
 
 
 def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> int:
@@ -109,34 +128,34 @@ def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> i
 
 def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: str) -> int:
     labels, _, out_labels = re.search(r"dim_labels=\w+?_(\w+)(->)(\w+)", attributes).groups()
-    given = re.search(r"window=\{([^}]*)\}", attributes)
-    window = dict(re.findall(r"(\w+)=(\S+)", given[1])) if given else {}
+    match = re.search(r"window=\{([^}]*)\}", attributes)
+    window = dict(re.findall(r"(\w+)=(\S+)", match[1])) if match else {}
     num_dims = len(result) - 2
     numbers = lambda name, default: window.get(name, "x".join([default] * num_dims)).split("x")
     products = math.prod(result) * kernel[labels.index("i")]
     if not num_dims:
         return products
-    spatial = zip(*(numbers(*item) for item in DEFAULTS.items()), strict=True)
+    spatial = zip(*(numbers(*item) for item in WINDOW_DEFAULTS.items()), strict=True)
     for i, (size, stride, pad, lhs_dilate, rhs_dilate) in enumerate(spatial):
         length, first = result[out_labels.index(str(i))], int(pad.split("_")[0])
-        reached = (
+        positions = (
             out * int(stride) + tap * int(rhs_dilate) - first for out in range(length) for tap in range(int(size))
         )
-        products = products * sum(at % int(lhs_dilate) == 0 for at in reached) // length
+        products = products * sum(position % int(lhs_dilate) == 0 for position in positions) // length
     return products
 
 
-DEFAULTS = {"size": "1", "stride": "1", "pad": "0_0", "lhs_dilate": "1", "rhs_dilate": "1"}
+WINDOW_DEFAULTS = {"size": "1", "stride": "1", "pad": "0_0", "lhs_dilate": "1", "rhs_dilate": "1"}
 
 
 def _computations(text: str) -> dict[str, dict[str, Instruction]]:
-    """{computation, "ENTRY" for the first to run: {instruction's name: instruction}}."""
+    """Return the instructions by name of each computation. The key of the computation that runs first is "ENTRY"."""
     computations, current = {}, None
     for line in text.splitlines():
         if header := re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line):
             current = computations["ENTRY" if header[1] else header[2]] = {}
-        elif current is not None and (found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line)):
-            current[found[1]] = _instruction(line[found.end() :])
+        elif current is not None and (match := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line)):
+            current[match[1]] = _instruction(line[match.end() :])
     return computations
 
 
@@ -154,10 +173,10 @@ def _instruction(text: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Just behind the parenthesis that closes the first character's."""
+    """Return the index after the parenthesis that closes the one at the start of the text."""
     depth = 0
     for i, character in enumerate(text):
         depth += (character == "(") - (character == ")")
         if depth == 0:
             return i + 1
-    raise ValueError(f"found no end of {text[:40]!r}")
+    raise ValueError(f"found no closing parenthesis after {text[:40]!r}, expected the text of an XLA program")

@@ -1,10 +1,11 @@
-"""Predicts how an update scales from 1 to 256 devices: what its compiled program sends, on links of known speed.
+"""Predict how an update scales from 1 to 256 devices, from the bytes that it communicates and published link speeds.
 
   python -m dualmcmc_jax.benchmark.scaling --config=cifar10 [--config.section.field=value]
 
-Compiles for virtual devices, so it runs on any machine; nothing is timed. Bytes and collectives are counted, times are
-predicted from them: arithmetic at 40% of the peak in bfloat16, a ring for all-reduce and all-gather, and a fixed
-latency for each collective. Weak scaling keeps 100 images a device, strong scaling 1,024 in all.
+The program compiles the update for virtual devices, so it runs on any machine and times nothing. It counts collectives
+and their bytes, and predicts times under three assumptions: arithmetic runs at 40% of the bfloat16 peak, all-reduce and
+all-gather use a ring, and each collective has a fixed latency. Weak scaling keeps 100 images per device; strong scaling
+keeps a total batch of 1,024 images.
 """
 
 import os
@@ -15,14 +16,19 @@ from dualmcmc_jax.cli import command_line
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UTILIZATION = 0.4
+"""Assumed share of the peak at which the arithmetic runs."""
 
 
 class Machine(NamedTuple):
-    """Attributes:
-    peak: multiply-adds a second of a device, bfloat16.
-    near: devices that the faster links connect.
-    near_bandwidth, far_bandwidth: bytes a second from one device to the next, near and beyond.
-    near_latency, far_latency: seconds of a small collective, an assumption.
+    """The published speeds of one kind of device and its links.
+
+    Attributes:
+      peak: multiply-adds per second of one device in bfloat16.
+      near: number of devices that the faster links connect.
+      near_bandwidth: bytes per second from one device to the next over the faster links.
+      far_bandwidth: bytes per second from one device to the next if there are more than `near` devices.
+      near_latency: assumed seconds of a small collective over the faster links.
+      far_latency: assumed seconds of a small collective if there are more than `near` devices.
     """
 
     peak: float
@@ -34,13 +40,15 @@ class Machine(NamedTuple):
 
 
 MACHINES = {
-    "TPU v5e": Machine(197e12 / 2, 256, 100e9, 100e9, 10e-6, 10e-6),  # ICI 1,600 Gbit/s, half of it in each direction
-    "H200": Machine(989e12 / 2, 8, 450e9, 50e9, 15e-6, 30e-6),  # NVLink 900 GB/s both ways; 400 Gbit/s a device beyond
+    # ICI has 1,600 Gbit/s, half of it in each direction.
+    "TPU v5e": Machine(197e12 / 2, 256, 100e9, 100e9, 10e-6, 10e-6),
+    # NVLink has 900 GB/s for both directions together, and the network 400 Gbit/s per device.
+    "H200": Machine(989e12 / 2, 8, 450e9, 50e9, 15e-6, 30e-6),
 }
 
 
 def main(_argv) -> None:
-    """The program, after its flags are parsed."""
+    """Compile the update for each number of devices, and print the table."""
     config = command_line.CONFIG.value
     config_check.check(config)
     command_line.refuse_others()
@@ -49,14 +57,14 @@ def main(_argv) -> None:
     import jax
     from tqdm import tqdm
 
-    jax.config.update("jax_platforms", "cpu")  # too late for JAX_PLATFORMS: configs import JAX
+    jax.config.update("jax_platforms", "cpu")  # JAX_PLATFORMS would come too late, because configs import JAX
 
     costs = {n: count(config, n) for n in tqdm(NUM_DEVICES, desc="compiling", unit="program")}
     print(text(costs))
 
 
 def count(config, num_devices: int):
-    """`program.Cost` of an update of one image on each of so many devices."""
+    """Return the `program.Cost` of an update with one image per device."""
     import jax
     import jax.numpy as jnp
 
@@ -68,7 +76,7 @@ def count(config, num_devices: int):
     from dualmcmc_jax.training import state as train_state
 
     config = config.copy_and_resolve_references()
-    config.train.unroll = 1  # on a CPU all steps would be unrolled, which takes longer to compile
+    config.train.unroll = 1  # the CPU default unrolls all steps, which takes longer to compile
     nets, updates = models.build(config, axis_name=parallel.AXIS), optimizers.build(config, steps_per_epoch=1)
     update = loop.compiled_step(config, nets, updates, devices=jax.devices()[:num_devices])
     dtype = jnp.uint8 if len(config.data.shape) == 3 else jnp.float32
@@ -78,7 +86,17 @@ def count(config, num_devices: int):
 
 
 def seconds(multiply_adds: float, cost, num_devices: int, machine: Machine) -> tuple[float, float]:
-    """Predicted seconds of a device's arithmetic and of its collectives, which `cost` holds, in an update."""
+    """Predict the time of one update.
+
+    Args:
+      multiply_adds: multiply-adds per device.
+      cost: `program.Cost` of the update on `num_devices` devices. Only its collectives are used.
+      num_devices: number of devices.
+      machine: speeds of the devices and their links.
+
+    Returns:
+      Seconds of arithmetic, and seconds of communication, which are 0 for one device.
+    """
     near = num_devices <= machine.near
     bandwidth = machine.near_bandwidth if near else machine.far_bandwidth
     latency = machine.near_latency if near else machine.far_latency
@@ -90,24 +108,26 @@ def seconds(multiply_adds: float, cost, num_devices: int, machine: Machine) -> t
 
 
 def text(costs: dict) -> str:
-    """The table."""
+    """Return the table for the terminal, from the `program.Cost` of an update by number of devices."""
     rows = [
         ["devices", "collectives", "MB sent", *(f"{name} {kind}" for name in MACHINES for kind in ("weak", "strong"))]
     ]
     for n, cost in costs.items():
-        among = cost.collectives if n > 1 else {}
-        row = [str(n), str(sum(among.values())), f"{sum(size * times for (_, size), times in among.items()) / 1e6:.1f}"]
+        collectives = cost.collectives if n > 1 else {}
+        num_bytes = sum(size * times for (_, size), times in collectives.items())
+        row = [str(n), str(sum(collectives.values())), f"{num_bytes / 1e6:.1f}"]
         for machine in MACHINES.values():
-            for images, before in ((100, 100), (1024 / n, 1024)):
-                alone, _ = seconds(costs[1].multiply_adds * before, costs[1], 1, machine)
+            for images, images_alone in ((100, 100), (1024 / n, 1024)):  # images per device: of n devices, of one alone
+                alone, _ = seconds(costs[1].multiply_adds * images_alone, costs[1], 1, machine)
                 work, sending = seconds(costs[1].multiply_adds * images, cost, n, machine)
-                speedup = alone / (work + sending) * (n if images == before else 1)
+                speedup = alone / (work + sending) * (n if images == images_alone else 1)
                 row.append(f"{speedup:.1f}x {speedup / n:.0%}")
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return (
-        f"{table}\n\ncollectives and MB: counted, an update and device; the rest is predicted: speedup and efficiency"
+        f"{table}\n\n"
+        "Collectives and MB sent are counted, per update and device. Speedups and efficiencies are predicted."
     )
 
 

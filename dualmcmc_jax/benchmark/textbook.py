@@ -1,8 +1,9 @@
-"""Multiply-adds of one update as a textbook writes it: what the compiled program is measured against.
+"""Multiply-adds of one update in a straightforward ("textbook") implementation, the reference for the compiled program.
 
-A forward pass counts each convolution at the resolution where it is written (pooling and interpolation after and before
-it, shortcuts at the larger size), padding included: `Net.textbook_multiply_adds`. A gradient with respect to the input
-costs the same again, and one with respect to the parameters too.
+`Net.textbook_multiply_adds` holds the count of a forward pass. Each convolution counts at the resolution at which the
+network's definition applies it: before pooling, after interpolation, and with shortcuts at the larger size. Padding
+counts too. The gradient with respect to the input costs as much as a forward pass. So does the gradient with respect to
+the parameters.
 """
 
 from dualmcmc_jax.models import Nets
@@ -19,7 +20,10 @@ def z_chain(config, nets: Nets) -> int:
 
 
 def step(config, nets: Nets) -> int:
-    """Return the multiply-adds of one update, per example: the chains, their starts, and losses of two batches each."""
+    """Return the multiply-adds of one update, per example.
+
+    The sum contains both chains, their initial states, and the three losses, each on two batches.
+    """
     energy, generator, encoder = (net.textbook_multiply_adds for net in nets)
     starts = generator + encoder
     losses = 2 * 3 * (energy + generator + encoder)

@@ -1,4 +1,4 @@
-"""The programs of a config, how long each takes, and what this machine could do."""
+"""Timings of the compiled programs of a config, and the peak rates of this machine."""
 
 import contextlib
 import tempfile
@@ -24,11 +24,19 @@ from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import apply_gradient
 
 NUM_EXAMPLES = 2000
-"""Examples of noise that stand for the data."""
+"""Number of random examples that replace the data."""
 
 
 class Workload(NamedTuple):
-    """What one config needs to run: networks, optimizers, the state on every device, and noise in the place of data."""
+    """Everything that the update of one config needs.
+
+    Attributes:
+      config: the whole config.
+      nets: the networks.
+      optimizers: the optimizers.
+      state: the initial train state, on every device.
+      train: random examples in place of training data.
+    """
 
     config: Any
     nets: models.Nets
@@ -38,10 +46,10 @@ class Workload(NamedTuple):
 
 
 def workload(config) -> Workload:
-    """Prepare a config for timing: its initial state, and noise as data.
+    """Return the workload of a config, with random examples as data.
 
     Raises:
-      ValueError: the devices do not divide its batch.
+      ValueError: the batch size is not a multiple of the number of devices.
     """
     num_examples = max(NUM_EXAMPLES, config.train.batch_size)
     loop.check_batch_size(config.train.batch_size, num_examples)
@@ -54,12 +62,16 @@ def workload(config) -> Workload:
 
 
 def train_step(work: Workload):
-    """Return the update as training compiles it. It reuses the buffers of the state."""
+    """Return the update as training compiles it. Each call reuses (donates) the buffers of the state."""
     return loop.compiled_step(work.config, work.nets, work.optimizers)
 
 
 def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
-    """Return {name: (compiled function, its arguments)} of the chains and the optimizers, each a program of its own."""
+    """Return the parts of the update as separate programs.
+
+    Returns:
+      {name: (compiled function, its arguments)} for the x-chain, the z-chain and the optimizers.
+    """
     config, nets, state = work.config, work.nets, work.state
     num_devices = jax.local_device_count()
     batch = config.train.batch_size // num_devices
@@ -92,7 +104,15 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
 
 
 def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str, float]]:
-    """make().lower(*arguments).compile(), and how long tracing and compiling take, cold and from a persistent cache."""
+    """Compile a program twice, without and with a persistent cache, and time it.
+
+    Args:
+      make: function that returns a jitted function.
+      *arguments: arguments that the jitted function is lowered for.
+
+    Returns:
+      The compiled function, and the seconds of tracing, compiling, and loading the program from the cache.
+    """
     from jax.experimental.compilation_cache import compilation_cache
 
     seconds, compiled = {}, None
@@ -116,7 +136,7 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
 
 
 def runs(work: Workload) -> Iterator[tuple[float, float]]:
-    """Updates without end: (seconds of one, seconds it waited for its batch)."""
+    """Yield, forever, the seconds of an update and the seconds that the update waited for its batch."""
     step, state = train_step(work), jax.tree.map(jnp.copy, work.state)
     feed = batches.prefetch(loop.share_of_batch(work.config, work.train), range(10**9))
     while True:
@@ -129,17 +149,17 @@ def runs(work: Workload) -> Iterator[tuple[float, float]]:
 
 
 def seconds_of(function: Callable[[], Any], repeats: int) -> np.ndarray:
-    """How long each of some calls takes, after a first one."""
-    found = []
+    """Return the seconds of each of `repeats` calls, after one call that is not timed. The shape is [repeats]."""
+    seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         jax.block_until_ready(function())
-        found.append(time.perf_counter() - start)
-    return np.array(found[1:])
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds[1:])
 
 
 def logging_seconds(work: Workload) -> float:
-    """Of a row of metrics, divided by the updates between two rows."""
+    """Return the seconds that logging one row of metrics takes, divided by the number of updates between two rows."""
     names = ("energy_loss", "generator_loss", "encoder_loss", "energy_data", "energy_model", "revision_mse")
     scalars = dict.fromkeys((*names, "posterior_mse_start", "posterior_mse_end"), jnp.zeros(()))
     with contextlib.ExitStack() as stack:
@@ -152,35 +172,38 @@ def logging_seconds(work: Workload) -> float:
 
 
 def sampling(work: Workload) -> dict[str, float]:
-    """Images a second of the generator alone, and after the x-revision of training, in full calls on all devices."""
-    found, num_samples = {}, 4 * Model.create(work.config, work.state.average).group_size * jax.local_device_count()
+    """Return the images per second of sampling from the generator alone and with the x-revision of training.
+
+    Sampling uses full groups on all devices.
+    """
+    numbers, num_samples = {}, 4 * Model.create(work.config, work.state.average).group_size * jax.local_device_count()
     for name, num_steps in (("generator", 0), ("revised", work.config.x_chain.num_steps)):
         config = work.config.copy_and_resolve_references()
         config.evaluation.x_chain = ()
         config.x_chain.num_steps = num_steps
         model = Model.create(config, work.state.average)
-        everything = lambda model=model: list(sample_stream.stream(model, num_samples=num_samples, seed=0))
-        found[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(everything, 3)))
-    return found
+        draw_all = lambda model=model: list(sample_stream.stream(model, num_samples=num_samples, seed=0))
+        numbers[f"{name}_images_per_second"] = num_samples / float(np.median(seconds_of(draw_all, 3)))
+    return numbers
 
 
 def peaks(config) -> dict[str, float]:
-    """Measure one device's best matrix product and its best copy.
+    """Measure the best matrix product and the best copy of one device. Call `startup.start(config)` first.
 
     Args:
-      config: the whole config. Its train.compute_dtype is that of the product, after `startup.start(config)`.
+      config: the whole config. train.compute_dtype is the dtype of the matrix product.
 
     Returns:
-      "peak_flops", in FLOP/s (two for each multiply-add), and "peak_bandwidth", in bytes/s.
+      "peak_flops", in FLOP/s (two per multiply-add), and "peak_bandwidth", in bytes/s.
     """
     dtype = jnp.bfloat16 if config.train.compute_dtype == "bfloat16" else train_state.param_dtype(config)
     on_cpu = jax.default_backend() == "cpu"
     size = 2048 if on_cpu else 8192
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(partial(jnp.matmul, precision=precision(dtype)))
-    long = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
+    vector = jnp.ones(2**25 if on_cpu else 2**28, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     return {
         "peak_flops": 2 * size**3 / seconds_of(lambda: product(x, x), 8).min(),
-        "peak_bandwidth": 2 * long.nbytes / seconds_of(lambda: copy(long), 8).min(),
+        "peak_bandwidth": 2 * vector.nbytes / seconds_of(lambda: copy(vector), 8).min(),
     }

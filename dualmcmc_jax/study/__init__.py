@@ -1,6 +1,6 @@
-"""Studies: many runs by one command, and a table of them.
+"""Studies: one command that trains and evaluates many configs and compares them in one table.
 
-A file that defines a study imports what it needs from here, and none of this imports JAX.
+A file that defines a study imports everything that it needs from this package. These imports do not import JAX.
 """
 
 from dualmcmc_jax.study.definitions import Claim, Study, beats, changed

@@ -1,9 +1,9 @@
-"""Trains and evaluates every variant of a study with several seeds, and prints one table.
+"""Train and evaluate every variant of a study with several seeds, and print one table.
 
   python -m dualmcmc_jax.study table5 --config=digits               the paper's Table 5, on digits
-  python -m dualmcmc_jax.study table5 --config=toy2d --seeds=5      in the plane
-  python -m dualmcmc_jax.study table5 --config=cifar10 --jobs=8     on CIFAR-10, eight GPUs at work
-  python -m dualmcmc_jax.study FILE.py --config=digits              a study of your own, such as
+  python -m dualmcmc_jax.study table5 --config=toy2d --seeds=5      the same on 2-D toy data, with five seeds
+  python -m dualmcmc_jax.study table5 --config=cifar10 --jobs=8     the same on CIFAR-10, using eight GPUs
+  python -m dualmcmc_jax.study FILE.py --config=digits              a study that you define in a file, for example:
 
     from dualmcmc_jax.study import Study, beats, changed
 
@@ -12,17 +12,21 @@
         return Study(variants, (beats("50 x-steps", "5 x-steps"),))
 
 flags:
-  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   what all variants have in common, as for training
-  --seeds=N       runs of each variant, with train.seed from that of the config on; default: 3
-  --jobs=N        runs at a time, each with its share of the cores or a GPU of its own; default: one a GPU, or 1
-  --seconds=S     trains each variant for as many updates as S seconds allow, at a rate that is measured first, on a
-                  machine best left alone; compiling and evaluating are besides; 0: train.num_steps of the config
-  --workdir=DIR   folder of all runs; default: runs/studies/STUDY-CONFIG, with the seconds
-  --inception_weights=FILE   for FID
+  --config=NAME or FILE, --config.SECTION.FIELD=VALUE   settings shared by all variants, given as for training
+  --seeds=N       number of runs of each variant; their seeds count up from train.seed of the config (default: 3)
+  --jobs=N        number of runs at the same time; each uses one GPU or an equal share of the CPU cores (default: one
+                  run per GPU, or 1 without GPUs)
+  --seconds=S     train each variant for the number of updates that take S seconds, not counting compilation and
+                  evaluation; the rate is measured first, so keep the machine otherwise idle (default: 0, which means
+                  train.num_steps updates)
+  --workdir=DIR   folder for all runs (default: runs/studies/STUDY-CONFIG, or with --seconds=30,
+                  runs/studies/STUDY-CONFIG-30s)
+  --inception_weights=FILE   weights of the Inception network, needed for FID
   --quiet, --debug   as for training
 
-The same command again goes on where it was stopped, and prints the table if there is nothing left to do. Started
-several times, on one machine or on several with a common folder that has locks, it shares the runs out among them.
+Run the same command again to resume an interrupted study, or to print the table of a finished one. You can start the
+command several times, on one machine or on several machines with a shared folder that supports file locks; the runs are
+then divided between the commands.
 """
 
 import runpy
@@ -39,23 +43,23 @@ from dualmcmc_jax.runtime import signals
 from dualmcmc_jax.study import jobs, runs, tables
 from dualmcmc_jax.study.definitions import Study
 
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each variant.", lower_bound=1)
-_JOBS = flags.DEFINE_integer("jobs", None, "Runs at a time.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 0.0, "Of training; 0: as the config says.", lower_bound=0.0)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each variant.", lower_bound=1)
+_JOBS = flags.DEFINE_integer("jobs", None, "Number of runs at the same time.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 0.0, "Seconds of training; 0: use train.num_steps.", lower_bound=0.0)
 
 
 def main(argv) -> None:
-    """Run what is left to run, and print the table."""
+    """Run the missing runs of a study, and print the table."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("seeds", "jobs", "seconds", "workdir", "inception_weights")
     path, config, weights = _path(argv[1]), command_line.CONFIG.value, command_line.INCEPTION_WEIGHTS.value
     study = _load(path, config)
     workdir = _workdir(path)
     if weights and not Path(weights).is_file():
-        raise ValueError(f"--inception_weights: found no file {weights}, expected Inception's weights")
+        raise ValueError(f"--inception_weights: found no file {weights}, expected the weights of the Inception network")
     num_gpus = len(jobs.gpus())
     if num_gpus and (_JOBS.value or 1) > num_gpus:
-        raise ValueError(f"--jobs: found {_JOBS.value}, expected at most {num_gpus}, the GPUs of this machine")
+        raise ValueError(f"--jobs: found {_JOBS.value}, expected at most {num_gpus}, the number of GPUs")
     settings = runs.Settings(
         workdir=workdir,
         seeds=range(config.train.seed, config.train.seed + _SEEDS.value),
@@ -69,12 +73,12 @@ def main(argv) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     print(tables.text(study, results))
-    with filelock.FileLock(workdir / ".study"):  # another command may end at the same time
+    with filelock.FileLock(workdir / ".study"):  # another command may finish at the same time
         tables.write(workdir, study, results)
     print(f"wrote table.txt, results.json and figure.png to {workdir}")
-    every = [result for found in results.values() for result in found]
-    if failed := sum(bool(result.problem) for result in every):
-        raise ValueError(f"found {failed} of {len(every)} runs failed; the same command tries them again")
+    all_results = [result for of_variant in results.values() for result in of_variant]
+    if failed := sum(bool(result.problem) for result in all_results):
+        raise ValueError(f"{failed} of {len(all_results)} runs failed; run the same command again to retry them")
 
 
 def _path(name: str) -> Path:
@@ -89,7 +93,7 @@ def _path(name: str) -> Path:
 
 
 def _load(path: Path, config) -> Study:
-    """The study of a file, with what is wrong in it as a ValueError of one line."""
+    """Return the study that a file defines. Raise ValueError if the file or the study is invalid."""
     try:
         study = runpy.run_path(str(path)).get("get_study", lambda _: None)(config)
     except ValueError as error:
@@ -120,11 +124,11 @@ def _load(path: Path, config) -> Study:
 
 
 def _workdir(path: Path) -> Path:
-    """The folder of all runs; its default has in it what makes runs differ from others of this study."""
+    """Return the folder for all runs. Its default name contains the study, the config and --seconds."""
     seconds = f"-{_SECONDS.value:g}s" if _SECONDS.value else ""
     workdir = command_line.WORKDIR.value or f"runs/studies/{path.stem}-{command_line.config_name()}{seconds}"
     if "://" in workdir or (Path(workdir).exists() and not Path(workdir).is_dir()):
-        raise ValueError(f"--workdir: found {workdir}, expected a folder of this machine's")
+        raise ValueError(f"--workdir: found {workdir}, expected a folder, not a file or URL")
     return Path(workdir)
 
 

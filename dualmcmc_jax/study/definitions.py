@@ -1,30 +1,42 @@
-"""Studies: sets of configs to be compared, each made of the one config that the command line names."""
+"""Definition of a study: a set of configs to compare, each derived from the config that the command line names."""
 
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 Term = tuple[float, str, str]
-"""A factor, the name of a variant, and that of a metric.
+"""A factor, the name of a variant, and the name of a metric.
 
-"quality" stands for FID, or else KL(data, EBM) or of the generator where there is no EBM, or else a Frechet distance;
-"reconstruction" for the smallest error of held-out data, by inference model or z-chain; "score" for the Inception Score
-or that of a classifier of digits, the more the better.
+The metric has a name from metrics.json, or one of these names:
+  "quality": the first of these that was measured: FID, KL(data, EBM), KL(data, generator), a Frechet distance. Lower is
+    better.
+  "reconstruction": the smallest mean squared error on held-out data, among the inference model and the z-chains.
+  "score": the Inception Score, or else the score of the digit classifier. Higher is better.
 """
 
 
 class Claim(NamedTuple):
-    """A sentence that holds if the sum of its terms, over runs of the same seed, is positive."""
+    """A statement about the variants, such as "50 x-steps beats 10 x-steps in quality".
+
+    A claim compares runs of the same seed. The claim holds if the sum of its terms, as a mean over seeds, is
+    significantly above 0.
+
+    Attributes:
+      text: the statement, as the table prints it.
+      terms: the terms of the sum.
+    """
 
     text: str
     terms: tuple[Term, ...]
 
 
 class Study(NamedTuple):
-    """Attributes:
-    variants: configs by name.
-    claims: what the paper, or common sense, says of them.
-    paper: (a heading, the paper's numbers by variant).
+    """The variants to compare, and what is expected of them.
+
+    Attributes:
+      variants: configs by name.
+      claims: expected results, from the paper or from common sense.
+      paper: a heading, and the numbers in the paper by variant. The table shows them in a column with this heading.
     """
 
     variants: dict[str, ConfigDict]
@@ -33,13 +45,24 @@ class Study(NamedTuple):
 
 
 def beats(better: str, worse: str, metric: str = "quality") -> Claim:
-    """Lower is better, but of scores higher."""
+    """Return the claim that one variant is better than another. A "score" is better if higher, other metrics if lower.
+
+    Args:
+      better: name of the variant that is expected to be better.
+      worse: name of the other variant.
+      metric: name of a metric, "quality", "reconstruction" or "score".
+    """
     sign = -1 if metric == "score" else 1
     return Claim(f"{better} beats {worse} in {metric}", ((sign, worse, metric), (-sign, better, metric)))
 
 
 def changed(config: ConfigDict, **fields) -> ConfigDict:
-    """A copy with fields set; their names have "__" for the dot."""
+    """Return a copy of a config with some fields changed.
+
+    Args:
+      config: the config to copy.
+      **fields: new values. The names of fields contain "__" in place of ".", as in `x_chain__num_steps=5`.
+    """
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     return config

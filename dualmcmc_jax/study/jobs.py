@@ -1,4 +1,4 @@
-"""Processes of a study: a few at a time, each with its share of this machine, and each folder one's alone."""
+"""Processes of a study: a limited number at a time, each with a share of this machine and a locked folder."""
 
 import contextlib
 import glob
@@ -20,59 +20,70 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """The study was asked to stop; what its runs have done is saved."""
+    """Raised when a signal asks the study to stop. The states of its runs are saved."""
 
     def __init__(self):
         super().__init__("stopped; the same command goes on from there")
 
 
 def gpus() -> list[str]:
-    """The GPUs of this machine that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     return [str(i) for i in range(len(glob.glob("/dev/nvidia[0-9]*")))]
 
 
 class Jobs:
-    """A few places to run processes in; a context manager of the main thread.
+    """A context manager that runs up to `num` processes at a time, each on a share of the cores or on one GPU.
 
-    Asked to stop, by a signal or by leaving it early, it tells each of its processes, which then save and end. A second
-    signal ends them at once.
+    Use it in the main thread. A signal to this process, or leaving the context early, asks the running processes to
+    stop; they then save and exit. A second signal makes them exit at once.
     """
 
     def __init__(self, num: int):
-        cores, devices = sorted(_cores()), gpus()
-        self._places = SimpleQueue()
+        all_cores, devices = sorted(_cores()), gpus()
+        self._slots = SimpleQueue()
         for i in range(num):
-            own = set(cores[i::num]) if len(cores) >= num else set(cores)
-            self._places.put((own, {"CUDA_VISIBLE_DEVICES": devices[i]} if devices and num > 1 else {}))
+            cores = set(all_cores[i::num]) if len(all_cores) >= num else set(all_cores)
+            self._slots.put((cores, {"CUDA_VISIBLE_DEVICES": devices[i]} if devices and num > 1 else {}))
         self._pool = ThreadPoolExecutor(num)
         self._stopping = threading.Event()
-        self._lock = threading.RLock()  # of what follows; a signal may come while this thread has it
+        # The lock guards _running. It is reentrant, because a signal handler may run while this thread holds it.
+        self._lock = threading.RLock()
         self._running = set()
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._stop) for number in _SIGNALS}
+        self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_):
         if not self._stopping.is_set():
             self._stop()
         self._pool.shutdown()
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def map(self, function, items) -> list:
-        """function of each item, some at a time, in their order."""
+        """Return function(item) for each item, in the order of the items. Up to `num` calls run at the same time."""
         futures = [self._pool.submit(function, item) for item in items]
         return [future.result() for future in futures]
 
     def main(self, workdir: Path, lock: IO, *flags: str) -> str:
-        """Run `dualmcmc_jax.main` in a process of its own, and return what went wrong; nothing if the process succeeds.
+        """Run `dualmcmc_jax.main` in a separate process.
 
-        The process inherits lock, an open file that is locked. So the lock outlives this process if this one is killed.
+        Args:
+          workdir: workdir of the run. The output of the process is appended to log.txt in this folder.
+          lock: the locked file from `claim`. The new process inherits this file, so the folder stays locked if this
+            process is killed while the new one runs.
+          *flags: flags of the command line.
+
+        Returns:
+          The reason of a failure in one line, or an empty string if the process succeeds.
+
+        Raises:
+          Stopped: the study was asked to stop.
         """
-        cores, devices = self._places.get()
+        cores, devices = self._slots.get()
         command = [sys.executable, "-m", "dualmcmc_jax.main", *flags, "--quiet"]
         try:
             with (workdir / "log.txt").open("a+") as log:
@@ -97,17 +108,19 @@ class Jobs:
                 if self._stopping.is_set():
                     raise Stopped
                 log.seek(start)
-                said = log.read().strip().rpartition("\n")[2]
+                last_line = log.read().strip().rpartition("\n")[2]
         finally:
-            self._places.put((cores, devices))
-        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"{ended}: {said or 'nothing said'}" if code else ""
+            self._slots.put((cores, devices))
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{reason}: {last_line or 'no message'}" if code else ""
 
     @contextlib.contextmanager
     def claim(self, folder: Path, *, wait: bool = True) -> Iterator[IO | None]:
-        """Lock a folder for this process while entered, and yield the open file that is locked.
+        """Lock a folder while the context is entered, and yield the open file that holds the lock.
 
-        If another process has the folder, wait until it leaves; without wait, yield None.
+        Args:
+          folder: the folder. It is created if it does not exist.
+          wait: what to do if another process has locked the folder: wait until it is free, or yield None.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".study").open("w") as file:
@@ -121,25 +134,26 @@ class Jobs:
 
     def _stop(self, number: int | None = None, _frame=None):
         with self._lock:
-            again = self._stopping.is_set()
+            is_second_signal = self._stopping.is_set()
             self._stopping.set()
             for process in self._running:
                 process.terminate()
-        if number and self._running and not again:
-            print(f"stopping: waiting for {len(self._running)} runs to save; again: at once", file=sys.stderr)
+        if number and self._running and not is_second_signal:
+            message = f"stopping: waiting until {len(self._running)} runs are saved; interrupt again to stop at once"
+            print(message, file=sys.stderr)
 
 
 def _locked(file: IO, folder: Path) -> bool:
-    """Lock an open file, and return whether nobody else has it locked.
+    """Try to lock an open file, and return whether this succeeded.
 
-    It stays locked until this process and all that inherited the file have closed it. `filelock.FileLock` cannot be
-    handed to another process like that: leaving it unlocks the file for all.
+    The file stays locked until this process and all processes that inherited the file have closed it.
+    `filelock.FileLock` cannot be passed to another process in this way, because its release unlocks the file for all.
     """
     try:
         return filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
-        found = f"{folder} without locks ({error.strerror})"
-        raise ValueError(f"workdir: found {found}, expected a file system with flock") from error
+        found = f"{folder} in a file system without locks ({error.strerror})"
+        raise ValueError(f"workdir: found {found}, expected one that supports flock") from error
 
 
 def _cores() -> set[int]:
@@ -147,6 +161,6 @@ def _cores() -> set[int]:
 
 
 def _confine(pid: int, cores: set[int]) -> None:
-    """Leaves a process these cores, where that can be said."""
+    """Restrict a process to some cores, if the operating system supports this."""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setaffinity(pid, cores)

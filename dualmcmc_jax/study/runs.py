@@ -1,4 +1,4 @@
-"""The runs of a study: each a folder, a training and an evaluation in processes of their own."""
+"""The runs of a study. Each run has a folder, and is trained and evaluated in separate processes."""
 
 import json
 import re
@@ -16,15 +16,18 @@ from dualmcmc_jax.study import jobs
 from dualmcmc_jax.study.definitions import changed
 
 PILOT_STEPS, PILOT_EVERY = 60, 10
+"""Number of updates of a pilot run, which measures the rate of a variant, and number of updates between its logs."""
 
 
 class Settings(NamedTuple):
-    """Attributes:
-    workdir: of the study, with a folder for each run.
-    seeds: of each variant's runs.
-    num_jobs: runs at a time.
-    seconds: of each training, compilation aside; 0: train.num_steps of the config.
-    flags: more flags of the evaluation.
+    """How a study is run.
+
+    Attributes:
+      workdir: folder of the study, which contains a folder for each run.
+      seeds: seeds of the runs of each variant.
+      num_jobs: number of runs at the same time.
+      seconds: training time of each run without compilation; 0: train.num_steps updates.
+      flags: additional flags of the evaluation.
     """
 
     workdir: Path
@@ -35,7 +38,13 @@ class Settings(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a run: its metrics, or why there are none."""
+    """The result of one run.
+
+    Attributes:
+      seed: seed of the run.
+      metrics: metrics by name, empty if the run failed.
+      problem: reason of the failure, empty if the run succeeded.
+    """
 
     seed: int
     metrics: dict[str, float]
@@ -43,42 +52,51 @@ class Result(NamedTuple):
 
 
 def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[Result]]:
-    """Does what is left of a study, and returns all its results by variant.
+    """Run the missing runs of a study.
 
-    Runs that another command is at are left to it; only when there are no others are they waited for.
+    Runs that another command is working on are skipped at first. When no other run is left, this function waits for
+    them.
+
+    Args:
+      variants: configs by name.
+      settings: how to run the study.
+
+    Returns:
+      The results of all runs by variant.
 
     Raises:
-      Stopped: by SIGTERM, SIGINT or SIGHUP, which its processes were told.
+      Stopped: SIGTERM, SIGINT or SIGHUP arrived. The processes of the runs have been told to stop.
+      ValueError: a stored run has another config, or is already longer than the config asks for.
     """
     todo, results = [(name, seed) for seed in settings.seeds for name in variants], {}
-    with jobs.Jobs(settings.num_jobs) as places, tqdm(total=len(todo), unit="run") as bar:
+    with jobs.Jobs(settings.num_jobs) as workers, tqdm(total=len(todo), unit="run") as bar:
         if settings.seconds:
             bar.set_description("measuring rates")
-            lengths = places.map(lambda name: _for_seconds(places, settings, name, variants[name]), variants)
-            variants = dict(zip(variants, lengths, strict=True))
+            configs = workers.map(lambda name: _for_seconds(workers, settings, name, variants[name]), variants)
+            variants = dict(zip(variants, configs, strict=True))  # a str instead of a config: reason of a failure
             bar.set_description()
         _check(variants, settings)
 
-        def one(item, wait):
+        def run_one(item, wait):
             name, seed = item
             config, folder = variants[name], settings.workdir / slug(name) / str(seed)
             if isinstance(config, str):
-                found = Result(seed, {}, config)
+                result = Result(seed, {}, config)
             else:
                 config = changed(config, train__seed=seed)
-                found = _train_and_evaluate(places, folder, config, settings.flags, wait=wait)
-            if found:
-                results[item] = found
+                result = _train_and_evaluate(workers, folder, config, settings.flags, wait=wait)
+            if result:
+                results[item] = result
                 bar.set_postfix_str(f"{name}, seed {seed}", refresh=False)
                 bar.update(1)
 
-        places.map(lambda item: one(item, False), todo)
-        places.map(lambda item: one(item, True), [item for item in todo if item not in results])
-    return {name: [results[of, seed] for of, seed in todo if of == name] for name in variants}
+        workers.map(lambda item: run_one(item, False), todo)
+        workers.map(lambda item: run_one(item, True), [item for item in todo if item not in results])
+    return {name: [results[variant, seed] for variant, seed in todo if variant == name] for name in variants}
 
 
 def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
-    """Raises ValueError for the first run that was begun with another config, or is longer already than asked for."""
+    """Raise ValueError if a stored run has another config, or is already longer than the config asks for."""
     for name, config in variants.items():
         for seed in () if isinstance(config, str) else settings.seeds:
             workdir = settings.workdir / slug(name) / str(seed)
@@ -91,62 +109,63 @@ def _check(variants: dict[str, ConfigDict | str], settings: Settings) -> None:
 
 
 def flags_of(config: ConfigDict) -> list[str]:
-    """The flags of `dualmcmc_jax.main` that make this config."""
+    """Return the flags with which `dualmcmc_jax.main` builds this config."""
     values = config_check.fields(config)
     return ["--config=default", *(f"--config.{name}={value}" for name, value in values.items())]
 
 
 def slug(name: str) -> str:
-    """The folder of a variant."""
+    """Return the name of a variant's folder."""
     return re.sub(r"\W+", "-", name).strip("-").lower()
 
 
 def _train_and_evaluate(
-    places: jobs.Jobs, workdir: Path, config: ConfigDict, more: tuple[str, ...], *, wait: bool
+    workers: jobs.Jobs, workdir: Path, config: ConfigDict, evaluation_flags: tuple[str, ...], *, wait: bool
 ) -> Result | None:
-    """The result of one run; None if another process has it and should not be waited for.
+    """Return the result of one run. A stored result is reused if it was made with the same flags.
 
-    A stored result is reused if it was made with the same flags.
+    If another process has locked the run, wait until it is free; without `wait`, return None.
     """
     seed, num_steps = config.train.seed, config.train.num_steps
     config.evaluation.every, config.log.images_every = 0, num_steps
     flags, out = flags_of(config), workdir / "evaluation" / str(num_steps)
-    evaluation = ["--mode=evaluate", f"--step={num_steps}", f"--seed={seed}", *more]
-    done, place = out / "study.json", f"--workdir={workdir}"
-    with places.claim(workdir, wait=wait) as lock:
+    evaluation = ["--mode=evaluate", f"--step={num_steps}", f"--seed={seed}", *evaluation_flags]
+    record, workdir_flag = out / "study.json", f"--workdir={workdir}"
+    with workers.claim(workdir, wait=wait) as lock:
         if not lock:
             return None
-        if not done.exists() or json.loads(done.read_text()) != [*flags, *evaluation]:
-            problem = places.main(workdir, lock, *flags, place) or places.main(
-                workdir, lock, *flags, place, *evaluation, f"--out={out}"
+        if not record.exists() or json.loads(record.read_text()) != [*flags, *evaluation]:
+            problem = workers.main(workdir, lock, *flags, workdir_flag) or workers.main(
+                workdir, lock, *flags, workdir_flag, *evaluation, f"--out={out}"
             )
             if problem:
                 return Result(seed, {}, problem)
-            replace(done, json.dumps([*flags, *evaluation]))
+            replace(record, json.dumps([*flags, *evaluation]))
     metrics = json.loads((out / "metrics.json").read_text())
     return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
 
 
-def _for_seconds(places: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:
-    """A config of as many updates as settings.seconds allow, or why its rate, measured once and kept, cannot be.
+def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:
+    """Return a config that trains for settings.seconds, or the reason why the pilot run failed.
 
-    Its learning rates have by the last epoch fallen as far as those of the config.
+    The rate is measured once by a pilot run, and stored. The decay of the learning rates is adjusted, so that their
+    final values are those of the original config.
     """
     folder = settings.workdir / slug(name)
     pilot = changed(config, train__num_steps=PILOT_STEPS, log__every=PILOT_EVERY, log__images_every=10**9)
     pilot.evaluation.every = 0
     key = [*flags_of(pilot), f"--jobs={settings.num_jobs}"]
-    with places.claim(folder) as lock:
-        kept, workdir = folder / "rate.json", folder / "pilot"
-        found = json.loads(kept.read_text()) if kept.exists() else {}
-        if found.get("of") != key:
+    with workers.claim(folder) as lock:
+        file, workdir = folder / "rate.json", folder / "pilot"
+        measured = json.loads(file.read_text()) if file.exists() else {}
+        if measured.get("of") != key:
             shutil.rmtree(workdir, ignore_errors=True)
             workdir.mkdir()
-            if problem := places.main(workdir, lock, *key[:-1], f"--workdir={workdir}"):
+            if problem := workers.main(workdir, lock, *key[:-1], f"--workdir={workdir}"):
                 return problem
-            found = {"of": key, "steps_per_second": _rate(workdir)}
-            replace(kept, json.dumps(found))
-    num_steps = max(1, round(settings.seconds * found["steps_per_second"]))
+            measured = {"of": key, "steps_per_second": _rate(workdir)}
+            replace(file, json.dumps(measured))
+    num_steps = max(1, round(settings.seconds * measured["steps_per_second"]))
     return changed(
         config,
         train__num_steps=num_steps,
@@ -157,7 +176,7 @@ def _for_seconds(places: jobs.Jobs, settings: Settings, name: str, config: Confi
 
 
 def _rate(workdir: Path) -> float:
-    """The median of a run's updates a second, over its rows of metrics but the first, in which it was compiled."""
+    """Return the median of a run's updates per second, without the first row of metrics, which includes compilation."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = [row["steps_per_second"] for row in rows if "steps_per_second" in row]
     return statistics.median(rates[1:] or rates)

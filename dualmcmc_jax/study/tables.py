@@ -1,4 +1,4 @@
-"""One table and one figure of a study: means over seeds, their 95% intervals, and which claims hold."""
+"""The table and the figure of a study: means over seeds with 95% confidence intervals, and a verdict on each claim."""
 
 import json
 import math
@@ -26,7 +26,7 @@ COLUMNS = {
     "Frechet of generator": "generator/frechet_",
     "SVC score": "revised/svc_score",
     "MSE of inference": "reconstruction/encoder/mse",
-    "MSE, z-chain from it": "reconstruction/encoder_chain/mse",
+    "MSE, z-chain from inference": "reconstruction/encoder_chain/mse",
     "MSE, z-chain from noise": "reconstruction/noise_chain/mse",
     "AUROC": "auroc/",
     "updates": "num_steps",
@@ -38,7 +38,10 @@ Results = dict[str, list[Result]]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """The mean, and half the width of its interval by Student's t; that of one value is infinite."""
+    """Return the mean and the half-width of its 95% confidence interval.
+
+    The interval uses Student's t. The half-width is infinite for a single value, and if a value is not finite.
+    """
     n = len(values)
     if n < 2 or not np.all(np.isfinite(values)):
         return float(np.mean(values)), math.inf
@@ -46,28 +49,37 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def value(metrics: dict[str, float | None], name: str) -> float | None:
-    """The mean of the metrics whose names begin so, all in a column of the table; None if there is none.
+    """Return one number of a run.
 
-    "quality" and "score" are the first of QUALITY and of SCORE that there is, "reconstruction" the smallest of
-    RECONSTRUCTION. A number that was not finite, which JSON has as null, is infinite.
+    Args:
+      metrics: the metrics of the run. None stands for a number that was not finite, and counts as infinite.
+      name: a prefix; the mean of the metrics whose names start with it is returned. "quality" and "score" select the
+        first metric of QUALITY or SCORE that was measured, "reconstruction" the smallest metric of RECONSTRUCTION.
+
+    Returns:
+      The number, or None if no such metric was measured.
     """
     if name in ("quality", "score"):
-        parts = QUALITY if name == "quality" else SCORE
-        return next((found for part in parts if (found := value(metrics, part)) is not None), None)
+        names = QUALITY if name == "quality" else SCORE
+        return next((number for name in names if (number := value(metrics, name)) is not None), None)
     if name == "reconstruction":
-        return min((found for part in RECONSTRUCTION if (found := value(metrics, part)) is not None), default=None)
-    found = [math.inf if v is None else v for key, v in metrics.items() if key.startswith(name)]
-    return float(np.mean(found)) if found else None
+        return min((number for name in RECONSTRUCTION if (number := value(metrics, name)) is not None), default=None)
+    numbers = [math.inf if v is None else v for key, v in metrics.items() if key.startswith(name)]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def values(results: list[Result], name: str) -> list[float]:
-    """`value` of all runs that have it."""
-    found = (value(result.metrics, name) for result in results)
-    return [v for v in found if v is not None]
+    """Return the `value` of each run that has one."""
+    numbers = (value(result.metrics, name) for result in results)
+    return [number for number in numbers if number is not None]
 
 
 def verdict(claim: Claim, results: Results) -> str:
-    """Whether a claim holds: its sum over the seeds that all of its variants share, and the interval of its mean."""
+    """Return in one line whether a claim holds.
+
+    The sum of the claim's terms is computed for each seed that all variants of the claim share. The claim holds if the
+    confidence interval of the mean of these sums lies above 0, and does not hold if the interval lies below 0.
+    """
     runs = {name: {r.seed: r.metrics for r in results[name]} for _, name, _ in claim.terms}
     sums = []
     for seed in set.intersection(*(set(by_seed) for by_seed in runs.values())):
@@ -76,85 +88,90 @@ def verdict(claim: Claim, results: Results) -> str:
             sums.append(sum(factor * part for factor, part in parts))
     if not sums:
         return f"not measured: {claim.text}"
-    (mean, half), favour = interval(sums), sum(s > 0 for s in sums)
+    (mean, half), num_in_favor = interval(sums), sum(s > 0 for s in sums)
     decided = math.isfinite(mean) and abs(mean) > half
-    held = "not decided" if not decided else "holds" if mean > 0 else "does NOT hold"
-    return f"{held}: {claim.text} (by {_number(mean, half)}; {favour} of {len(sums)} seeds for it)"
+    outcome = "not decided" if not decided else "holds" if mean > 0 else "does NOT hold"
+    return f"{outcome}: {claim.text} (by {_number(mean, half)}; {num_in_favor} of {len(sums)} seeds for it)"
 
 
 def table(study: Study, results: Results) -> list[list[str]]:
-    """Rows of cells, the first the headings; only columns of which there are numbers."""
+    """Return the rows of the table, headings first. Columns without numbers are omitted."""
     shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
     heading, paper = study.paper
     rows = [["", *shown, "seeds", *([f"paper: {heading}"] if paper else [])]]
-    for variant, found in results.items():
-        cells = [_cell(values(found, name)) for name in shown.values()]
-        done = sum(bool(result.metrics) for result in found)
-        seeds = str(done) if done == len(found) else f"{done} of {len(found)}"
+    for variant, runs in results.items():
+        cells = [_cell(values(runs, name)) for name in shown.values()]
+        done = sum(bool(run.metrics) for run in runs)
+        seeds = str(done) if done == len(runs) else f"{done} of {len(runs)}"
         rows.append([variant, *cells, seeds, *([f"{paper[variant]:g}" if variant in paper else "-"] if paper else [])])
     return rows
 
 
 def text(study: Study, results: Results) -> str:
-    """The table for a terminal, what failed, and the claims."""
+    """Return the table for the terminal, followed by the failures and the verdicts on the claims."""
     grid = table(study, results)
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = []
     for first, *rest in grid:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    several = max(len(found) for found in results.values()) > 1
-    means = "mean ± half-width of its 95% interval over seeds, by Student's t; claims compare runs of the same seed"
-    lines += ["", means if several else "one seed: no intervals, and no claim can be decided"]
-    lines += [f"{name}, seed {r.seed}: {r.problem}" for name, found in results.items() for r in found if r.problem]
-    everything = [result for found in results.values() for result in found]
-    claims = [claim for claim in study.claims if all(values(everything, metric) for _, _, metric in claim.terms)]
+    several = max(len(runs) for runs in results.values()) > 1
+    means = (
+        "mean ± half-width of the 95% confidence interval over seeds (Student's t); claims compare runs of equal seed"
+    )
+    lines += ["", means if several else "With one seed, there are no confidence intervals and no claim can be decided."]
+    lines += [
+        f"{name}, seed {run.seed}: {run.problem}" for name, runs in results.items() for run in runs if run.problem
+    ]
+    all_runs = [run for runs in results.values() for run in runs]
+    claims = [claim for claim in study.claims if all(values(all_runs, metric) for _, _, metric in claim.terms)]
     lines += ["", *(verdict(claim, results) for claim in claims)] if claims else []
     return "\n".join(lines)
 
 
 def figure(results: Results) -> Figure:
-    """Every column of the table in a panel: a dot for each seed, a bar for the interval of their mean."""
+    """Return a figure with one panel per column of the table.
+
+    A panel shows a dot for each seed, and the mean over seeds with a bar for its confidence interval.
+    """
     shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
     shown.pop("updates", None)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     size = (2.6 * columns + 1.6, (0.7 + 0.28 * len(results)) * rows + 0.3)
-    made, axes = figures.plt.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
-    places = range(len(results))
+    result, axes = figures.plt.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    heights = range(len(results))
     for axis, (heading, name) in zip(axes.flat, shown.items(), strict=False):
-        for place, found in zip(places, results.values(), strict=True):
-            if not (of_runs := values(found, name)):
+        for height, runs in zip(heights, results.values(), strict=True):
+            if not (numbers := values(runs, name)):
                 continue
-            if not np.all(np.isfinite(of_runs)):
+            if not np.all(np.isfinite(numbers)):
                 continue
-            mean, half = interval(of_runs)
-            axis.plot(of_runs, [place] * len(of_runs), ".", color="C0", alpha=0.6)
-            axis.errorbar(mean, place, xerr=half if math.isfinite(half) else None, fmt="|", color="C3", capsize=3)
+            mean, half = interval(numbers)
+            axis.plot(numbers, [height] * len(numbers), ".", color="C0", alpha=0.6)
+            axis.errorbar(mean, height, xerr=half if math.isfinite(half) else None, fmt="|", color="C3", capsize=3)
         axis.set_title(heading, fontsize=9)
         axis.xaxis.set_major_locator(figures.plt.MaxNLocator(3))
         axis.tick_params(labelsize=8)
-        axis.set_yticks(places, results)
+        axis.set_yticks(heights, results)
         axis.set_ylim(-0.6, len(results) - 0.4)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     axes[0, 0].invert_yaxis()
-    return made
+    return result
 
 
 def write(folder: Path, study: Study, results: Results) -> None:
-    """table.txt, results.json, with every metric of every run, and figure.png."""
+    """Write table.txt, results.json (all metrics of all runs) and figure.png to a folder."""
     replace(folder / "table.txt", text(study, results) + "\n")
-    everything = {name: [result._asdict() for result in found] for name, found in results.items()}
-    replace(folder / "results.json", json.dumps(everything, indent=1) + "\n")
-    if any(result.metrics for found in results.values() for result in found):
+    as_dicts = {name: [run._asdict() for run in runs] for name, runs in results.items()}
+    replace(folder / "results.json", json.dumps(as_dicts, indent=1) + "\n")
+    if any(run.metrics for runs in results.values() for run in runs):
         figures.save(folder / "figure.png", figure(results))
 
 
-def _cell(found: list[float]) -> str:
-    if not found:
-        return "-"
-    return _number(*interval(found))
+def _cell(numbers: list[float]) -> str:
+    return _number(*interval(numbers)) if numbers else "-"
 
 
 def _number(mean: float, half: float) -> str:
