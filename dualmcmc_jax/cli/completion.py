@@ -26,7 +26,8 @@ complete -F _dualmcmc dualmcmc
 def configs() -> list[str]:
     """Return the names of the configs that come with the program."""
     files = [path for path in (*CONFIGS.glob("*.py"), *CONFIGS.glob("baselines/*.py")) if path.stem != "__init__"]
-    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in files)
+    names = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in files]
+    return sorted(names, key=lambda name: ("/" in name, name))  # the baselines last
 
 
 def script(flags: list[str], modes: list[str]) -> str:

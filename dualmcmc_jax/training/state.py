@@ -66,11 +66,22 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
       nets: the networks of the config.
       optimizers: the optimizers of the config, from `optimizers.build`.
     """
-    init_key, run_key = jax.random.split(jax.random.key(config.train.seed))
-    *net_keys, vectors_key, chains_key = jax.random.split(init_key, 5)
+    *net_keys, vectors_key, _ = _init_keys(config)
     params = Params(*(net.init(key) for net, key in zip(nets, net_keys, strict=True)))
     params = jax.tree.map(lambda p: p.astype(param_dtype(config)), params)
     vectors = spectral_norm.init_vectors(vectors_key, params.energy) if config.energy.spectral_norm else {}
+    return _at_step_zero(config, optimizers, params, vectors)
+
+
+def _init_keys(config) -> jax.Array:
+    """Return the keys of the initial values: one per network, then of spectral norm, then of the persistent chains."""
+    init_key, _ = jax.random.split(jax.random.key(config.train.seed))
+    return jax.random.split(init_key, 5)
+
+
+def _at_step_zero(config, optimizers: Params, params: Params, vectors: spectral_norm.Vectors) -> TrainState:
+    """Return the state of a run that starts from given parameters."""
+    _, run_key = jax.random.split(jax.random.key(config.train.seed))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(run_key),
@@ -79,7 +90,7 @@ def create(config, nets: Nets, optimizers: Params) -> TrainState:
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
         attempt=jnp.zeros((), jnp.int32),
-        chains=persistent_chains.create(chains_key, config, param_dtype(config)),
+        chains=persistent_chains.create(_init_keys(config)[-1], config, param_dtype(config)),
     )
 
 
@@ -99,15 +110,13 @@ def resumed(
     Returns:
       The state, with the dtypes of the config. Its average equals the given parameters after spectral norm.
     """
-    transformations = optimizers.build(config, steps_per_epoch=1)
-    fresh = create(config, models.build(config), transformations)
-    like = lambda new, old: jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), new, old)
-    params, vectors = like(params, fresh.params), like(vectors, fresh.vectors)
+    template = abstract(config)
+    like = lambda array, leaf: jnp.asarray(array, leaf.dtype)
+    params = jax.tree.map(like, params, template.params)
+    vectors = jax.tree.map(like, vectors, template.vectors)
+    fresh = _at_step_zero(config, optimizers.build(config, steps_per_epoch=1), params, vectors)
     return fresh._replace(
         step=jnp.asarray(step, jnp.int32),
-        params=params,
-        average=usable(params, vectors),
-        vectors=vectors,
         opt_state=Params(
             *map(optimizers.resumed, fresh.opt_state, [step] * len(params), moments or [None] * len(params))
         ),
