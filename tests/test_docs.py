@@ -1,7 +1,9 @@
 """The documentation: its examples run as they are shown, and what it quotes, links to and names exists."""
 
 import ast
+import contextlib
 import inspect
+import io
 import re
 import shlex
 import sys
@@ -13,13 +15,17 @@ import numpy as np
 import pytest
 import tiny
 
-from dualmcmc_jax import main, models
+import dualmcmc_jax
+from dualmcmc_jax import config_check, main, models
+from dualmcmc_jax.configs import default, digits
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.evaluation import samples, suite
+from dualmcmc_jax.model import BoundModel, Model
 from dualmcmc_jax.models.build import NETWORKS
-from dualmcmc_jax.training import loop, objectives
+from dualmcmc_jax.training import checkpointing, loop, objectives, optimizers
+from dualmcmc_jax.training import state as train_state
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -213,3 +219,83 @@ def test_the_source_is_loaded_and_checked(extended):
         config.data.source = source
         with pytest.raises(ValueError, match=r"expected .*'checkers:SIZE'"):
             sources.load(config.data)
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A folder with runs/digits, a run of the digits config with small networks, as if after 1,500 updates."""
+    folder = tmp_path_factory.mktemp("docs")
+    config = digits.get_config()
+    for name in ("energy", "generator", "encoder"):
+        config[name].widths = (8,)
+    state = train_state.create(config, models.build(config), optimizers.build(config, 1))
+    checkpointing.begin(config, folder / "runs" / "digits", state._replace(step=np.int32(1500)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_examples_of_api_print_what_they_show(digits_run, monkeypatch):
+    monkeypatch.chdir(digits_run)
+    names, shown = {}, io.StringIO()
+    text = "".join(blocks("api.md", "python"))
+    with contextlib.redirect_stdout(shown):
+        exec(compile(text, "api.md", "exec"), names)
+    assert shown.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", text, re.MULTILINE)
+    assert text.count("print(") == len(shown.getvalue().splitlines()) > 20
+
+    model, key, x = names["model"], jax.random.key(0), jnp.zeros((2, 8, 8, 1))
+    with pytest.raises(ValueError, match=r"^step: .*1500"):
+        dualmcmc_jax.load("runs/digits", step=7)
+    with pytest.raises(TypeError):
+        model.synthesize(key, 2, steps=3)
+    for settings in ({"init": "elsewhere"}, {"sampler": "none"}):
+        with pytest.raises(KeyError):
+            model.synthesize(key, 2, **settings)
+    with pytest.raises(ValueError, match="hashable"):
+        model.synthesize(key, 2, init=x)
+    revised = model.bound().synthesize(jax.random.split(key, 2), init=x, num_steps=0).revised
+    np.testing.assert_array_equal(revised, x)
+
+
+def test_api_names_everything_public():
+    text = (DOCS / "api.md").read_text()
+    for owner in (Model, BoundModel):
+        public = {name for name in (*dir(owner), *owner.__annotations__) if not name.startswith("_")}
+        for name in public - {"count", "index"}:  # of tuples
+            assert re.search(rf"[`.]{name}[`(]", text), name
+    for name in dualmcmc_jax.__all__:
+        assert f"`{name}`" in text, name
+
+
+PAGES = sorted(page.name for page in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_names_exist(page):
+    """Relative links and their anchors, quoted tests, and fields of the config."""
+    text = (DOCS / page).read_text()
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
+        path = (DOCS / (target or page)).resolve()
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
+    for file, test in re.findall(r"(tests/\w+\.py)(?:::(\w+))?", prose):
+        assert f"def {test}" in (ROOT / file).read_text(), f"{file}::{test}"
+    fields = config_check.fields(default.get_config()).keys() | {"loss.energy_penalty.weight", "loss.energy_penalty"}
+    sections = {name.rpartition(".")[0] for name in fields} | {"loss.energy.*", "loss.generator.*", "loss.encoder.*"}
+    for section, field in re.findall(r"`(?:--config\.)?(\w+)\.([\w.*]+)[`=]", prose):
+        if section in default.get_config():
+            assert f"{section}.{field}" in fields | sections, f"{section}.{field}"
+
+
+def test_method_quotes_the_code():
+    quoted = blocks("method.md", "python")
+    assert len(quoted) > 8
+    for block in quoted:
+        first, *lines = block.strip().split("\n")
+        file = ROOT / re.match(r"# (\S+\.py)", first)[1]
+        source = [line.strip() for line in file.read_text().split("\n")]
+        for line in lines:
+            assert line.strip() in source, f"{file.name}: {line}"
