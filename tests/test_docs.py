@@ -57,6 +57,15 @@ EXTENSIONS = sorted(blocks("extend.md", "python"), key=lambda block: "/evaluatio
 """The blocks of extend.md. The evaluation comes last, because its imports read the other tables."""
 
 
+def begin(config, workdir, *, step):
+    """Make a run whose checkpoint holds positive random numbers, so that nothing is compiled to initialize it."""
+    random = np.random.RandomState(0)
+    scale = lambda leaf: 0.1 * jnp.issubdtype(leaf.dtype, jnp.floating)
+    fill = lambda leaf: abs(random.normal(size=leaf.shape, scale=scale(leaf))).astype(leaf.dtype)
+    state = jax.tree.map(fill, train_state.abstract(config))
+    checkpointing.begin(config, workdir, state._replace(step=np.int32(step)))
+
+
 @pytest.fixture(scope="module")
 def extended():
     """All extensions of extend.md at once, until the tests of this module are over."""
@@ -118,6 +127,7 @@ def test_all_extensions_train_together(extended, tmp_path):
     config.x_chain.num_steps = config.z_chain.num_steps = 1
     for name, value in fields:
         config.update_from_flattened_dict({name: value if value.isalpha() or ":" in value else ast.literal_eval(value)})
+    begin(config, tmp_path, step=0)
     nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
     loop.train(config, tmp_path, dataset=sources.load(config.data), **nothing)
     first, second = tiny.rows(tmp_path)
@@ -232,10 +242,7 @@ def digits_run(tmp_path_factory):
     config = digits.get_config()
     for name in ("energy", "generator", "encoder"):
         config[name].widths = (8,)
-    random = np.random.RandomState(0)
-    fill = lambda leaf: random.normal(size=leaf.shape, scale=0.1 * jnp.issubdtype(leaf.dtype, jnp.floating))
-    state = jax.tree.map(lambda leaf: fill(leaf).astype(leaf.dtype), train_state.abstract(config))
-    checkpointing.begin(config, folder / "runs" / "digits", state._replace(step=np.int32(1500)))
+    begin(config, folder / "runs" / "digits", step=1500)
     return folder
 
 
