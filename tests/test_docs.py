@@ -1,0 +1,314 @@
+"""The documentation: its examples run as they are shown, and what it quotes, links to and names exists."""
+
+import ast
+import contextlib
+import inspect
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import dualmcmc_jax
+from dualmcmc_jax import config_check, main, models
+from dualmcmc_jax.configs import default, digits
+from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.samplers import SAMPLERS
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.evaluation import samples, suite
+from dualmcmc_jax.model import BoundModel, Model
+from dualmcmc_jax.models.build import NETWORKS
+from dualmcmc_jax.training import checkpointing, loop, objectives
+from dualmcmc_jax.training import state as train_state
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TABLES = (SAMPLERS, objectives.OBJECTIVES, NETWORKS["energy"], sources.SOURCES, samples.SECTIONS[0].metrics)
+
+
+def blocks(page, language):
+    """Return the fenced blocks of a language in a page of the documentation."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def append(block):
+    """Run a block as if it were appended to the file that its first line names, which may be a new one."""
+    import importlib
+    import sys
+    import types
+
+    name = block.split("\n")[0].removeprefix("# ").removesuffix(".py").replace("/", ".")
+    package, _, last = name.rpartition(".")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError:
+        module = sys.modules[name] = types.ModuleType(name)
+        setattr(importlib.import_module(package), last, module)
+    exec(compile(block, name, "exec"), vars(module))
+
+
+EXTENSIONS = sorted(blocks("extend.md", "python"), key=lambda block: "/evaluation/" in block.split("\n")[0])
+"""The blocks of extend.md. The evaluation comes last, because its imports read the other tables."""
+
+
+def begin(config, workdir, *, step):
+    """Make a run whose checkpoint holds positive random numbers, so that nothing is compiled to initialize it."""
+    random = np.random.RandomState(0)
+    scale = lambda leaf: 0.1 * jnp.issubdtype(leaf.dtype, jnp.floating)
+    fill = lambda leaf: abs(random.normal(size=leaf.shape, scale=scale(leaf))).astype(leaf.dtype)
+    state = jax.tree.map(fill, train_state.abstract(config))
+    checkpointing.begin(config, workdir, state._replace(step=np.int32(step)))
+
+
+@pytest.fixture(scope="module")
+def extended():
+    """All extensions of extend.md at once, until the tests of this module are over."""
+    tables = [dict(table) for table in TABLES]
+    changed = {block.split("\n")[0][2:-3].replace("/", ".") for block in EXTENSIONS} & sys.modules.keys()
+    names = {name: dict(vars(sys.modules[name])) for name in changed}
+    for block in EXTENSIONS:
+        append(block)
+    yield
+    for name, before in names.items():
+        vars(sys.modules[name]).clear()
+        vars(sys.modules[name]).update(before)
+    for table, before in zip(TABLES, tables, strict=True):
+        table.clear()
+        table.update(before)
+    del sys.modules["dualmcmc_jax.models.strided"], models.strided
+
+
+@pytest.fixture(scope="module")
+def program(programs):
+    """Starts the command `dualmcmc` of the extended program."""
+    code = f"{inspect.getsource(append)}\nfor block in {EXTENSIONS!r}:\n    append(block)\n"
+    code += "from dualmcmc_jax import main\nmain.cli()\n"
+    return lambda *flags: programs.run(*flags, code=code, module="")
+
+
+def fields_of_commands():
+    """Return the flags of config fields in all commands of extend.md."""
+    commands = [shlex.split(block) for block in blocks("extend.md", "sh")]
+    assert len(commands) == 5
+    assert all(command[:2] == ["dualmcmc", "--config=digits"] for command in commands)
+    return [flag for command in commands for flag in command if flag.startswith("--config.")]
+
+
+def test_the_commands_of_extend_are_understood(program):
+    """Each shows what it says; one config with the fields of all commands passes every check of the program."""
+    (block,) = blocks("extend.md", "console")
+    command, _, shown = block.partition("\n")
+    done = program(*shlex.split(command.removeprefix("$ dualmcmc ")))
+    assert (done.returncode, done.stdout) == (0, shown), done.stderr
+    done = program("--config=digits", *fields_of_commands(), "--mode=count")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"energy: {16 * 32 + 32 + 16 * 32 * 64 + 64 + 4 * 64 + 1:,}\n")
+
+
+@pytest.mark.slow
+def test_all_extensions_train_together(extended, tmp_path):
+    fields = [flag.removeprefix("--config.").split("=", 1) for flag in fields_of_commands()]
+    assert {name for name, _ in fields} == {
+        "loss.energy_penalty.weight",
+        "energy.kind",
+        "energy.widths",
+        "x_chain.sampler",
+        "data.source",
+    }
+    config = tiny.config(train__num_steps=2, train__batch_size=16, log__every=1, energy__spectral_norm=False)
+    for name in ("generator", "encoder"):  # which no extension of the page concerns
+        config.loss[name].update(data_weight=0.0, model_weight=0.0)
+    config.x_chain.num_steps = config.z_chain.num_steps = 1
+    for name, value in fields:
+        config.update_from_flattened_dict({name: value if value.isalpha() or ":" in value else ast.literal_eval(value)})
+    begin(config, tmp_path, step=0)
+    nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
+    loop.train(config, tmp_path, dataset=sources.load(config.data), **nothing)
+    first, second = tiny.rows(tmp_path)
+    assert first["energy_penalty_loss"] == pytest.approx(10 * first["squared_energy"], rel=1e-5)
+    assert second["squared_energy"] != first["squared_energy"]
+    assert all(np.isfinite(value) for value in second.values())
+
+
+def test_the_mode_is_in_the_help(extended):
+    assert "count     print the number of parameters of each network" in main.help_text()
+
+
+@pytest.mark.slow
+def test_the_metric_is_measured_and_shown(extended, monkeypatch):
+    monkeypatch.setattr(suite, "QUESTIONS", (samples,))
+    monkeypatch.setattr(samples, "cost", lambda model, seed: {})
+    config = tiny.config(data__source="checkers:2")
+    config.evaluation.update(num_samples=30, num_neighbours=20, group_size=15, num_held_out=10)
+    dataset = sources.load(config.data)
+    results = suite.evaluate(tiny.model(config), suite.inputs(config, dataset, None))
+    gap = {name: abs(x.mean() - dataset.train.mean()) for name, x in results.inputs.kept.items()}
+    assert gap.keys() == {"generator", "revised"}
+    for name, expected in gap.items():
+        assert results.metrics[f"{name}/intensity_gap"] == pytest.approx(expected)
+    (block,) = suite.blocks(results.metrics)
+    assert block.title == "Samples"
+    assert block.table.rows["intensity gap ↓"] == [f"{gap[name]:.4g}" for name in ("generator", "revised")]
+
+
+def test_the_objective_adds_its_gradient_to_that_of_the_energy(extended):
+    """The derivative of weight * (mean energy(x)^2 + mean energy(x~)^2); a weight of 0 computes nothing."""
+    config = tiny.config()
+    nets = models.build(config)
+    params = models.Params(*(net.init(jax.random.key(i)) for i, net in enumerate(nets)))
+    params = jax.tree.map(np.float64, params)
+    x, revised = np.tanh(np.random.RandomState(0).normal(size=(2, 3, 8, 8, 1)))
+    drawn = objectives.Samples(x, objectives.Synthesis(None, None, revised, None), None, None)
+
+    @jax.jit
+    def compute(params):
+        def gradient(weight):
+            config.loss.energy_penalty.weight = weight
+            bind = lambda params: objectives.Networks(*(net.bind(p) for net, p in zip(nets, params, strict=True)))
+            return objectives.gradients(("energy",), params, drawn, bind=bind, config=config)
+
+        squared = lambda p: sum(jnp.mean(nets.energy.apply(p, x) ** 2) for x in (x, revised))
+        return gradient(0.0), gradient(0.5), jax.value_and_grad(squared)(params.energy)
+
+    (without, few), (penalized, metrics), (value, derivative) = compute(params)
+    assert metrics.keys() - few.keys() == {"energy_penalty_loss", "squared_energy"}
+    assert metrics["squared_energy"] == pytest.approx(float(value))
+    assert metrics["energy_penalty_loss"] == pytest.approx(0.5 * float(value))
+    added = jax.tree.map(lambda a, b: a - b, penalized["energy"], without["energy"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.5 * b, rtol=1e-6, atol=1e-9), added, derivative)
+
+
+def test_the_sampler_has_no_step_bias(extended):
+    """On N(0, v) unadjusted chains of this step size end at the variance v / (1 - s / (2 v)) = 4 v / 3."""
+    num, variance, step_size = 10_000, 0.3, 0.15
+    keys = chain_keys(jax.random.key(0), jnp.arange(num))
+    x0 = np.sqrt(variance) * np.random.RandomState(0).normal(size=(num, 1))
+    log_density = lambda x: -0.5 * x[:, 0] ** 2 / variance
+
+    @jax.jit
+    def compute(keys, x0):
+        run = lambda num_chains, **chain: SAMPLERS["metropolis"](
+            keys[:num_chains], x0[:num_chains], log_density, step_size=step_size, **chain
+        )
+        some = [run(3, num_steps=num_steps)[0] for num_steps in (0, 2)]
+        return run(num, num_steps=20), run(3, num_steps=5, keep_every=2), jnp.stack(some)
+
+    (x, trace), (end, few), expected = compute(keys, x0)
+    assert abs(np.mean(x**2) - variance) < 4 * variance * np.sqrt(2 / num) < 0.1 * variance
+    assert trace.log_density.shape == (20, num)
+    assert trace.states is None
+    assert few.states.shape == (4, 3, 1)  # after 0, 2, 4 and 5 steps
+    np.testing.assert_allclose(few.states[:2], expected, rtol=1e-12)
+    np.testing.assert_array_equal(few.states[-1], end)
+    np.testing.assert_allclose(few.log_density[::2], [log_density(x) for x in few.states[:3]], rtol=1e-12)
+    np.testing.assert_array_equal(expected[0], x0[:3])
+    assert (expected[1] != x0[:3]).any()
+
+
+def test_the_network_is_built_and_checked(extended):
+    net = models.build(tiny.config(energy__kind="strided", energy__widths=(3, 5))).energy
+    energy = jax.jit(net.apply)(net.init(jax.random.key(0)), np.linspace(-1, 1, 2 * 64).reshape(2, 8, 8, 1))
+    assert energy.shape == (2,)
+    assert energy[0] != energy[1]
+    assert net.textbook_multiply_adds == 16 * 16 * 3 + 4 * 16 * 3 * 5 + 4 * 5
+    with pytest.raises(ValueError, match=r"data.shape: found \(2,\), expected \(H, W, C\), 2 pixels or more"):
+        models.build(tiny.config(data__shape=(2,), energy__kind="strided"))
+
+
+def test_the_source_is_loaded_and_checked(extended):
+    config = tiny.config(data__source="checkers:2", data__shape=(8, 6, 3))
+    dataset = sources.load(config.data)
+    assert (dataset.train.shape, dataset.test.shape) == ((2000, 8, 6, 3), (200, 8, 6, 3))
+    dark = dataset.train == 0
+    assert (dark[:, 2:] != dark[:, :-2]).all()  # squares of two pixels
+    assert (dark[:, :, 2:] != dark[:, :, :-2]).all()
+    np.testing.assert_array_equal(dataset.train, sources.load(config.data).train)
+    for source in ("checkers", "checkers:0", "checkers:small"):
+        config.data.source = source
+        with pytest.raises(ValueError, match=r"expected .*'checkers:SIZE'"):
+            sources.load(config.data)
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A folder with runs/digits, a run of the digits config with small networks, as if after 1,500 updates."""
+    folder = tmp_path_factory.mktemp("docs")
+    config = digits.get_config()
+    for name in ("energy", "generator", "encoder"):
+        config[name].widths = (8,)
+    begin(config, folder / "runs" / "digits", step=1500)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_examples_of_api_print_what_they_show(digits_run, monkeypatch):
+    monkeypatch.chdir(digits_run)
+    names, shown = {}, io.StringIO()
+    text = "".join(blocks("api.md", "python"))
+    with contextlib.redirect_stdout(shown):
+        exec(compile(text, "api.md", "exec"), names)
+    assert shown.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", text, re.MULTILINE)
+    assert text.count("print(") == len(shown.getvalue().splitlines()) > 20
+
+    model, key, x = names["model"], jax.random.key(0), jnp.zeros((2, 8, 8, 1))
+    with pytest.raises(ValueError, match=r"^step: .*1500"):
+        dualmcmc_jax.load("runs/digits", step=7)
+    with pytest.raises(TypeError):
+        model.synthesize(key, 2, steps=3)
+    for settings in ({"init": "elsewhere"}, {"sampler": "none"}):
+        with pytest.raises(KeyError):
+            model.synthesize(key, 2, **settings)
+    with pytest.raises(ValueError, match="hashable"):
+        model.synthesize(key, 2, init=x)
+    revised = model.bound().synthesize(jax.random.split(key, 2), init=x, num_steps=0).revised
+    np.testing.assert_array_equal(revised, x)
+
+
+def test_api_names_everything_public():
+    text = (DOCS / "api.md").read_text()
+    for owner in (Model, BoundModel):
+        public = {name for name in (*dir(owner), *owner.__annotations__) if not name.startswith("_")}
+        for name in public - {"count", "index"}:  # of tuples
+            assert re.search(rf"[`.]{name}[`(]", text), name
+    for name in dualmcmc_jax.__all__:
+        assert f"`{name}`" in text, name
+
+
+PAGES = sorted(page.name for page in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_names_exist(page):
+    """Relative links and their anchors, quoted tests, and fields of the config."""
+    text = (DOCS / page).read_text()
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
+        path = (DOCS / (target or page)).resolve()
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
+    for file, test in re.findall(r"(tests/\w+\.py)(?:::(\w+))?", prose):
+        assert f"def {test}" in (ROOT / file).read_text(), f"{file}::{test}"
+    fields = config_check.fields(default.get_config()).keys() | {"loss.energy_penalty.weight", "loss.energy_penalty"}
+    sections = {name.rpartition(".")[0] for name in fields} | {"loss.energy.*", "loss.generator.*", "loss.encoder.*"}
+    for section, field in re.findall(r"`(?:--config\.)?(\w+)\.([\w.*]+)[`=]", prose):
+        if section in default.get_config():
+            assert f"{section}.{field}" in fields | sections, f"{section}.{field}"
+
+
+def test_method_quotes_the_code():
+    quoted = blocks("method.md", "python")
+    assert len(quoted) > 8
+    for block in quoted:
+        first, *lines = block.strip().split("\n")
+        file = ROOT / re.match(r"# (\S+\.py)", first)[1]
+        source = [line.strip() for line in file.read_text().split("\n")]
+        for line in lines:
+            assert line.strip() in source, f"{file.name}: {line}"
