@@ -78,7 +78,7 @@ def expected_outputs(reference):
 
 
 def test_outputs_and_losses(case):
-    actual = outputs(case)
+    actual = jax.jit(lambda: outputs(case))()
     for name, expected in expected_outputs(case.reference).items():
         assert relative(actual[name], expected) < 1e-9, name
 
@@ -86,7 +86,7 @@ def test_outputs_and_losses(case):
 @pytest.mark.parametrize("name", ["cifar10", pytest.param("celeba64", marks=pytest.mark.more)])
 def test_outputs_and_losses_in_float32(name):
     case = Case(name, jnp.float32)
-    actual = outputs(case)
+    actual = jax.jit(lambda: outputs(case))()
     for name, expected in expected_outputs(case.reference).items():
         assert actual[name].dtype == jnp.float32
         assert relative(actual[name], expected) < 1e-4, name
@@ -111,7 +111,7 @@ def noise_free(monkeypatch):
 
 
 def test_x_chain(case, noise_free):
-    start = case.decode(case.params.generator)(case.z)
+    start = jax.jit(case.decode(case.params.generator))(case.z)
     temperature = case.config.energy.temperature
     revise = partial(
         sampling.revise_x,
@@ -127,7 +127,7 @@ def test_x_chain(case, noise_free):
 
 
 def test_z_chain(case, noise_free):
-    start, _ = case.encode(case.params.encoder)(case.x)
+    start, _ = jax.jit(case.encode(case.params.encoder))(case.x)
     variance = case.config.generator.variance
     revise = partial(
         sampling.revise_z,

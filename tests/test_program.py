@@ -155,12 +155,11 @@ def test_gradients_and_metrics_share_one_all_reduce(fresh):
 
 
 def test_batch_normalization_communicates_once_per_layer():
-    config = residual(4, num_devices=jax.device_count())
-    config.x_chain.num_steps, config.z_chain.num_steps, config.train.unroll = 2, 3, 1
-    config.loss.fresh_negatives = False
+    config = tiny.config(data__shape=(8, 8, 1), x_chain__num_steps=2, z_chain__num_steps=3, train__unroll=1)
+    config.generator.update(kind="resnet", widths=(4, 4))
     _, compiled = compiled_step(config)
     collectives = program.cost(compiled.as_text()).collectives
-    calls_with_gradient, calls, layers = 3 + 2, 1, 7
+    calls_with_gradient, calls, layers = 3 + 2, 1, 3
     assert sum(collectives.values()) <= 1 + layers * (2 * calls_with_gradient + calls)
 
 
@@ -174,6 +173,7 @@ def test_state_is_donated_and_the_host_is_not_called():
 
 def test_benchmark_measures_two_configs(tmp_path):
     flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
+    flags += ["--config.train.unroll=1", "--versus.train.unroll=1"]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_ENABLE", "JAX_COMP", "JAX_PERS"))}
     env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     done = subprocess.run(

@@ -170,8 +170,9 @@ def test_one_step_is_the_method(fresh_negatives):
     fold = jax.random.fold_in
     draw = lambda k, shape: jax.random.normal(k, (1, *shape), jnp.float64)
     temperature, s_x, s_z = config.energy.temperature, config.x_chain.step_size, config.z_chain.step_size
-    d_energy = jax.jit(jax.grad(lambda x: energy(p.energy, x).sum()))
+    d_energy = jax.grad(lambda x: energy(p.energy, x).sum())
 
+    @jax.jit
     def model_pair(key, i, generator):
         k = fold(key, i)
         z = draw(fold(k, 0), (2,))
@@ -181,14 +182,13 @@ def test_one_step_is_the_method(fresh_negatives):
             x = x - s_x * d_energy(x) / temperature + np.sqrt(2 * s_x) * noise
         return x, z
 
-    d_joint = jax.jit(
-        jax.grad(
-            lambda z, x: -jnp.sum((x - g(p.generator, z)) ** 2) / (2 * config.generator.variance) - jnp.sum(z**2) / 2
-        )
+    log_joint = lambda z, x: (
+        -jnp.sum((x - g(p.generator, z)) ** 2) / (2 * config.generator.variance) - jnp.sum(z**2) / 2
     )
+    d_joint = jax.grad(log_joint)
 
-    def data_pair(i):
-        x = jnp.asarray(images[i : i + 1] / 127.5 - 1)
+    @jax.jit
+    def data_pair(i, x):
         k = fold(data_key, i)
         mean, log_var = q(p.encoder, x)
         z = mean + jnp.exp(log_var / 2) * draw(fold(k, 0), (2,))
@@ -197,12 +197,14 @@ def test_one_step_is_the_method(fresh_negatives):
         return x, z
 
     gather = lambda pairs: [jnp.concatenate(parts) for parts in zip(*pairs, strict=True)]
-    x, z_post = gather(data_pair(i) for i in range(3))
+    x, z_post = gather(data_pair(i, images[i : i + 1] / 127.5 - 1) for i in range(3))
     x_model, z = gather(model_pair(model_key, i, p.generator) for i in range(3))
 
+    @jax.jit
     def generator_loss(params):
         return (jnp.sum((g(params, z_post) - x) ** 2) + 50 * jnp.sum((g(params, z) - x_model) ** 2)) / 3
 
+    @jax.jit
     def encoder_loss(params):
         def term(x, z):
             mean, log_var = q(params, x)
@@ -210,21 +212,26 @@ def test_one_step_is_the_method(fresh_negatives):
 
         return term(x, z_post) + 0.1 * term(x_model, z)
 
+    @jax.jit
     def adam(params, gradient, rate, l2):
         """The first step of Adam with betas (0, 0.9), after clipping to norm 0.5 and adding L2."""
         norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
         gradient = jax.tree.map(lambda g, w: g * jnp.minimum(1, 0.5 / norm) + l2 * w, gradient, params)
-        return jax.tree.map(lambda w, g: w - np.float32(rate).item() * g / (jnp.abs(g) + 1e-8), params, gradient)
+        return jax.tree.map(lambda w, g: w - rate * g / (jnp.abs(g) + 1e-8), params, gradient)
 
     learned = {
-        "generator": adam(p.generator, jax.grad(generator_loss)(p.generator), 3e-4, 5e-4),
-        "encoder": adam(p.encoder, jax.grad(encoder_loss)(p.encoder), 1e-4, 5e-4),
+        "generator": adam(p.generator, jax.grad(generator_loss)(p.generator), np.float32(3e-4).item(), 5e-4),
+        "encoder": adam(p.encoder, jax.grad(encoder_loss)(p.encoder), np.float32(1e-4).item(), 5e-4),
     }
     negatives = x_model
     if fresh_negatives:
         negatives, _ = gather(model_pair(fresh_key, i, learned["generator"]) for i in range(3))
-    energy_loss = lambda params: (1.5 * energy(params, x).mean() - 0.5 * energy(params, negatives).mean()) / temperature
-    learned["energy"] = adam(p.energy, jax.grad(energy_loss)(p.energy), 1e-4, 0.0)
+
+    @jax.jit
+    def energy_loss(params):
+        return (1.5 * energy(params, x).mean() - 0.5 * energy(params, negatives).mean()) / temperature
+
+    learned["energy"] = adam(p.energy, jax.grad(energy_loss)(p.energy), np.float32(1e-4).item(), 0.0)
 
     for name, params in learned.items():
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-13), getattr(new.params, name), params)

@@ -11,8 +11,7 @@ import pth
 import pytest
 
 import dualmcmc_jax
-from dualmcmc_jax import models, torch_reader
-from dualmcmc_jax.core import langevin
+from dualmcmc_jax import torch_reader
 from dualmcmc_jax.interop import torch_import, torch_names
 from dualmcmc_jax.study import runs
 from dualmcmc_jax.training import checkpointing, optimizers
@@ -29,6 +28,12 @@ def config_of(name, dtype="float32"):
     config.train.compute_dtype = dtype
     config.train.batch_size = len(authors.load(name)["x"])
     return config
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """The state of the file for CIFAR-10, in float32."""
+    return torch_import.convert(FILES["cifar10"], config_of("cifar10"))
 
 
 def relative(actual, expected):
@@ -51,47 +56,32 @@ def test_the_authors_numbers(name, tmp_path):
     assert relative(log_var, authors.latent(reference["I_log_var"])) < 1e-4
 
 
-def test_the_authors_x_chain(monkeypatch):
-    """Thirty steps without noise, of CIFAR-10's networks; CelebA's take half a minute to compile."""
-    config, reference = config_of("cifar10", "float64"), authors.load("cifar10")
-    state = torch_import.convert(FILES["cifar10"], config)
-    nets, z = models.build(config), authors.latent(reference["z"])
-    energy, generated = nets.energy.bind(state.average.energy), nets.generator.apply(state.average.generator, z)
-    monkeypatch.setattr(langevin, "normal", lambda keys, shape, dtype: jnp.zeros((len(keys), *shape), dtype))
-    temperature, step_size = config.energy.temperature, config.x_chain.step_size
-    keys = dualmcmc_jax.chain_keys(jax.random.key(0), jnp.arange(len(z)))
-    chain = partial(dualmcmc_jax.revise_x, temperature=temperature, step_size=step_size, num_steps=30, unroll=30)
-    revised, _ = jax.jit(lambda x0: chain(keys, energy, x0))(generated)
-    moved = authors.nhwc(reference["x_chain_last"] - reference["G_z"])
-    assert relative(revised - generated, moved) < 1e-4
-
-
-def test_adam_goes_on():
+def test_adam_goes_on(imported):
     """The next update is the one that PyTorch makes, for every parameter."""
-    config, reference = config_of("cifar10"), authors.load("cifar10")
-    state = torch_import.convert(FILES["cifar10"], config)
+    config, reference, state = config_of("cifar10"), authors.load("cifar10"), imported
     gradients = jax.tree.map(jnp.float32, authors.params(reference, config, "grad/"))
     updates = optimizers.build(config, steps_per_epoch=10)
     content = torch_reader.load(FILES["cifar10"])
     for net, theirs in torch_names.NAMES.items():
         parts = (getattr(tree, net) for tree in (updates, gradients, state.opt_state, state.params))
-        actual, _ = apply_gradient(*parts)
+        update, *trees = parts
+        actual, _ = jax.jit(partial(apply_gradient, update))(*trees)
         expected = torch_names.parameters(net, getattr(state.params, net), content[f"next{theirs[-1]}"])
-        moved = lambda new, net=net: jax.tree.map(jnp.subtract, new, getattr(state.params, net))
+        moved = lambda new, net=net: jax.tree.map(np.subtract, new, getattr(state.params, net))
         for a, b in zip(jax.tree.leaves(moved(actual)), jax.tree.leaves(moved(expected)), strict=True):
             assert relative(a, b) < 2e-3  # differences of float32 numbers a thousand times their size
 
 
-def test_training_goes_on():
+@pytest.mark.parametrize("name", FILES)
+def test_training_goes_on(name):
     """An imported state has what a fresh one has, of the same shapes and kinds."""
-    for name in ("cifar10", "celeba64"):
-        config = config_of(name)
-        state = torch_import.convert(FILES[name], config, step=700)
-        assert int(state.step) == 700
-        alike = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), state, train_state.abstract(config))
-        assert all(jax.tree.leaves(alike))
-        counts = [x for path, x in jax.tree.leaves_with_path(state.opt_state) if "count" in jax.tree_util.keystr(path)]
-        assert sorted({int(count) for count in counts}) == [2 if name == "cifar10" else 0, 700]
+    config = config_of(name)
+    state = torch_import.convert(FILES[name], config, step=700)
+    assert int(state.step) == 700
+    alike = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), state, train_state.abstract(config))
+    assert all(jax.tree.leaves(alike))
+    counts = [x for path, x in jax.tree.leaves_with_path(state.opt_state) if "count" in jax.tree_util.keystr(path)]
+    assert sorted({int(count) for count in counts}) == [2 if name == "cifar10" else 0, 700]
 
 
 def content():
@@ -138,7 +128,7 @@ def test_what_does_not_fit_is_named(name, tmp_path, caplog):
         assert line.startswith(start)
 
 
-def test_names_of_other_programs(tmp_path):
+def test_names_of_other_programs(imported, tmp_path):
     """DataParallel's prefix, and batch normalisation's averages, which the authors' networks never use."""
     made = content()
     made["netG"] = {f"module.{name}": x for name, x in made["netG"].items()}
@@ -148,25 +138,23 @@ def test_names_of_other_programs(tmp_path):
     }
     pth.save(tmp_path / "good.pth", made)
     state = torch_import.convert(tmp_path / "good.pth", config_of("cifar10"))
-    same = torch_import.convert(FILES["cifar10"], config_of("cifar10"))
-    jax.tree.map(np.testing.assert_array_equal, state.params, same.params)
+    jax.tree.map(np.testing.assert_array_equal, state.params, imported.params)
 
 
-def test_a_run_is_not_overwritten(tmp_path):
+def test_a_run_is_not_overwritten(imported, tmp_path):
     config = config_of("cifar10")
-    state = torch_import.convert(FILES["cifar10"], config)
-    checkpointing.begin(config, tmp_path / "run", state)
+    checkpointing.begin(config, tmp_path / "run", imported)
     with pytest.raises(ValueError, match="with checkpoints, expected a new folder"):
-        checkpointing.begin(config, tmp_path / "run", state)
+        checkpointing.begin(config, tmp_path / "run", imported)
 
 
-def test_the_program_imports_it(programs, tmp_path):
+def test_the_program_imports_it(programs, imported, tmp_path):
     command = [*runs.flags_of(config_of("cifar10")), "--mode=import"]
     command += [f"--weights={FILES['cifar10']}", f"--workdir={tmp_path / 'run'}"]
     done = programs.run(*command, "--step=7")
     assert done.stdout == f"wrote {tmp_path / 'run'}, at step 7\n", done.stderr
-    model, state = dualmcmc_jax.load(tmp_path / "run"), torch_import.convert(FILES["cifar10"], config_of("cifar10"))
+    model = dualmcmc_jax.load(tmp_path / "run")
     assert model.step == 7
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), model.params, state.average)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), model.params, imported.average)
     done = programs.run(*command, f"--step={2**31}")
     assert done.stderr == f"error: --step: found {2**31}, expected at most {2**31 - 1}\n"
