@@ -113,7 +113,8 @@ def test_training_goes_on_without_a_picture(tmp_path, caplog):
     held_out = sources.load(config.data).test
     state = train(tmp_path, pictures.drawer(config, held_out, tmp_path / "samples"))
     assert int(state.step) == 40
-    assert f"{tmp_path}/samples/samples_00000020.png could not be written (File exists). Training continues." in caplog.text
+    path = tmp_path / "samples" / "samples_00000020.png"
+    assert f"{path} could not be written (File exists). Training continues." in caplog.text
 
 
 def test_a_workdir_belongs_to_one_process(tmp_path):
