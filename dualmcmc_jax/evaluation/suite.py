@@ -182,7 +182,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
     chain = f"x-revision: {num_steps} Langevin steps of size {step_size:.3g} at temperature {temperature:.3g}"
     space = spaces.LABELS.get(metrics["features"], metrics["features"])
     return (
-        f"checkpoint at step {metrics['step']:,}; {metrics['num_samples']:,} samples compared with "
+        f"Checkpoint at step {metrics['step']:,}; {metrics['num_samples']:,} samples compared with "
         f"{metrics['num_train']:,} training examples in {metrics['num_features']} dimensions ({space}); "
         f"{chain if num_steps else 'no x-revision'}"
     )
