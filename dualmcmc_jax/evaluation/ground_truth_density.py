@@ -66,7 +66,8 @@ SECTIONS = (
             "Langevin chains with finite steps sample their densities only approximately. The acceptance rate is the "
             "fraction of steps that a Metropolis correction would accept; 1 means exact. The variance bias is the "
             "relative change of the variance within modes when exact draws from the EBM are run for ten times the "
-            "training length; 0 means exact."
+            "training length; 0 means exact, and a large bias can also mean that chains leave the square of the "
+            "quadrature."
         ),
         metrics={
             "chain/{group}/acceptance": Metric("Metropolis acceptance rate", "higher"),

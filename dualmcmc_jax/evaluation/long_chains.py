@@ -32,7 +32,7 @@ SECTIONS = (
         metrics={
             "long_run/{group}/energy": Metric("Mean energy", needs=("energy",)),
             "long_run/{group}/rms_change": Metric(
-                "RMS change since training length", unit="per pixel", needs=("energy",)
+                "RMS change since training length", unit="per pixel or coordinate", needs=("energy",)
             ),
             "long_run/{group}/share_outside_range": Metric(
                 "Fraction of pixels outside [-1, 1]", "lower", needs=("energy",)
@@ -43,8 +43,9 @@ SECTIONS = (
 )
 CAPTIONS = {
     "long_run": (
-        "x-chains up to 100 times as long as in training. Left: the energy along the chains; gray lines mark 1, 10 and "
-        "100 times the training length. If the curve levels off near the energy of held-out data, the EBM is stable."
+        "x-chains up to 100 times as long as in training: the energy along the chains and, for images, the states of "
+        "some chains (clipped). Gray lines mark 1, 10 and 100 times the training length. If the energy levels off near "
+        "that of held-out data, the EBM is stable under long chains."
     )
 }
 LENGTHS = (1, 10, 100)

@@ -20,19 +20,21 @@ from dualmcmc_jax.report import curves, figures
 from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
+_MEASURES = {
+    "mse": Metric("MSE", "lower", needs=("generator",)),
+    "psnr": Metric("PSNR", "higher", "dB", needs=("generator",)),
+    "ssim": Metric("SSIM", "higher", "at most 1", needs=("generator",)),
+}
+"""Measures of the error by their names in metric keys. The learning curves have one panel each, in this order."""
 SECTIONS = (
     Section(
         title="Reconstruction of held-out data",
         note=(
-            "Held-out examples compared with their decoded latents, which come from the inference model alone, from "
-            "z-chains started from the inference model, or from z-chains started from noise. MSE is per pixel, with "
-            "pixels in [-1, 1] (for vectors: per coordinate); all numbers are means over held-out examples."
+            "Held-out examples compared with their decoded latents, which come from the inference model alone, or from "
+            "z-chains (Langevin steps on the posterior of z) started from the inference model or from noise. MSE is "
+            "per pixel, with pixels in [-1, 1] (for vectors: per coordinate). All numbers are means over examples."
         ),
-        metrics={
-            "reconstruction/{group}/mse": Metric("MSE", "lower", needs=("generator",)),
-            "reconstruction/{group}/psnr": Metric("PSNR", "higher", "dB", needs=("generator",)),
-            "reconstruction/{group}/ssim": Metric("SSIM", "higher", "at most 1", needs=("generator",)),
-        },
+        metrics={f"reconstruction/{{group}}/{name}": metric for name, metric in _MEASURES.items()},
         groups={
             "encoder": Group("inference model", needs=("encoder",)),
             "encoder_chain": Group("z-chain from inference model", needs=("encoder",)),
@@ -55,9 +57,7 @@ _CURVE_LABELS = {
     "noise_chain": "z-chain from noise",
     "encoder": "inference model alone",
 }
-"""Legend of the learning curves, by method, in the order of the legend."""
-_AXIS_LABELS = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
-"""Labels of the vertical axes of the learning curves, by measure, in the order of the panels."""
+"""Labels of the methods in the legend of the learning curves, in this order."""
 
 
 def applies(config, dataset) -> bool:
@@ -109,7 +109,7 @@ def _learning_curves(history: curves.History, metrics: dict[str, float], *, step
 
     The curves show the light evaluations of the history. The stars show `metrics`, which were measured at `step`.
     """
-    measures = [measure for measure in _AXIS_LABELS if f"reconstruction/encoder/{measure}" in metrics]
+    measures = [measure for measure in _MEASURES if f"reconstruction/encoder/{measure}" in metrics]
     size = (3.7 * len(measures), 3.4)
     figure, axes = figures.plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
@@ -117,8 +117,8 @@ def _learning_curves(history: curves.History, metrics: dict[str, float], *, step
             name = f"reconstruction/{method}/{measure}"
             (line,) = axis.plot(*history.get(f"light/{name}", ([], [])), ".-", label=label)
             axis.plot(step, metrics[name], "*", markersize=9, color=line.get_color())
-        axis.set(xlabel="training step", ylabel=_AXIS_LABELS[measure])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
+        axis.set(xlabel="training step", ylabel=_MEASURES[measure].heading)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(measures), fontsize=8)
     return figure
 
 

@@ -42,8 +42,11 @@ QUESTIONS: tuple[Question, ...] = (
 TRAINING = Section("Training")
 SECTIONS = (*(section for question in QUESTIONS for section in question.SECTIONS), TRAINING)
 TRAINING_CAPTION = (
-    "Training metrics by their names in metrics.jsonl. Energies are outputs of the network, before division by the "
-    "temperature; mean squared errors (mse) are per pixel."
+    "Training metrics by their names in metrics.jsonl. energy_data and energy_model are mean energies of data and of "
+    "samples, before division by the temperature; energy_loss is their weighted difference divided by the temperature, "
+    "and should fluctuate around 0. revision_mse is the mean squared change that the x-revision makes, and "
+    "posterior_mse_start and posterior_mse_end are the mean squared reconstruction errors before and after the "
+    "z-revision, all per pixel or coordinate."
 )
 FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
 """Keys of metrics.json that describe the evaluation itself. `summary` shows them, and no table does."""

@@ -10,7 +10,7 @@ from dualmcmc_jax.report.sections import Block
 
 def text(summary: str, blocks: Iterable[Block]) -> str:
     """Return the summary and the tables of a report as text. Notes and figures are left out."""
-    lines = [summary]
+    lines = [summary, ""]
     for block in blocks:
         if not block.table:
             continue
