@@ -99,8 +99,8 @@ def applies(config, dataset) -> bool:
 def measure(model: Model, inputs: Inputs) -> Measured:
     """Measure KL divergences, log-likelihoods, the probabilities of modes, and the discretization error of the chains.
 
-    The KL divergences of the EBM are sums over a grid. That of the generator is the mean difference of log-densities
-    over held-out examples.
+    The KL divergences of the EBM are sums over a grid. The KL divergence of the generator is the mean difference of
+    log-densities over held-out examples.
     """
     truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
     config = model.config

@@ -23,7 +23,7 @@ SECTIONS = (
     Section(
         title="Closed-form solution",
         note=(
-            "Learned parameters next to two closed-form solutions. The fixed point is the result of infinite training "
+            "Learned parameters next to two reference solutions. The fixed point is the result of infinite training "
             "with this config's losses and its finite, unadjusted chains; learned parameters should be close to it. "
             "The fixed point is close to maximum likelihood if the losses use no model pairs and the chains are long "
             "with small steps. KL divergences are KL(maximum likelihood, column); axes are eigenvectors of the "
@@ -232,7 +232,7 @@ def divergences(
     """Return KL(best, solution) in nats of each of the three models.
 
     Args:
-      solution: the solution to judge.
+      solution: the solution to compare with maximum likelihood.
       best: the maximum-likelihood solution.
       mean: [D], mean of the training data.
       covariance: [D, D], covariance of the training data.

@@ -49,7 +49,7 @@ TRAINING_CAPTION = (
     "z-revision, all per pixel or coordinate."
 )
 FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
-"""Keys of metrics.json that describe the evaluation itself. `summary` shows them, and no table does."""
+"""Keys of metrics.json that describe the evaluation itself. They are not in any table; `summary` shows most of them."""
 
 
 class Results(NamedTuple):
@@ -152,8 +152,8 @@ def light(config, inputs: Inputs) -> Callable[[Params], dict[str, float]]:
       inputs: the inputs of the evaluation, from `inputs`.
 
     Returns:
-      A function from parameters to metrics by "light/KEY". The prefix keeps them apart from the metrics of a full
-      evaluation, because distances depend on the number of samples.
+      A function from parameters to metrics by "light/KEY". The prefix distinguishes the metrics of light and full
+      evaluations, which are not comparable because distances depend on the number of samples.
     """
     num_samples = config.evaluation.light_samples
     held_out = inputs.held_out[subset(len(inputs.held_out), num_samples)]

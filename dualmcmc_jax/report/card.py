@@ -78,8 +78,8 @@ tags: [energy-based-model, langevin-dynamics, jax]
 
 # {name}
 
-An energy-based model (EBM) with a generator and an inference model. It was trained for {step:,} updates by {method},
-with the program dualmcmc_jax.
+An energy-based model (EBM) with a generator and an inference model, trained for {step:,} updates with dualmcmc_jax by
+{method}.
 
 {shown}```python
 import dualmcmc_jax, jax
