@@ -113,7 +113,8 @@ def test_training_continues_if_a_picture_cannot_be_written(tmp_path, caplog):
     held_out = sources.load(config.data).test
     state = train(tmp_path, pictures.drawer(config, held_out, tmp_path / "samples"))
     assert int(state.step) == 40
-    assert f"{tmp_path}/samples/samples_00000020.png is not written (File exists); training goes on" in caplog.text
+    path = tmp_path / "samples" / "samples_00000020.png"
+    assert f"{path} could not be written (File exists). Training continues." in caplog.text
 
 
 def test_workdir_in_use_is_refused(tmp_path):

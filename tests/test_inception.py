@@ -110,7 +110,7 @@ def test_weights_are_checked_and_cached(reference, tmp_path, monkeypatch):
 
     missing = dict(weights)
     del missing["Mixed_5b.branch1x1.bn.running_var"]
-    with refuse(r"found nothing as Mixed_5b.branch1x1.bn.running_var, expected an array of shape \(64,\)"):
+    with refuse(r"found no array named Mixed_5b.branch1x1.bn.running_var, expected an array of shape \(64,\)"):
         inception.convert(missing)
-    with refuse(r"found \(2048, 1008\) as fc.weight, expected an array of shape \(1008, 2048\)"):
+    with refuse(r"found an array of shape \(2048, 1008\) named fc.weight, expected an array of shape \(1008, 2048\)"):
         inception.convert(weights | {"fc.weight": weights["fc.weight"].T})

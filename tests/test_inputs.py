@@ -172,7 +172,7 @@ CASES = [
     ),
     (
         "--config=digits --config.train.batch_size=96 --config.evaluation.num_held_out=298",
-        "evaluation.num_held_out: found 298, expected at most 297, all that are held out",
+        "evaluation.num_held_out: found 298, expected at most 297, the number of held-out examples",
     ),
     (
         "--config=digits --config.train.batch_size=96 --config.evaluation.light_samples=5",
@@ -192,7 +192,7 @@ CASES = [
     ),
     (
         "--config=toy2d --config.evaluation.every=9 --inception_weights=FILES/text.npz",
-        "--inception_weights: found vectors of shape (2,) as data, expected images for it",
+        "--inception_weights: found vectors of shape (2,) as data, expected images",
     ),
     (
         "--config=digits --mode=sample",

@@ -171,9 +171,9 @@ def test_evaluate(run, workdir, tmp_path):
     energy = model.energy(batches.to_float(jnp.asarray(held_out[batches.subset(len(held_out), 25)]), jnp.float32))
     assert metrics["energy/held_out/mean"] == pytest.approx(float(energy.mean()), rel=1e-5)  # of the average
 
-    assert "step 4: 30 samples against the 1,500 training examples" in done.stdout
-    assert "x-revision of 30 steps of 5e-05 at temperature 0.00111" in done.stdout
-    for row in ("frechet pixels pca ↓", "svc score ↑", "mse ↓", "uniform noise"):
+    assert "Checkpoint at step 4; 30 samples compared with 1,500 training examples" in done.stdout
+    assert "x-revision: 30 Langevin steps of size 5e-05 at temperature 0.00111" in done.stdout
+    for row in ("Frechet distance, pixel PCA ↓", "Digit-classifier score ↑", "MSE ↓", "uniform noise"):
         assert row in done.stdout
     names = "samples x_revision z_revision interpolation reconstruction energies neighbours long_run training"
     names = names.split()

@@ -1,4 +1,7 @@
-"""How far is the model from the ground-truth density of its data, if that is known?"""
+"""How far is the model from the ground-truth density, if the data set has one?
+
+Also measures how accurately the two Langevin chains sample the model's own densities.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -20,77 +23,90 @@ from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
 NUM_CHAINS = 10_000
-"""Chains that measure the variance bias, so that a variance has a standard error of about 1%."""
+"""Number of chains that measure the variance bias, so that a variance has a standard error of about 1%."""
 NUM_HELD_OUT = 1000
+"""Largest number of held-out examples for log-likelihoods and acceptance rates."""
 NUM_LATENTS = 1000
-"""Draws of the inference model per example, for the generator's likelihood by importance sampling."""
+"""Number of latents per example in the importance-sampling estimate of the generator's likelihood."""
 SECTIONS = (
     Section(
-        title="The known density",
+        title="Ground-truth density",
         note=(
-            "In nats. KL divergences by quadrature on a square; log-likelihoods are means over held-out data, the "
-            "generator's by quadrature over two latents, and by importance sampling from the inference model, 1,000 "
-            "draws an example, with their effective number. smallest mode: the share of the mode, arc or square that "
-            "is met least, 1 if all are equal; below 0.1 it counts as missed."
+            "The EBM and the generator compared with the density that the data were drawn from (column: ground truth). "
+            "Log-likelihoods are means over held-out data. The EBM's numbers, and the generator's log-likelihood if it "
+            "has two latents, are computed by quadrature; the importance-sampling estimate is low where its effective "
+            "sample size is small. A mode counts as missed if it has less than 0.1 of its true probability."
         ),
         metrics={
-            "density/{group}/kl_data_model": Metric("kl data model", "lower", "nats"),
-            "density/{group}/kl_model_data": Metric("kl model data", "lower", "nats"),
-            "density/{group}/log_likelihood": Metric("log likelihood", "higher", "nats"),
+            "density/{group}/kl_data_model": Metric("KL(data, model)", "lower", "nats"),
+            "density/{group}/kl_model_data": Metric("KL(model, data)", "lower", "nats"),
+            "density/{group}/log_likelihood": Metric("Log-likelihood", "higher", "nats"),
             "density/{group}/log_likelihood_by_importance": Metric(
-                "log likelihood by importance", "higher", "nats", needs=("encoder",)
+                "Log-likelihood, importance sampling", "higher", "nats", needs=("encoder",)
             ),
             "density/{group}/effective_sample_size_median": Metric(
-                "effective sample size median", "higher", needs=("encoder",)
+                "Effective sample size, median", "higher", f"of {NUM_LATENTS:,}", needs=("encoder",)
             ),
             "density/{group}/effective_sample_size_5_percent": Metric(
-                "effective sample size 5 percent", "higher", needs=("encoder",)
+                "Effective sample size, 5th percentile", "higher", f"of {NUM_LATENTS:,}", needs=("encoder",)
             ),
-            "density/{group}/missed_modes": Metric("missed modes", "lower"),
-            "density/{group}/smallest_mode": Metric("smallest mode", "higher"),
+            "density/{group}/missed_modes": Metric("Missed modes", "lower"),
+            "density/{group}/smallest_mode": Metric("Rarest mode, relative to its true probability", "higher"),
         },
         groups={
-            "data": Group("data"),
+            "data": Group("ground truth"),
             "ebm": Group("EBM", needs=("energy",)),
             "generator": Group("generator", needs=("generator",)),
-            "revised": Group("revised"),
+            "revised": Group("samples after x-revision"),
         },
     ),
     Section(
-        title="Chains",
+        title="Discretization error of the chains",
         note=(
-            "acceptance: the share of steps that a Metropolis correction would accept. variance bias: how much wider "
-            "the modes get by ten times the trained number of steps, from exact draws of the EBM."
+            "Langevin chains with finite steps sample their densities only approximately. The acceptance rate is the "
+            "fraction of steps that a Metropolis correction would accept; 1 means exact. The variance bias is the "
+            "relative change of the variance within modes when exact draws from the EBM are run for ten times the "
+            "training length; 0 means exact, and a large bias can also mean that chains leave the square of the "
+            "quadrature."
         ),
         metrics={
-            "chain/{group}/acceptance": Metric("acceptance", "higher"),
-            "chain/{group}/variance_bias": Metric("variance bias"),
+            "chain/{group}/acceptance": Metric("Metropolis acceptance rate", "higher"),
+            "chain/{group}/variance_bias": Metric("Relative variance bias", unit="best: 0"),
         },
         groups={"x": Group("x-chain", needs=("energy",)), "z": Group("z-chain", needs=("generator",))},
     ),
 )
-CAPTIONS = {"samples": sampling.CAPTION}
+CAPTIONS = {
+    "samples": (
+        "The ground-truth density, the density of the EBM on the same color scale, samples of the generator, and the "
+        "same samples after the x-revision."
+    )
+}
 
 
 class Densities(NamedTuple):
-    """log-densities of the data and the EBM on the cells of a square, [side, side] each, x1 first."""
+    """Ground-truth log-density and the EBM's log-density on a grid of cells: [side, side] each, indexed by (x1, x2)."""
 
     data: np.ndarray
     ebm: np.ndarray
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the ground-truth density is known."""
+    """Return whether the data set has a ground-truth density."""
     return dataset.density is not None
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure KL divergences by quadrature, log-likelihoods of held-out examples, modes, and errors of the chains."""
+    """Measure KL divergences, log-likelihoods, the probabilities of modes, and the discretization error of the chains.
+
+    The KL divergences of the EBM are sums over a grid. The KL divergence of the generator is the mean difference of
+    log-densities over held-out examples.
+    """
     truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
     config = model.config
     cells = quadrature.grid(truth.half_width)
     components = truth.components(cells.x)
-    of_cell = components.argmax(axis=1)
+    cell_mode = components.argmax(axis=1)
     log_p = np.logaddexp.reduce(components, axis=1) - np.log(truth.num_components)
     log_q = quadrature.normalized(model.log_density(cells.x.astype(np.float32)), cells.area)
     metrics = {
@@ -102,15 +118,15 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     metrics["density/data/log_likelihood"] = float(truth.log_density(x).mean())
     metrics["density/ebm/log_likelihood"] = float(np.asarray(model.log_density(x), np.float64).mean() - log_z)
     if config.generator.latent_dim == 2:
-        of_x = np.concatenate([np.asarray(_by_quadrature(model, x[i : i + 500])) for i in range(0, len(x), 500)])
-        metrics["density/generator/log_likelihood"] = float(of_x.mean())
-        metrics["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - of_x.mean())
+        log_p_theta = np.concatenate([np.asarray(_by_quadrature(model, x[i : i + 500])) for i in range(0, len(x), 500)])
+        metrics["density/generator/log_likelihood"] = float(log_p_theta.mean())
+        metrics["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - log_p_theta.mean())
     estimate, size = likelihood_by_importance(model, x, seed=seed)
     metrics["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
     metrics["density/generator/effective_sample_size_median"] = float(np.median(size))
     metrics["density/generator/effective_sample_size_5_percent"] = float(np.percentile(size, 5))
 
-    shares = {"ebm": np.bincount(of_cell, np.exp(log_q) * cells.area, truth.num_components)}
+    shares = {"ebm": np.bincount(cell_mode, np.exp(log_q) * cells.area, truth.num_components)}
     for name, samples in inputs.kept.items():
         counts = np.bincount(truth.components(samples).argmax(axis=1), minlength=truth.num_components)
         shares[name] = counts / len(samples)
@@ -122,7 +138,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     metrics |= {f"chain/{name}/acceptance": float(rate) for name, rate in _acceptance(model, keys, x).items()}
     start = quadrature.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
     keys = chain_keys(random_streams.key(seed, Stream.VARIANCE_BIAS), np.arange(NUM_CHAINS))
-    exact = _variance_within(cells.x, of_cell, np.exp(log_q) * cells.area)
+    exact = _variance_within(cells.x, cell_mode, np.exp(log_q) * cells.area)
     end = np.asarray(_long_chain(model, keys, start), np.float64)
     drifted = _variance_within(end, truth.components(end).argmax(axis=1), np.full(NUM_CHAINS, 1 / NUM_CHAINS))
     metrics["chain/x/variance_bias"] = drifted / exact - 1
@@ -132,24 +148,31 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
-    """Draw the densities of the data and of the EBM beside the kept samples."""
+    """Draw the ground-truth density and the density of the EBM beside the kept samples."""
     return {"samples": figure(measured.arrays, inputs.kept, half_width=inputs.dataset.density.half_width)}
 
 
 def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_width: float) -> Figure:
-    """Draw the densities of the data and of the EBM beside samples [N, 2] before and after the x-revision."""
+    """Draw the ground-truth density and the density of the EBM beside samples before and after the x-revision.
+
+    Args:
+      log_densities: log-densities on a grid over the square [-half_width, half_width]^2.
+      samples: [N, 2] points by "generator" and "revised".
+      half_width: half the width of the square, in units of x. The figure shows the part where the ground-truth density
+        is not negligible.
+    """
     figure, axes = figures.plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained", sharex=True, sharey=True)
     brightest, box = np.exp(log_densities.data).max(), 4 * (half_width,)
     inside = np.exp(log_densities.data) > 1e-4 * brightest
     side = np.linspace(-half_width, half_width, len(inside))
     limit = 1.15 * max(np.abs(side[inside.any(axis)]).max() for axis in (0, 1))
-    for axis, log_p, title in zip(axes, log_densities, ("true density", "density of the EBM"), strict=False):
+    for axis, log_p, title in zip(axes, log_densities, ("ground-truth density", "density of the EBM"), strict=False):
         extent = np.multiply(box, (-1, 1, -1, 1))
         axis.imshow(np.exp(log_p).T, origin="lower", extent=extent, vmin=0, vmax=brightest)
         axis.set_title(title)
     for axis, (name, title) in zip(axes[2:], sampling.TITLES.items(), strict=True):
         axis.plot(*samples[name].T, ".", markersize=2, alpha=0.5)
-        axis.set_title(f"samples: {title}" if name == "generator" else f"samples {title}")
+        axis.set_title(f"samples: {title}")
     for axis in axes:
         axis.set_aspect("equal")
         axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="x1")
@@ -158,13 +181,22 @@ def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_wid
 
 
 def likelihood_by_importance(model: Model, x: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate log p_theta(x) [N] of examples x [N, ...]; return also the effective sample sizes [N]."""
+    """Estimate the generator's log-likelihoods by importance sampling from the inference model.
+
+    Args:
+      model: the model.
+      x: [N, ...], uint8 images or float vectors.
+      seed: seed of the latents.
+
+    Returns:
+      Estimates of log p_theta(x) in nats [N], and effective sample sizes between 1 and NUM_LATENTS [N].
+    """
     run = parallel.stream(_by_importance, model.config.evaluation.batch_size, desc="likelihoods")
     return parallel.collect(run((model, random_streams.key(seed, Stream.MARGINAL_LIKELIHOOD)), len(x), x))
 
 
 def _by_importance(constants, index, x):
-    """Estimate log p_theta(x) [B] of one group of examples x [B, ...]."""
+    """Estimate log p_theta(x) [B] of one batch of examples x [B, ...], with effective sample sizes [B]."""
     model, key = constants
     bound, variance = model.bound(), model.config.generator.variance
     x, settings = to_float(x, model.dtype), {"variance": variance, "num_samples": NUM_LATENTS}
@@ -173,13 +205,13 @@ def _by_importance(constants, index, x):
 
 @jax.jit
 def _by_quadrature(model, x):
-    """Integrate log p_theta(x) [B] of examples x [B, ...] over two latents."""
+    """Compute log p_theta(x) [B] of examples x [B, ...] by quadrature over two latents."""
     return marginal_likelihood.quadrature(model.bound().decode, x, variance=model.config.generator.variance)
 
 
 @jax.jit
 def _acceptance(model, keys, x):
-    """Return the share of each chain's steps that a Metropolis correction would have accepted, by chain."""
+    """Return the mean Metropolis acceptance probability of the x-chain's and the z-chain's steps, by "x" and "z"."""
     config, bound, rates = model.config, model.bound(), {}
     if config.x_chain.num_steps:
         states = bound.synthesize(keys, keep_every=1).trace.states
@@ -191,12 +223,12 @@ def _acceptance(model, keys, x):
 
 @jax.jit
 def _long_chain(model, keys, x):
-    """Run the x-chain from x [B, ...] for ten times the trained number of steps."""
+    """Run the x-chain from x [B, ...] for ten times its configured number of steps."""
     return model.bound().revise_x(keys, x, num_steps=10 * max(1, model.config.x_chain.num_steps))[0]
 
 
 def _variance_within(x: np.ndarray, component: np.ndarray, weight: np.ndarray) -> float:
-    """Return the mean square distance of x [N, 2] from the means of their components, with weights [N] of sum 1."""
+    """Return the weighted variance of x [N, 2] about the means of their components; the weights [N] sum to 1."""
     total = np.bincount(component, weight)
     mean = np.stack([np.bincount(component, weight * column) for column in x.T], axis=-1)
     mean = mean / np.maximum(total, 1e-300)[:, None]

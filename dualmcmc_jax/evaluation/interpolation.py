@@ -1,4 +1,4 @@
-"""Images along the arc from one latent to another (Figure 4 of the paper)."""
+"""How do images change along a path between two latents (Figure 4 of the paper)?"""
 
 from functools import partial
 from typing import NamedTuple
@@ -18,11 +18,12 @@ from dualmcmc_jax.report import figures
 
 
 class Interpolation(NamedTuple):
-    """Rows of uint8 images [rows, points, H, W, C].
+    """Interpolations between pairs of latents, one pair per row: uint8 images [rows, columns, H, W, C].
 
     Attributes:
-      samples: between two draws of the prior. Every point is revised by the x-chain.
-      reconstructions: between the revised latents of two held-out images, which are at the ends of the row.
+      samples: decoded points between two draws from the prior, each followed by the x-revision.
+      reconstructions: decoded points between the latents that the z-revision infers for two held-out images. The first
+        and the last column show the held-out images themselves.
     """
 
     samples: np.ndarray
@@ -32,17 +33,20 @@ class Interpolation(NamedTuple):
 def interpolate(
     model: Model, held_out: np.ndarray, *, seed: int, num_rows: int = 6, num_points: int = 8
 ) -> Interpolation:
-    """Decode points between latents.
+    """Decode points on the arcs between pairs of latents.
 
-    Every point is decoded in the first place of a group whose other latents are prior draws, so that batch statistics
-    are those of samples and no point depends on another point.
+    Each point is decoded in one batch with latents drawn from the prior, so that batch statistics are those of usual
+    samples and points do not influence each other.
 
     Args:
-      model: the model.
-      held_out: [N, H, W, C], held-out images.
+      model: the model, which makes images.
+      held_out: [N, H, W, C], held-out uint8 images.
       seed: seed of latents and chains.
-      num_rows: number of pairs of latents. It is at most half the group size.
-      num_points: number of points of each pair, with both ends.
+      num_rows: number of pairs of latents; reduced to half the model's group size if that is smaller.
+      num_points: number of points of each pair, both ends included.
+
+    Returns:
+      The interpolations. A row of `reconstructions` has num_points + 2 images.
     """
     x = group_of(held_out, model.group_size)
     rows = min(num_rows, len(x) // 2) or 1
@@ -54,25 +58,25 @@ def interpolate(
 
 
 def figure(interpolation: Interpolation) -> Figure:
-    """Draw both kinds of rows side by side."""
+    """Draw the interpolations of samples and of reconstructions side by side."""
     widths = [rows.shape[1] for rows in interpolation]
     size = (11, 0.8 + 0.58 * len(interpolation.samples))
     figure, axes = figures.plt.subplots(1, 2, figsize=size, layout="constrained", width_ratios=widths)
-    figures.show(axes[0], figures.tile(interpolation.samples), "between two samples, each revised")
-    title = "between the latents of two held-out images (at the ends)"
+    figures.show(axes[0], figures.tile(interpolation.samples), "between two latents from the prior, revised")
+    title = "between the latents of two held-out images (first and last column)"
     figures.show(axes[1], figures.tile(interpolation.reconstructions), title)
     return figure
 
 
 def arc(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
-    """Return points of the arc from a to b, whose lengths go evenly from |a| to |b|.
+    """Return points on the arcs from a to b: spherical interpolation of directions, linear interpolation of norms.
 
-    Points on a chord between prior draws would be nearer to 0 than the prior is.
+    Points on the straight line between two draws from the prior would have a smaller norm than draws from the prior.
 
     Args:
-      a: [B, d].
-      b: [B, d].
-      t: [K], from 0 at a to 1 at b.
+      a: [B, d], first latents.
+      b: [B, d], second latents.
+      t: [K], positions on the arc, from 0 at a to 1 at b.
 
     Returns:
       The points [B, K, d].
@@ -87,19 +91,19 @@ def arc(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _interpolate(model, key, x, rows, num_points):
-    """Return revised samples and reconstructions, each [rows * num_points, ...]."""
+    """Return interpolated samples after the x-revision, and reconstructions: [rows * num_points, ...] each."""
     bound, size, dtype = model.bound(), model.group_size, model.dtype
     *keys, revision_key = jax.random.split(key, 4)
     prior_keys, other_keys, data_keys = (chain_keys(k, jnp.arange(size)) for k in keys)
     prior, others = (normal(k, (model.config.generator.latent_dim,), dtype) for k in (prior_keys, other_keys))
-    decode = lambda z: jax.lax.map(lambda one: bound.decode(jnp.concatenate([one[None], others[1:]]))[0], z)
+    decode = lambda z: jax.lax.map(lambda point: bound.decode(jnp.concatenate([point[None], others[1:]]))[0], z)
     inferred = bound.infer(data_keys, to_float(x, dtype)).z
 
-    def line(z):
+    def decode_arcs(z):
         ends = z[jnp.arange(2 * rows) % size].reshape(2, rows, -1)
         points = arc(*ends, jnp.linspace(0, 1, num_points, dtype=dtype))
         return decode(points.reshape(rows * num_points, -1))
 
-    generated = line(prior)
+    generated = decode_arcs(prior)
     revised, _ = bound.revise_x(chain_keys(revision_key, jnp.arange(len(generated))), generated)
-    return revised, line(inferred)
+    return revised, decode_arcs(inferred)

@@ -1,6 +1,7 @@
 """How likely are held-out examples under the EBM?
 
-The likelihood needs the log partition function log Z, which annealed importance sampling bounds from both sides.
+The log-likelihood is -energy(x) / T - log Z. Annealed importance sampling bounds the log partition function log Z
+from below and from above.
 """
 
 import jax.numpy as jnp
@@ -17,30 +18,39 @@ from dualmcmc_jax.random_streams import Stream
 from dualmcmc_jax.report.sections import Group, Metric, Section
 
 NUM_CHAINS = 200
+"""Number of annealed chains in each direction."""
 NUM_HELD_OUT = 1000
+"""Largest number of held-out examples whose likelihood is measured."""
 SECTIONS = (
     Section(
         title="Likelihood of held-out data",
         note=(
-            "In nats an example, on the box [-1, 1]^D of images or the square of a known density, by annealed "
-            "importance sampling there and back: on average the true log Z lies between the two. Without exact draws "
-            "the way back begins where the way there ended, so that what no chain has found is in neither. Few chains "
-            "that count, or sides far apart: take more evaluation.ais_temperatures. bits per dim: of 256 levels, "
-            "dequantised."
+            "The EBM's log-likelihood of held-out examples, restricted to the box [-1, 1]^D for images. Forward and "
+            "backward annealed importance sampling bound log Z, in expectation, from below and from above. For images "
+            "the upper bound can be too low, because both bounds ignore modes that no forward chain reached. If the "
+            "bounds are far apart or an effective sample size is small, raise evaluation.ais_temperatures."
         ),
         metrics={
-            "likelihood/{group}/log_z_from_below": Metric("log z from below", unit="nats"),
-            "likelihood/{group}/log_z_from_below_error": Metric("log z from below error", unit="nats"),
-            "likelihood/{group}/chains_that_count_below": Metric("chains that count below", "higher"),
-            "likelihood/{group}/log_z_from_above": Metric("log z from above", unit="nats"),
-            "likelihood/{group}/log_z_from_above_error": Metric("log z from above error", unit="nats"),
-            "likelihood/{group}/chains_that_count_above": Metric("chains that count above", "higher"),
-            "likelihood/{group}/log_likelihood_at_least": Metric("log likelihood at least", "higher", "nats"),
-            "likelihood/{group}/log_likelihood_at_most": Metric("log likelihood at most", "higher", "nats"),
-            "likelihood/{group}/log_likelihood_error": Metric("log likelihood error", unit="nats"),
-            "likelihood/{group}/bits_per_dim_at_most": Metric("bits per dim at most", "lower"),
-            "likelihood/{group}/bits_per_dim_at_least": Metric("bits per dim at least", "lower"),
-            "likelihood/{group}/bits_per_dim_error": Metric("bits per dim error"),
+            "likelihood/{group}/log_z_from_below": Metric("log Z, lower bound", unit="nats"),
+            "likelihood/{group}/log_z_from_below_error": Metric("log Z, standard error of lower bound", unit="nats"),
+            "likelihood/{group}/chains_that_count_below": Metric(
+                "Effective sample size, forward chains", "higher", f"of {NUM_CHAINS}"
+            ),
+            "likelihood/{group}/log_z_from_above": Metric("log Z, upper bound", unit="nats"),
+            "likelihood/{group}/log_z_from_above_error": Metric("log Z, standard error of upper bound", unit="nats"),
+            "likelihood/{group}/chains_that_count_above": Metric(
+                "Effective sample size, backward chains", "higher", f"of {NUM_CHAINS}"
+            ),
+            "likelihood/{group}/log_likelihood_at_least": Metric(
+                "Log-likelihood per example, lower bound", "higher", "nats"
+            ),
+            "likelihood/{group}/log_likelihood_at_most": Metric(
+                "Log-likelihood per example, upper bound", "higher", "nats"
+            ),
+            "likelihood/{group}/log_likelihood_error": Metric("Log-likelihood, standard error", unit="nats"),
+            "likelihood/{group}/bits_per_dim_at_most": Metric("Bits per dimension, upper bound", "lower"),
+            "likelihood/{group}/bits_per_dim_at_least": Metric("Bits per dimension, lower bound", "lower"),
+            "likelihood/{group}/bits_per_dim_error": Metric("Bits per dimension, standard error"),
         },
         groups={"ebm": Group("EBM", needs=("energy",))},
     ),
@@ -49,25 +59,26 @@ CAPTIONS = {}
 
 
 def check(config, dataset: sources.Dataset) -> None:
-    """Raise ValueError if a likelihood is asked for, and the range of the data is not known."""
+    """Raise ValueError if the config asks for a likelihood of data whose value range is unknown."""
     if config.evaluation.ais_temperatures and dataset.value_range is None:
-        expected = f"0, because the range of {config.data.source!r} is not known"
+        expected = f"0, because the value range of {config.data.source!r} is unknown"
         raise ValueError(
             f"evaluation.ais_temperatures: found {config.evaluation.ais_temperatures}, expected {expected}"
         )
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the config asks for a likelihood."""
+    """Return whether the config asks for likelihoods, by evaluation.ais_temperatures > 0."""
     return config.evaluation.ais_temperatures > 0
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Bound log Z on the box and the log-likelihood of held-out examples from both sides, by "likelihood/ebm/NAME".
+    """Bound log Z and the mean log-likelihood of held-out examples, on the box of the data's value range.
 
-    Images are dequantised: each of their 256 levels has an interval of [-1, 1] of width 1/128, from which x is drawn.
-    The mean of -log2 (p(x) 128^-D) / D is at least the bits per dimension of the levels themselves. The error is that
-    of one side: of the mean over held-out examples and of log Z together.
+    Images are dequantized: each of the 256 pixel levels corresponds to an interval of width 1/128 in [-1, 1], and x is
+    drawn uniformly from the intervals of its levels. Bits per dimension are the mean of -log2(p(x) 128^-D) / D, which
+    is an upper bound on the bits per dimension of the discrete levels. The standard error of the log-likelihood
+    combines those of the mean over held-out examples and of the upper bound on log Z.
     """
     config, dtype = model.config, model.dtype
     random, draw = np.random.RandomState(inputs.seed), None
@@ -112,10 +123,10 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict:
-    """The likelihood has no figure."""
+    """Return no figures, because all results are numbers."""
     return {}
 
 
 def _log_density(model):
-    """Return log f: [B, ...] -> [B] of a model, inside a compiled function."""
+    """Return the function log f: [B, ...] -> [B] of a model."""
     return model.bound().log_density

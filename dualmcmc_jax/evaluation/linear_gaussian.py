@@ -1,7 +1,8 @@
-"""Does training of linear, Gaussian models end where the closed form says?
+"""Does training of linear-Gaussian models reach the closed-form solution?
 
-The models are a quadratic energy, a generator x = W z + c of one latent, and an inference model of mean m x + e. Axes
-are the eigenvectors of the data's covariance S, and lambda are its eigenvalues, largest first.
+The EBM has a quadratic energy, the generator is x = W z + c with one latent, and the inference model has the mean
+m x + e. S is the covariance of the training data, lambda_1 >= lambda_2 are the eigenvalues of S, and u_1, u_2 the
+eigenvectors. "Axis 1" is the direction of u_1.
 """
 
 from typing import NamedTuple
@@ -20,22 +21,23 @@ from dualmcmc_jax.training import objectives
 
 SECTIONS = (
     Section(
-        title="The solution in closed form",
+        title="Closed-form solution",
         note=(
-            "Parameters along the eigenvectors of the training data's covariance, and KL divergences in nats from "
-            "maximum likelihood, which is known. fixed point: where the config's losses and its finite, unadjusted "
-            "chains lead with endless training; what was learned should be near it, and it near maximum likelihood "
-            "where the losses are without model pairs, and the chains long and their steps small."
+            "Learned parameters next to two reference solutions. The fixed point is the result of infinite training "
+            "with this config's losses and its finite, unadjusted chains; learned parameters should be close to it. "
+            "The fixed point is close to maximum likelihood if the losses use no model pairs and the chains are long "
+            "with small steps. KL divergences are KL(maximum likelihood, column); axes are eigenvectors of the "
+            "training data's covariance."
         ),
         metrics={
-            "linear/{group}/ebm_variance_1": Metric("ebm variance 1"),
-            "linear/{group}/ebm_variance_2": Metric("ebm variance 2"),
-            "linear/{group}/generator_weight": Metric("generator weight"),
-            "linear/{group}/encoder_slope": Metric("encoder slope"),
-            "linear/{group}/encoder_variance": Metric("encoder variance"),
-            "linear/{group}/kl_ebm": Metric("kl ebm", "lower", "nats"),
-            "linear/{group}/kl_generator": Metric("kl generator", "lower", "nats"),
-            "linear/{group}/kl_encoder": Metric("kl encoder", "lower", "nats"),
+            "linear/{group}/ebm_variance_1": Metric("EBM, variance along axis 1"),
+            "linear/{group}/ebm_variance_2": Metric("EBM, variance along axis 2"),
+            "linear/{group}/generator_weight": Metric("Generator, norm of the weight W"),
+            "linear/{group}/encoder_slope": Metric("Inference model, slope along axis 1"),
+            "linear/{group}/encoder_variance": Metric("Inference model, variance"),
+            "linear/{group}/kl_ebm": Metric("EBM, KL divergence", "lower", "nats"),
+            "linear/{group}/kl_generator": Metric("Generator, KL divergence", "lower", "nats"),
+            "linear/{group}/kl_encoder": Metric("Inference model, KL divergence", "lower", "nats"),
         },
         groups={
             "learned": Group("learned"),
@@ -48,15 +50,15 @@ CAPTIONS = {}
 
 
 class Solution(NamedTuple):
-    """Three models of x [D], in float64.
+    """Parameters of the three models of x [D], in float64.
 
     Attributes:
       mean: [D], mean of the EBM.
       covariance: [D, D], covariance of the EBM.
-      weight: [D], W of the generator.
-      bias: [D], c of the generator.
-      slope: [D], m of the inference model.
-      intercept: e of the inference model.
+      weight: [D], weight W of the generator.
+      bias: [D], bias c of the generator.
+      slope: [D], slope m of the inference model's mean.
+      intercept: intercept e of the inference model's mean.
       variance: variance of the inference model.
     """
 
@@ -70,27 +72,32 @@ class Solution(NamedTuple):
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the models are linear and Gaussian, with one latent and two dimensions of x."""
+    """Return whether all models are linear-Gaussian, with one latent and two-dimensional data."""
     nets = models.build(config)
     linear = nets.energy.is_gaussian and nets.generator.is_affine and nets.encoder.is_affine
     return linear and config.generator.latent_dim == 1 and tuple(config.data.shape) == (2,)
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Compare the learned models with the fixed point and maximum likelihood; see `compare`."""
+    """Compare the learned models with the fixed point and with maximum likelihood; see `compare`."""
     return Measured(compare(model, inputs.dataset.train))
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict:
-    """The closed form has no figure."""
+    """Return no figures, because all results are numbers."""
     return {}
 
 
 def compare(model: Model, train: np.ndarray) -> dict[str, float]:
-    """Read off what was learned from train [N, D], beside the fixed point and maximum likelihood.
+    """Compute the parameters of the learned models, of the fixed point and of maximum likelihood.
+
+    Args:
+      model: the model.
+      train: [N, D], the training data.
 
     Returns:
-      Parameters and KL divergences by "linear/SOLUTION/PARAMETER".
+      Parameters, and KL divergences from maximum likelihood, by "linear/SOLUTION/PARAMETER". Numbers of the fixed
+      point are missing if it does not exist; see `fixed_point`.
     """
     config, x = model.run_config, np.asarray(train, np.float64)
     mean, covariance = x.mean(0), np.cov(x.T, bias=True)
@@ -110,39 +117,55 @@ def compare(model: Model, train: np.ndarray) -> dict[str, float]:
 
 
 def maximum_likelihood(mean: np.ndarray, covariance: np.ndarray, *, variance: float) -> Solution:
-    """Return the maximum likelihood solution of each model.
+    """Return the maximum-likelihood solution of each model.
 
-    They are the EBM N(mean, S), probabilistic PCA of known noise sigma^2, with W = sqrt(lambda_1 - sigma^2) u_1
-    (Tipping & Bishop 1999), and its posterior of z given x, with the mean W^T (x - c) / (|W|^2 + sigma^2) and the
-    variance sigma^2 / (|W|^2 + sigma^2).
+    - The EBM is N(mean, S).
+    - The generator is probabilistic PCA with known noise variance sigma^2: W = sqrt(lambda_1 - sigma^2) u_1 and
+      c = mean (Tipping & Bishop, 1999).
+    - The inference model is the generator's posterior of z given x, which has the mean W^T (x - c) / (|W|^2 + sigma^2)
+      and the variance sigma^2 / (|W|^2 + sigma^2).
+
+    Args:
+      mean: [D], mean of the training data.
+      covariance: [D, D], covariance S of the training data.
+      variance: noise variance sigma^2 of the generator.
     """
     values, axes = _axes(covariance)
     weight = np.sqrt(max(values[0] - variance, 0)) * axes[0]
     total = weight @ weight + variance
-    return _centred(mean, covariance, weight, weight / total, variance / total)
+    return _centered(mean, covariance, weight, weight / total, variance / total)
 
 
 def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | None:
     """Find the parameters at which all three expected gradients are 0, given unadjusted chains of finite length.
 
-    A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. After K steps from a
-    variance v0 the variance is rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and a covariance with the start has
-    shrunk by rho^K. The x-chain starts at W z and noise, of variance W^2 + start_std^2 along the first axis and
-    start_std^2 along the others.
-    The 1e-6 in q's divisor is left out: it would make the inference model's variance 2e-6 smaller.
+    A Langevin step of size s on N(0, v) is x <- rho x + sqrt(2 s) N(0, 1) with rho = 1 - s / v. After K steps, a chain
+    that started with variance v0 has the variance rho^(2K) v0 + 2 s (1 - rho^(2K)) / (1 - rho^2), and its covariance
+    with the initial state is rho^K v0. The x-chain starts at W z plus noise: its initial variance is
+    |W|^2 + start_std^2 along axis 1 and start_std^2 along the other axes. The constant 1e-6 in the divisor of
+    log q(z | x) is neglected; it would reduce the variance of the inference model by 2e-6.
+
+    Args:
+      config: the whole config of the run.
+      mean: [D], mean of the training data.
+      covariance: [D, D], covariance S of the training data.
 
     Returns:
-      The solution. None if no EBM of positive variance gives x~ the variance of the data, which happens if chains are
-      too short or steps too long; if a chain starts elsewhere; if a model has no data pairs to learn from; or if the
-      models learn from more than the three losses.
+      The solution, or None in the following cases:
+
+      - for no EBM do the revised samples x~ have the variance of the data, because the x-chain is too short or its
+        steps are too long;
+      - the x-chain does not start at the generator, or the z-chain does not start at the inference model;
+      - the data weight of the generator or of the inference model, or the model weight of the energy, is 0;
+      - training uses L2, spectral normalization, or objectives besides Eq. 7, 10 and 15.
     """
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
     )
     loss, starts = config.loss, (config.x_chain.init, config.z_chain.init)
-    others = objectives.added(config) or any(config.optimizer[name].l2 for name in Params._fields)
+    more_terms = objectives.added(config) or any(config.optimizer[name].l2 for name in Params._fields)
     needed = starts == ("generator", "encoder"), g_data, e_data, loss.energy.model_weight
-    if not all(needed) or others or config.energy.spectral_norm:
+    if not all(needed) or more_terms or config.energy.spectral_norm:
         return None
     (values, axes), noise = _axes(covariance), config.generator.variance
     # Eq. 7: data_weight E[x^2] = model_weight E[x~^2].
@@ -153,18 +176,18 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
     num_x, num_z, s_z = config.x_chain.num_steps, config.z_chain.num_steps, config.z_chain.step_size
     for _ in range(100_000):
         before = weight, slope, variance = now
-        kept = _kept(revised[0], weight**2 + noise_x, config.x_chain)
-        if kept is None:
+        rho = _solve_rho(revised[0], weight**2 + noise_x, config.x_chain)
+        if rho is None:
             return None
-        model = kept**num_x * weight  # E[x~ z]
+        model = rho**num_x * weight  # E[x~ z]
 
-        exact = 1 / (1 + weight**2 / noise)  # the variance of p(z | x)
-        r = 1 - s_z / exact
-        share = r**num_z
-        k = share * slope + (1 - share) * exact * weight / noise  # E[z~ | x] = k x
-        spread = share**2 * variance + 2 * s_z * (1 - share**2) / (1 - r**2)  # Var[z~ | x]
+        exact = 1 / (1 + weight**2 / noise)  # Var[z | x] under the generator
+        rho_z = 1 - s_z / exact
+        decay = rho_z**num_z
+        k = decay * slope + (1 - decay) * exact * weight / noise  # E[z~ | x] = k x
+        spread = decay**2 * variance + 2 * s_z * (1 - decay**2) / (1 - rho_z**2)  # Var[z~ | x]
 
-        # Eq. 10 and 15: least squares over both kinds of pairs.
+        # Eq. 10 and 15: weighted least squares over data pairs and model pairs.
         data = k * values[0]  # E[x z~]
         weight = (g_data * data + g_model * model) / (g_data * (k * data + spread) + g_model)
         slope = (e_data * data + e_model * model) / (e_data * values[0] + e_model * revised[0])
@@ -176,15 +199,15 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
             break
     else:
         return None
-    kept = [_kept(value, noise_x + weight**2 * (i == 0), config.x_chain) for i, value in enumerate(revised)]
-    if None in kept:
+    rhos = [_solve_rho(value, noise_x + weight**2 * (i == 0), config.x_chain) for i, value in enumerate(revised)]
+    if None in rhos:
         return None
-    variances = config.x_chain.step_size / (1 - np.array(kept))
-    return _centred(mean, axes.T * variances @ axes, weight * axes[0], slope * axes[0], variance)
+    variances = config.x_chain.step_size / (1 - np.array(rhos))
+    return _centered(mean, axes.T * variances @ axes, weight * axes[0], slope * axes[0], variance)
 
 
 def learned(model: Model, mean: np.ndarray) -> Solution:
-    """Read off the learned models by differentiation at the data's mean [D]."""
+    """Return the parameters of the learned models, from derivatives of the networks at the mean [D] of the data."""
     at, bound, temperature = np.asarray(mean, np.float32), model.bound(), model.run_config.energy.temperature
     energy = lambda x: bound.energy(x[None])[0] / temperature
     encode = lambda x: bound.encode(x[None])[0][0, 0]
@@ -206,12 +229,21 @@ def learned(model: Model, mean: np.ndarray) -> Solution:
 def divergences(
     solution: Solution, best: Solution, mean: np.ndarray, covariance: np.ndarray, *, variance: float
 ) -> dict[str, float]:
-    """Return KL divergences in nats of a solution from maximum likelihood, by "kl_MODEL".
+    """Return KL(best, solution) in nats of each of the three models.
 
-    The inference model's divergence is a mean over the data.
+    Args:
+      solution: the solution to compare with maximum likelihood.
+      best: the maximum-likelihood solution.
+      mean: [D], mean of the training data.
+      covariance: [D, D], covariance of the training data.
+      variance: noise variance sigma^2 of the generator.
+
+    Returns:
+      The divergences of pi(x), p(x) and q(z | x) by "kl_ebm", "kl_generator" and "kl_encoder". The last is a mean over
+      the training data.
     """
-    marginal = lambda of: (of.bias, np.outer(of.weight, of.weight) + variance * np.eye(len(of.weight)))
-    sign = -1 if solution.weight @ best.weight < 0 else 1  # z and -z are the same model
+    marginal = lambda s: (s.bias, np.outer(s.weight, s.weight) + variance * np.eye(len(s.weight)))
+    sign = -1 if solution.weight @ best.weight < 0 else 1  # the sign of z is arbitrary
     slope, intercept = sign * solution.slope - best.slope, sign * solution.intercept - best.intercept
     off = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
     ratio = best.variance / solution.variance
@@ -234,21 +266,22 @@ def _parameters(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
     }
 
 
-def _kept(revised: float, start: float, chain) -> float | None:
-    """Return rho in (0, 1) at which a chain leads from the variance `start` to `revised`, or None if no rho does.
+def _solve_rho(revised: float, start: float, chain) -> float | None:
+    """Return the rho in (0, 1) with which a chain leads from the variance `start` to `revised`, or None if none does.
 
-    A larger rho gives a larger variance.
+    The variance after the chain increases with rho, so that the solution is unique.
     """
     s, k = chain.step_size, chain.num_steps
-    after = lambda rho: rho ** (2 * k) * start + 2 * s * np.sum(rho ** (2 * np.arange(k))) - revised
-    return optimize.brentq(after, 0, 1, xtol=1e-15) if after(0) < 0 < after(1) else None
+    excess = lambda rho: rho ** (2 * k) * start + 2 * s * np.sum(rho ** (2 * np.arange(k))) - revised
+    return optimize.brentq(excess, 0, 1, xtol=1e-15) if excess(0) < 0 < excess(1) else None
 
 
-def _centred(mean, covariance, weight, slope, variance) -> Solution:
+def _centered(mean, covariance, weight, slope, variance) -> Solution:
+    """Return the solution whose EBM and generator have the mean of the data."""
     return Solution(mean, covariance, weight, mean, slope, -slope @ mean, variance)
 
 
 def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues [D], the largest first, and their eigenvectors as rows [D, D]."""
+    """Return eigenvalues [D] in descending order, and the eigenvectors as rows [D, D]."""
     values, vectors = np.linalg.eigh(covariance)
     return values[::-1], vectors.T[::-1]

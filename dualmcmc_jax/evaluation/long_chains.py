@@ -1,4 +1,8 @@
-"""Where do chains far longer than those of training end?"""
+"""Where do x-chains end that are much longer than the x-chains of training?
+
+The EBM is trained with short chains. If longer chains drift to much lower energies, then the energy is not a good
+density model away from the data, even if the samples of short chains look good.
+"""
 
 from typing import NamedTuple
 
@@ -21,30 +25,40 @@ SECTIONS = (
     Section(
         title="Long x-chains",
         note=(
-            "Before clipping to images. rms change: per pixel, since the trained length. An energy trained by "
-            "short chains need not hold for long ones: then it falls far below that of data, and pixels leave "
-            "[-1, 1]."
+            "x-chains run for 1, 10 and 100 times the number of steps used in training. If the EBM is correct only "
+            "near the data, then longer chains reach energies far below those of held-out data, and pixels leave "
+            "[-1, 1]. Pixels are measured before clipping."
         ),
         metrics={
-            "long_run/{group}/energy": Metric("energy", needs=("energy",)),
-            "long_run/{group}/rms_change": Metric("rms change", needs=("energy",)),
-            "long_run/{group}/share_outside_range": Metric("share outside range", "lower", needs=("energy",)),
+            "long_run/{group}/energy": Metric("Mean energy", needs=("energy",)),
+            "long_run/{group}/rms_change": Metric(
+                "RMS change since training length", unit="per pixel or coordinate", needs=("energy",)
+            ),
+            "long_run/{group}/share_outside_range": Metric(
+                "Fraction of pixels outside [-1, 1]", "lower", needs=("energy",)
+            ),
         },
         other_groups="{} steps",
     ),
 )
-CAPTIONS = {"long_run": "Chains far longer than those of training: do they drift or saturate?"}
+CAPTIONS = {
+    "long_run": (
+        "x-chains up to 100 times as long as in training: the energy along the chains and, for images, the states of "
+        "some chains (clipped). Gray lines mark 1, 10 and 100 times the training length. If the energy levels off near "
+        "that of held-out data, the EBM is stable under long chains."
+    )
+}
 LENGTHS = (1, 10, 100)
-"""Lengths of the chains, in lengths of the trained chains."""
+"""Lengths of the chains, as multiples of the number of steps used in training."""
 
 
 class LongChains(NamedTuple):
-    """A group of x-chains, observed after each of LENGTHS.
+    """A group of x-chains, observed at each of LENGTHS.
 
     Attributes:
-      steps: [3], the numbers of Langevin steps.
-      states: [3, B, ...], the chains after so many steps.
-      energy: [steps[-1] + 1, B], before the first step and after each step.
+      steps: [3], numbers of Langevin steps.
+      states: [3, B, ...], states of the chains after these numbers of steps.
+      energy: [steps[-1] + 1, B], energy before the first step and after each step.
     """
 
     steps: list[int]
@@ -53,12 +67,12 @@ class LongChains(NamedTuple):
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the x-chain of training has steps."""
+    """Return whether the x-chain of training has any steps."""
     return config.x_chain.num_steps > 0
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure the mean energy, the change since the trained length and, of images, the share of pixels out of range."""
+    """Measure energy, change since the training length and, for images, the fraction of pixels outside [-1, 1]."""
     chains, metrics = run(model, seed=inputs.seed), {}
     for step, x in zip(chains.steps, chains.states, strict=True):
         metrics[f"long_run/{step}/energy"] = float(chains.energy[step].mean())
@@ -69,7 +83,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
-    """Draw the energy along the chains, and images after each length."""
+    """Draw the energy along the chains and, for images, the states at each of LENGTHS."""
     steps, states, energy = measured.arrays
     states = sampling.finish(states)[:, :8]
     has_images = states.ndim == 5
@@ -77,29 +91,36 @@ def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
     figure, axes = figures.plt.subplots(1, 1 + has_images, figsize=size, layout="constrained", squeeze=False)
     axis = axes[0, 0]
     low, middle, high = np.percentile(energy, (5, 50, 95), axis=1)
-    after = np.arange(len(energy))
-    axis.fill_between(after, low, high, alpha=0.25, label="chains, 5% to 95%")
-    axis.plot(after, middle, label="chains, median")
+    num_steps = np.arange(len(energy))
+    axis.fill_between(num_steps, low, high, alpha=0.25, label="x-chains, 5th to 95th percentile")
+    axis.plot(num_steps, middle, label="x-chains, median")
     held_out = out_of_distribution.energies(model, inputs.held_out).mean()
     axis.axhline(held_out, color="black", linestyle=":", label="held-out data, mean")
     for step in steps:
         axis.axvline(step, color="gray", linewidth=0.5)
-    axis.set(xscale="symlog", xlim=(0, after[-1]), xlabel="Langevin step", ylabel="energy", title="long chains")
+    axis.set(xscale="symlog", xlim=(0, num_steps[-1]), xlabel="number of Langevin steps", ylabel="energy")
     axis.legend(fontsize=8)
     if has_images:
-        title = f"rows: after {', '.join(f'{step:,}' for step in steps)} steps"
+        title = f"rows: the chains after {', '.join(f'{step:,}' for step in steps)} steps"
         figures.show(axes[0, 1], figures.tile(states), title)
     return {"long_run": figure}
 
 
 def run(model: Model, *, seed: int) -> LongChains:
-    """Run one group of x-chains of training from their initial states, 100 times as long as in training."""
+    """Run one group of x-chains for 100 times the number of steps used in training.
+
+    The chains have the initial states, step size and temperature of training, whatever `evaluation.x_chain` is.
+
+    Args:
+      model: the model.
+      seed: seed of the chains.
+    """
     model = model.with_trained_x_chain()
     key, num_steps = random_streams.key(seed, Stream.LONG_CHAINS), model.config.x_chain.num_steps
     x, energy = _start(model, jax.random.fold_in(key, 0))
     energies, states = [energy], []
     for i in tqdm(range(1, LENGTHS[-1] + 1), desc="long chains", unit="chain length", delay=2, leave=False):
-        x, energy = _go_on(model, jax.random.fold_in(key, i), x)
+        x, energy = _continue(model, jax.random.fold_in(key, i), x)
         energies.append(energy)
         if i in LENGTHS:
             states.append(np.asarray(x))
@@ -109,15 +130,15 @@ def run(model: Model, *, seed: int) -> LongChains:
 
 @jax.jit
 def _start(model, key):
-    """Return the initial states [B, ...] of the chains, and their energies [1, B]."""
+    """Return initial states [B, ...] of the chains and their energies [1, B]."""
     bound = model.bound()
     x = bound.synthesize(chain_keys(key, jnp.arange(model.group_size)), num_steps=0).revised
     return x, bound.energy(x)[None]
 
 
 @jax.jit
-def _go_on(model, key, x):
-    """Run the chains for one trained length; return the states [B, ...] and the energies after each step."""
+def _continue(model, key, x):
+    """Run the chains for one training length; return the states [B, ...] and the energy after each step [K, B]."""
     bound = model.bound()
     x, trace = bound.revise_x(chain_keys(key, jnp.arange(model.group_size)), x)
     energy = -trace.log_density * model.config.energy.temperature

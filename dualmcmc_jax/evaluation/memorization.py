@@ -1,4 +1,7 @@
-"""Are training examples memorised?"""
+"""Are training examples memorized?
+
+The distances of samples to their nearest training examples are compared with the distances of held-out data.
+"""
 
 from typing import NamedTuple
 
@@ -18,23 +21,31 @@ SECTIONS = (
     Section(
         title="Memorization",
         note=(
-            "nearest train: root mean square difference per pixel, in [-1, 1], to the nearest training example. "
-            "Samples that are much nearer than held-out data are memorised."
+            "Distance to the nearest training example: the root mean square difference per pixel, with pixels in "
+            "[-1, 1] (for vectors: per coordinate). Distances of samples far below those of held-out data indicate "
+            "that the model has memorized training examples."
         ),
         metrics={
-            "{group}/nearest_train_median": Metric("nearest train median"),
-            "{group}/nearest_train_1_percent": Metric("nearest train 1 percent"),
+            "{group}/nearest_train_median": Metric("Distance to nearest training example, median"),
+            "{group}/nearest_train_1_percent": Metric("Distance to nearest training example, 1st percentile"),
         },
         groups=samples.GROUPS | {"held_out": Group("held-out data")},
     ),
 )
-CAPTIONS = {"neighbours": "Nearest training examples: is anything memorised?"}
+CAPTIONS = {
+    "neighbours": (
+        "Left: samples after the x-revision (first column) and their nearest training examples. Right: distances to "
+        "the nearest training example; memorized samples would lie to the left of held-out data."
+    )
+}
 
 
 class Nearest(NamedTuple):
-    """Distances [N] to the nearest training example, by name of the examples, and indices [N, 5] of the neighbours.
+    """Nearest training examples.
 
-    The indices are those of the revised samples.
+    Attributes:
+      distances: [N] distances to the nearest training example, by the name of the set of examples.
+      indices: [N, NUM_NEIGHBOURS], the training examples nearest to each sample after the x-revision, nearest first.
     """
 
     distances: dict[str, np.ndarray]
@@ -42,12 +53,12 @@ class Nearest(NamedTuple):
 
 
 def applies(config, dataset) -> bool:
-    """Every data set has training examples."""
+    """Return True, because every data set has training examples."""
     return True
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure the distances of the kept samples and of held-out data to the training data."""
+    """Measure the distances of kept samples and of held-out data to their nearest training examples."""
     train, held_out = inputs.dataset.train, inputs.held_out
     vectors = lambda x: to_float(x, np.float32).reshape(len(x), -1)
     examples = {**inputs.kept, "held_out": held_out[subset(len(held_out), samples.NUM_KEPT)]}
@@ -63,15 +74,15 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
-    """Draw some revised images with their neighbours, and histograms of the distances."""
+    """Draw some sampled images with their nearest training examples, and histograms of the distances."""
     if not model.makes_images:
         return {}
     shown = inputs.kept["revised"][:6]
     nearest = inputs.dataset.train[measured.arrays.indices[:6]]
     figure, axes = figures.plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=(2, 3))
     pixels = figures.tile(np.concatenate([shown[:, None], nearest], axis=1))
-    figures.show(axes[0], pixels, "revised sample, then nearest in training")
-    label = "distance to the nearest training example (RMS per pixel, pixels in [-1, 1])"
-    figures.histograms(axes[1], measured.arrays.distances, label)
-    axes[1].set_title("memorised samples would lie left of held-out data")
+    figures.show(axes[0], pixels, "sample, then its nearest training images")
+    labels = SECTIONS[0].groups
+    distances = {labels[name].label: distance for name, distance in measured.arrays.distances.items()}
+    figures.histograms(axes[1], distances, "distance to the nearest training image (RMS per pixel, pixels in [-1, 1])")
     return {"neighbours": figure}

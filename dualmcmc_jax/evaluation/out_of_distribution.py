@@ -1,4 +1,4 @@
-"""Does the energy tell the data from other examples?"""
+"""Does the energy separate the data from out-of-distribution examples?"""
 
 from typing import NamedTuple
 
@@ -18,40 +18,57 @@ from dualmcmc_jax.training import objectives
 
 SECTIONS = (
     Section(
-        title="Energy",
+        title="Energies and out-of-distribution detection",
         note=(
-            "Lower is more likely; samples are measured as images, that is clipped and rounded. AUROC: the "
-            "probability that a held-out example has a lower energy than one of the set."
+            "Energies are outputs of the network, before division by the temperature; lower energy means higher "
+            "density. AUROC is the probability that a held-out example has a lower energy than an example of this set: "
+            "0.5 is chance, 1 is perfect separation. Image samples are clipped to [-1, 1] and rounded to 8 bits first."
         ),
         metrics={
-            "energy/{group}/mean": Metric("mean", needs=("energy",)),
-            "energy/{group}/std": Metric("std", needs=("energy",)),
+            "energy/{group}/mean": Metric("Mean energy", needs=("energy",)),
+            "energy/{group}/std": Metric("Standard deviation", needs=("energy",)),
             "auroc/{group}": Metric("AUROC", "higher", needs=("energy",)),
         },
-        groups={"generator": Group("generator", needs=("generator",))},
+        groups={
+            "train": Group("training data"),
+            "held_out": Group("held-out data"),
+            "generator": Group("generator samples", needs=("generator",)),
+            "revised": Group("samples after x-revision"),
+            "average_of_two": Group("averages of two held-out examples"),
+            "uniform_noise": Group("uniform noise"),
+            "constant": Group("images of one color"),
+        },
         other_groups="{}",
         groups_are="rows",
     ),
 )
 CAPTIONS = {
-    "energies": "Energies of data, samples, and sets that are no data; the outermost 0.5% of each side are cut."
+    "energies": (
+        "Energies of data and samples (left), and of held-out data and out-of-distribution sets (right). The axis "
+        "covers at least the middle 99% of each set."
+    )
 }
 
 
 class Energies(NamedTuple):
-    """Energies [N] of data and samples, and of sets that are not the data, by name."""
+    """Energies [N] by the name of the set.
+
+    Attributes:
+      data: energies of training data, held-out data and samples.
+      others: energies of out-of-distribution sets.
+    """
 
     data: dict[str, np.ndarray]
     others: dict[str, np.ndarray]
 
 
 def applies(config, dataset) -> bool:
-    """Every model has an energy."""
+    """Return True, because every model has an energy."""
     return True
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure the energies of data, kept samples and other sets, and how well they tell the sets from the data."""
+    """Measure the energies of data, kept samples and out-of-distribution sets, and the AUROC of each of the latter."""
     train, held_out = inputs.dataset.train, inputs.held_out
     data = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **inputs.kept}
     measured = Energies(*({name: energies(model, x) for name, x in sets.items()} for sets in (data, inputs.others)))
@@ -64,32 +81,45 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
-    """Draw histograms of energies: of data and samples, and of held-out data beside the other sets."""
+    """Draw histograms of the energies of data and samples, and of held-out data and out-of-distribution sets."""
     if "energy" not in objectives.trained(model.config):
         return {}
     data, others = measured.arrays
+    labels = SECTIONS[0].groups
+    by_label = lambda sets: {labels[name].label if name in labels else name: x for name, x in sets.items()}
     figure, axes = figures.plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    figures.histograms(axes[0], data, "energy (lower: more likely)")
+    figures.histograms(axes[0], by_label(data), "energy (lower: higher density)")
     axes[0].set_title("data and samples")
-    figures.histograms(axes[1], {"held_out": data["held_out"]} | others, "energy (lower: more likely)")
+    figures.histograms(axes[1], by_label({"held_out": data["held_out"]} | others), "energy (lower: higher density)")
     axes[1].set_title("held-out data and out-of-distribution sets")
     return {"energies": figure}
 
 
 def energies(model: Model, x: np.ndarray) -> np.ndarray:
-    """Return the energies [N] of examples x [N, ...], uint8 images or vectors."""
+    """Return the energies [N] of uint8 images or float vectors x [N, ...], before division by the temperature."""
     run = parallel.stream(_group, model.config.evaluation.batch_size, desc="energies")
     return parallel.collect(run(model, len(x), x))
 
 
 def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
-    """Make sets of examples that are not the data: [N, ...] by name, at most as many as held_out.
+    """Make out-of-distribution sets, of the same type as the data.
 
-    The sets are uniform_noise, images of one constant colour each, the average_of_two held-out examples, and examples
-    of every source in `evaluation.ood`, from its test set first.
+    The sets are:
+
+    - "average_of_two": averages of pairs of held-out examples;
+    - "uniform_noise": independent uniform values for each pixel, or for each coordinate over its range in held_out;
+    - "constant", only for images: images of one random color;
+    - each source of `evaluation.ood`, under its own name: its test examples, then its training examples.
+
+    Args:
+      config: the whole config.
+      held_out: [N, ...], held-out examples.
+
+    Returns:
+      Examples by the name of the set: [N, ...], or fewer if a source has fewer.
 
     Raises:
-      ValueError: a source cannot be read, or its examples have another shape.
+      ValueError: a source cannot be read, or its examples have a different shape.
     """
     random, shape, is_image = np.random.RandomState(0), held_out.shape, len(config.data.shape) == 3
     exact = held_out.astype(np.uint16 if is_image else held_out.dtype)
@@ -101,21 +131,21 @@ def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
         low, high = held_out.min(0), held_out.max(0)
         sets["uniform_noise"] = random.uniform(low, high, shape).astype(held_out.dtype)
     for source in config.evaluation.ood:
-        data = ConfigDict(config.data.to_dict())  # a model's config is frozen
+        data = ConfigDict(config.data.to_dict())  # a copy, because a model's config is frozen
         data.update(source=source, crop=())
         try:
             dataset = sources.load(data)
         except ValueError as error:
             shape = tuple(config.data.shape)
-            other = f"found examples of another shape, expected {shape}, that of the data"
-            what = other if str(error).startswith("data.shape") else error
-            raise ValueError(f"evaluation.ood: {source!r}: {what}") from error
-        few = dataset.test[subset(len(dataset.test), len(held_out))]
-        more = dataset.train[subset(len(dataset.train), len(held_out) - len(few))]
-        sets[source] = np.concatenate([few, more])
+            wrong_shape = f"found examples of another shape, expected {shape}, that of the data"
+            problem = wrong_shape if str(error).startswith("data.shape") else error
+            raise ValueError(f"evaluation.ood: {source!r}: {problem}") from error
+        test = dataset.test[subset(len(dataset.test), len(held_out))]
+        train = dataset.train[subset(len(dataset.train), len(held_out) - len(test))]
+        sets[source] = np.concatenate([test, train])
     return sets
 
 
 def _group(model, index, x):
-    """Return the energies [B] of one group of examples x [B, ...]."""
+    """Return the energies [B] of one batch of examples x [B, ...]."""
     return model.bound().energy(to_float(x, model.dtype))

@@ -1,4 +1,4 @@
-"""Figures of a model while it trains."""
+"""Figures that training writes now and then: samples, and trajectories of both chains."""
 
 import logging
 from collections.abc import Callable
@@ -16,33 +16,34 @@ _log = logging.getLogger(__name__)
 
 
 def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainState], dict[str, np.ndarray]]:
-    """Return a function that draws samples and, of images, trajectories of both chains.
+    """Return the function that draws figures during training.
 
     Args:
       config: the whole config.
       held_out: [N, ...], held-out examples.
-      folder: receives the figures as PNG files.
+      folder: the folder to which the figures are written as PNG files.
 
     Returns:
-      draw(step, state) -> pixels of the figures, uint8 [H, W, 3], by name. A figure that cannot be written is left out
-      with a warning.
+      A function from the step and the train state to the pixels of the figures, uint8 [H, W, 3], by name. For images
+      the figures are "samples", "z_revision" and, if the x-chain has steps, "x_revision"; otherwise only "samples".
+      If a figure cannot be written, the function logs a warning and leaves the figure out.
     """
 
     def draw(step: int, state: TrainState) -> dict[str, np.ndarray]:
         model, seed = Model.create(config, state.average, step=step), config.train.seed
         samples = parallel.collect(sampling.stream(model, num_samples=config.log.num_images, seed=seed))
-        made = {"samples": sampling.figure(samples)}
+        drawn = {"samples": sampling.figure(samples)}
         if model.makes_images:
-            made["z_revision"] = trajectories.z_figure(trajectories.z_trajectory(model, held_out, seed=seed))
+            drawn["z_revision"] = trajectories.z_figure(trajectories.z_trajectory(model, held_out, seed=seed))
             if model.config.x_chain.num_steps:
-                made["x_revision"] = trajectories.x_figure(trajectories.x_trajectory(model, seed=seed))
+                drawn["x_revision"] = trajectories.x_figure(trajectories.x_trajectory(model, seed=seed))
         pictures = {}
-        for name, figure in made.items():
+        for name, figure in drawn.items():
             path = folder / f"{name}_{step:08d}.png"
             try:
                 pictures[name] = figures.save(path, figure)
             except OSError as error:
-                _log.warning("%s is not written (%s); training goes on", path, error.strerror)
+                _log.warning("%s could not be written (%s). Training continues.", path, error.strerror)
         return pictures
 
     return draw

@@ -1,4 +1,8 @@
-"""How well are held-out examples reconstructed (Table 3 and Figure 3 of the paper)?"""
+"""How well are held-out examples reconstructed (Table 3 and Figure 3 of the paper)?
+
+A reconstruction of x is g(z) for a latent z that is inferred from x, in one of three ways: by the inference model
+alone, by the z-revision started from the inference model, or by the z-revision started from noise.
+"""
 
 import jax
 import numpy as np
@@ -16,55 +20,75 @@ from dualmcmc_jax.report import curves, figures
 from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
+_MEASURES = {
+    "mse": Metric("MSE", "lower", needs=("generator",)),
+    "psnr": Metric("PSNR", "higher", "dB", needs=("generator",)),
+    "ssim": Metric("SSIM", "higher", "at most 1", needs=("generator",)),
+}
+"""Measures of the error by their names in metric keys. The learning curves have one panel each, in this order."""
 SECTIONS = (
     Section(
         title="Reconstruction of held-out data",
-        note="mse: squared units of pixels in [-1, 1]; psnr: decibels; each a mean over images.",
-        metrics={
-            "reconstruction/{group}/mse": Metric("mse", "lower", needs=("generator",)),
-            "reconstruction/{group}/psnr": Metric("psnr", "higher", "dB", needs=("generator",)),
-            "reconstruction/{group}/ssim": Metric("ssim", "higher", needs=("generator",)),
-        },
+        note=(
+            "Held-out examples compared with their decoded latents, which come from the inference model alone, or from "
+            "z-chains (Langevin steps on the posterior of z) started from the inference model or from noise. MSE is "
+            "per pixel, with pixels in [-1, 1] (for vectors: per coordinate). All numbers are means over examples."
+        ),
+        metrics={f"reconstruction/{{group}}/{name}": metric for name, metric in _MEASURES.items()},
         groups={
             "encoder": Group("inference model", needs=("encoder",)),
-            "encoder_chain": Group("z-revision from it", needs=("encoder",)),
-            "noise_chain": Group("z-revision from noise"),
+            "encoder_chain": Group("z-chain from inference model", needs=("encoder",)),
+            "noise_chain": Group("z-chain from noise"),
         },
     ),
 )
 CAPTIONS = {
-    "z_revision": "The z-revision: latents decoded on their way to held-out images, and the error.",
-    "reconstruction": "Dots: light evaluations while training; star: this evaluation, of all held-out data.",
+    "z_revision": (
+        "The z-revision. Top: the decoded latents of some Langevin chains, one chain per row; the last column shows "
+        "the held-out image to be reconstructed. Bottom: the mean squared error along the chains."
+    ),
+    "reconstruction": (
+        "Reconstruction of held-out data against the training step. Dots: light evaluations during training, on at "
+        "most evaluation.light_samples examples. Star: this evaluation, on all held-out examples in use."
+    ),
 }
-_CURVES = {
-    "encoder_chain": "z-revision from the inference model",
-    "noise_chain": "z-revision from noise",
+_CURVE_LABELS = {
+    "encoder_chain": "z-chain from the inference model",
+    "noise_chain": "z-chain from noise",
     "encoder": "inference model alone",
 }
-_AXES = {"mse": "mean squared error", "psnr": "PSNR, dB", "ssim": "SSIM"}
+"""Labels of the methods in the legend of the learning curves, in this order."""
 
 
 def applies(config, dataset) -> bool:
-    """Every data set has held-out examples."""
+    """Return True, because every data set has held-out examples."""
     return True
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Reconstruct the held-out examples; see `reconstruct`."""
+    """Measure the reconstruction errors of the held-out examples; see `reconstruct`."""
     return Measured(reconstruct(model, inputs.held_out, seed=inputs.seed))
 
 
 def reconstruct(model: Model, x: np.ndarray, *, seed: int) -> dict[str, float]:
-    """Measure mean errors of reconstructions, by "reconstruction/METHOD/MEASURE".
+    """Measure the mean reconstruction errors of examples.
 
-    The methods are "encoder": g of the mean of q(z | x); "encoder_chain": after the z-revision of a draw of q(z | x);
-    "noise_chain": after as many steps from N(0, I). The measures are mse in squared units of x, and of images psnr in
-    decibels and, if its window fits, ssim.
+    The methods are:
+
+    - "encoder": decode the mean of q(z | x);
+    - "encoder_chain": decode the end of a z-chain that starts at a draw from q(z | x);
+    - "noise_chain": decode the end of a z-chain of the same length that starts at a draw from N(0, I).
+
+    The measures are "mse" in squared units of x and, for images, "psnr" in decibels and "ssim". Images smaller than
+    the window of SSIM have no "ssim".
 
     Args:
       model: the model.
-      x: [N, ...], uint8 images or vectors.
+      x: [N, ...], uint8 images or float vectors.
       seed: seed of the chains.
+
+    Returns:
+      Means over the examples by "reconstruction/METHOD/MEASURE".
     """
     run = parallel.stream(_group, model.group_size, desc="reconstructing")
     errors = parallel.collect(run((model, random_streams.key(seed, Stream.RECONSTRUCTION)), len(x), x))
@@ -72,34 +96,34 @@ def reconstruct(model: Model, x: np.ndarray, *, seed: int) -> dict[str, float]:
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
-    """Draw the z-chain of images, and the errors against training."""
-    made = {}
+    """Draw the reconstruction errors against the training step and, for images, trajectories of z-chains."""
+    drawn = {}
     if model.makes_images:
         trajectory = trajectories.z_trajectory(model, inputs.held_out, seed=inputs.seed)
-        made["z_revision"] = trajectories.z_figure(trajectory)
-    return made | {"reconstruction": _learning_curves(inputs.history, measured.metrics, step=model.step)}
+        drawn["z_revision"] = trajectories.z_figure(trajectory)
+    return drawn | {"reconstruction": _learning_curves(inputs.history, measured.metrics, step=model.step)}
 
 
 def _learning_curves(history: curves.History, metrics: dict[str, float], *, step: int) -> Figure:
-    """Draw MSE, PSNR and SSIM against the training step, a curve per method (Figure 3).
+    """Draw MSE, PSNR and SSIM against the training step, one curve per method (Figure 3).
 
-    The curves are those of the light evaluations. A star is the result of this evaluation, of all held-out examples.
+    The curves show the light evaluations of the history. The stars show `metrics`, which were measured at `step`.
     """
-    measures = [measure for measure in _AXES if f"reconstruction/encoder/{measure}" in metrics]
+    measures = [measure for measure in _MEASURES if f"reconstruction/encoder/{measure}" in metrics]
     size = (3.7 * len(measures), 3.4)
     figure, axes = figures.plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
-        for method, label in _CURVES.items():
+        for method, label in _CURVE_LABELS.items():
             name = f"reconstruction/{method}/{measure}"
             (line,) = axis.plot(*history.get(f"light/{name}", ([], [])), ".-", label=label)
             axis.plot(step, metrics[name], "*", markersize=9, color=line.get_color())
-        axis.set(xlabel="training step", ylabel=_AXES[measure])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
+        axis.set(xlabel="training step", ylabel=_MEASURES[measure].heading)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(measures), fontsize=8)
     return figure
 
 
 def _group(constants, index, x):
-    """Reconstruct one group of examples x [B, ...]; return errors [B] by "METHOD/MEASURE"."""
+    """Reconstruct one group of examples x [B, ...], and return the errors [B] by "METHOD/MEASURE"."""
     model, key = constants
     bound, x = model.bound(), to_float(x, model.dtype)
     measures = {"mse": image_similarity.mse}

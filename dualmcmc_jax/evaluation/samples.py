@@ -1,4 +1,7 @@
-"""How good are samples, and what do they cost?"""
+"""How close are samples to the training data, and how expensive are they to draw?
+
+Samples are compared twice: as the generator makes them, and after the x-revision.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,57 +18,61 @@ from dualmcmc_jax.model import Model
 from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
-GROUPS = {"generator": Group("generator", needs=("generator",)), "revised": Group("revised")}
-"""The models whose samples are compared."""
+GROUPS = {"generator": Group("generator", needs=("generator",)), "revised": Group("after x-revision")}
+"""The two kinds of samples: g(z), and the same samples after the x-revision."""
 NUM_KEPT = 1000
-"""Number of samples that are kept for other questions and figures. Of all others only the features' moments stay."""
+"""Number of samples of each kind that are kept for other questions and figures, which bounds the memory in use."""
 K_NEAREST = 5
-"""The neighbour to which the balls of precision, recall, density and coverage reach."""
+"""k of the k-th nearest neighbor that defines precision, recall, density and coverage."""
 
 _DISTANCES = {
-    f"{{group}}/frechet_{space}": Metric(f"frechet {space.replace('_', ' ')}", "lower") for space in spaces.NAMES
+    f"{{group}}/frechet_{space}": Metric(f"Frechet distance, {label}", "lower")
+    for space, label in spaces.LABELS.items()
 }
 _DISTANCES |= {
-    f"{{group}}/kernel_distance_{space}": Metric(f"kernel distance {space.replace('_', ' ')}", "lower")
-    for space in spaces.NAMES
+    f"{{group}}/kernel_distance_{space}": Metric(f"Kernel distance (squared MMD), {label}", "lower")
+    for space, label in spaces.LABELS.items()
 }
 SECTIONS = (
     Section(
         title="Samples",
         note=(
-            "↓ lower is better, ↑ higher is better. Frechet and kernel distances are to the training data, depend "
-            "on the number of samples, and the kernel distance may fall below 0. Precision and density: how many "
-            "samples lie among data; recall and coverage: how much of the data lies among samples. Costs are per "
-            "1,000 samples; an energy's gradient counts as one network evaluation. svc score: 7.7 of real "
-            "digits, 3.0 of a Gaussian; class entropy: at most 2.303 nats."
+            "Samples compared with the training data, before and after the x-revision (Langevin steps on the energy). "
+            "Frechet and kernel distances depend on the number of samples, so compare them only at equal numbers; the "
+            "kernel distance is unbiased and can be slightly negative. Precision and density measure how realistic the "
+            "samples are, recall and coverage how much of the training data they cover. A network evaluation is one "
+            "call of the generator or one gradient of the energy."
         ),
         metrics={
-            "{group}/fid": Metric("fid", "lower"),
-            "{group}/kid": Metric("kid", "lower"),
+            "{group}/fid": Metric("FID", "lower"),
+            "{group}/kid": Metric("KID", "lower"),
             **_DISTANCES,
-            "{group}/inception_score": Metric("inception score", "higher"),
-            "{group}/inception_score_std": Metric("inception score std"),
-            "{group}/precision": Metric("precision", "higher"),
-            "{group}/recall": Metric("recall", "higher"),
-            "{group}/density": Metric("density", "higher"),
-            "{group}/coverage": Metric("coverage", "higher"),
-            "{group}/svc_score": Metric("svc score", "higher"),
-            "{group}/class_entropy": Metric("class entropy", "higher", "nats"),
-            "{group}/seconds_per_1000": Metric("seconds per 1000", "lower"),
-            "{group}/network_evaluations_per_1000": Metric("network evaluations per 1000", "lower"),
+            "{group}/inception_score": Metric("Inception Score", "higher"),
+            "{group}/inception_score_std": Metric("Inception Score, standard deviation over splits"),
+            "{group}/precision": Metric("Precision", "higher"),
+            "{group}/recall": Metric("Recall", "higher"),
+            "{group}/density": Metric("Density", "higher"),
+            "{group}/coverage": Metric("Coverage", "higher"),
+            "{group}/svc_score": Metric("Digit-classifier score", "higher", "real digits: 7.7"),
+            "{group}/class_entropy": Metric("Entropy of digit classes", "higher", "nats, at most 2.303"),
+            "{group}/seconds_per_1000": Metric("Time per 1,000 samples", "lower", "seconds"),
+            "{group}/network_evaluations_per_1000": Metric("Network evaluations per 1,000 samples", "lower"),
         },
         groups=GROUPS,
     ),
 )
 CAPTIONS = {
-    "samples": sampling.CAPTION,
-    "x_revision": "The x-revision: every third state of some chains, and their mean energy.",
-    "interpolation": "Along the arc from one latent to another.",
+    "samples": "Samples of the generator (left), and the same samples after the x-revision (right).",
+    "x_revision": (
+        "The x-revision. Top: some Langevin chains, one per row, from the generator's sample (left) to the end of the "
+        "chain (right). Bottom: the mean energy along the chains; lower energy means higher density."
+    ),
+    "interpolation": "Interpolation between pairs of latents along the connecting arc, one pair per row.",
 }
 
 
 def check(config, *, num_train: int, num_held_out: int) -> None:
-    """Raise ValueError if there are fewer samples or examples than a comparison takes."""
+    """Raise ValueError unless there are enough samples and examples for K_NEAREST neighbors."""
     least = K_NEAREST + 1
     for name in ("num_samples", "num_neighbours", "light_samples"):
         if config.evaluation[name] < least:
@@ -76,37 +83,42 @@ def check(config, *, num_train: int, num_held_out: int) -> None:
 
 
 def applies(config, dataset) -> bool:
-    """Samples can be drawn from every model."""
+    """Return True, because every model can be sampled."""
     return True
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Compare samples with the training data, and measure what they cost. The arrays are the kept samples by model."""
+    """Compare samples with the training data and measure the cost of sampling; the arrays are the kept samples."""
     metrics, kept = compare(model, inputs, num_samples=model.config.evaluation.num_samples)
     return Measured(metrics | cost(model, seed=inputs.seed), kept)
 
 
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict:
-    """Draw samples and, of images, trajectories of the x-chain and an interpolation.
+    """Draw the samples and, if they are images, trajectories of the x-chain and an interpolation of latents.
 
-    `ground_truth_density` draws the samples if the density of the data is known.
+    If the data have a ground-truth density, `ground_truth_density` draws the figure "samples" instead.
     """
-    made = {}
+    drawn = {}
     if inputs.dataset.density is None:
-        made["samples"] = sampling.figure({name: x[:100] for name, x in measured.arrays.items()})
+        drawn["samples"] = sampling.figure({name: x[:100] for name, x in measured.arrays.items()})
     if model.makes_images:
         if model.config.x_chain.num_steps:
-            made["x_revision"] = trajectories.x_figure(trajectories.x_trajectory(model, seed=inputs.seed))
+            drawn["x_revision"] = trajectories.x_figure(trajectories.x_trajectory(model, seed=inputs.seed))
         points = interpolation.interpolate(model, inputs.held_out, seed=inputs.seed)
-        made["interpolation"] = interpolation.figure(points)
-    return made
+        drawn["interpolation"] = interpolation.figure(points)
+    return drawn
 
 
 def compare(model: Model, inputs: Inputs, *, num_samples: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Compare samples with the training data.
+    """Draw samples and compare them with the training data.
+
+    Args:
+      model: the model.
+      inputs: the inputs of the evaluation; its held-out examples are not used.
+      num_samples: number of samples of each kind.
 
     Returns:
-      Distances and scores by "GROUP/METRIC", and the first NUM_KEPT samples of each group.
+      Distances and scores by "GROUP/METRIC", and the first NUM_KEPT samples of each group [M, ...].
     """
     config = model.config
     return compare_stream(
@@ -128,18 +140,18 @@ def compare_stream(
     num_neighbours: int,
     classifier: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Compare samples that arrive a batch at a time, as from `sampling.stream`, with statistics of data.
+    """Compare samples that arrive in batches with statistics of the training data.
 
     Args:
-      parts: batches of samples by group.
-      space: the feature space.
-      statistics: statistics of the data in that space.
-      num_samples: number of samples in all batches together.
-      num_neighbours: number of samples, and of features of data, that are compared pair by pair.
-      classifier: images -> class probabilities [B, classes], or None.
+      parts: batches of samples [B, ...] by group, such as `sampling.stream` yields.
+      space: the feature space of the comparison.
+      statistics: statistics of the training data in that space.
+      num_samples: total number of samples in all batches.
+      num_neighbours: number of samples, and of training examples, for the metrics that compare all pairs.
+      classifier: a function from images [B, H, W, C] to class probabilities [B, classes]; None omits its scores.
 
     Returns:
-      Distances and scores by "GROUP/METRIC", and the first NUM_KEPT samples of each group.
+      Distances and scores by "GROUP/METRIC", and the first NUM_KEPT samples of each group [M, ...].
     """
     is_inception = space.name == "inception"
     frechet_name, kernel_name = (
@@ -166,22 +178,26 @@ def compare_stream(
         done += len(x)
     metrics = {}
     for name in GROUPS:
-        near = np.concatenate(features[name])
-        of_group = {frechet_name: frechet.frechet_distance(moments[name].moments(), statistics.moments)}
-        of_group[kernel_name] = kernel_distance(near, real)
+        fake = np.concatenate(features[name])
+        group_metrics = {frechet_name: frechet.frechet_distance(moments[name].moments(), statistics.moments)}
+        group_metrics[kernel_name] = kernel_distance(fake, real)
         if is_inception:
-            of_group["inception_score"], of_group["inception_score_std"] = inception_scores[name].score()
-        of_group |= neighbours.neighbourhoods(real, near, k=K_NEAREST)
+            group_metrics["inception_score"], group_metrics["inception_score_std"] = inception_scores[name].score()
+        group_metrics |= neighbours.neighbourhoods(real, fake, k=K_NEAREST)
         if classifier:
-            of_group |= classifiers.scores(np.concatenate(classes[name]))
-        metrics |= {f"{name}/{metric}": value for metric, value in of_group.items()}
+            group_metrics |= classifiers.scores(np.concatenate(classes[name]))
+        metrics |= {f"{name}/{metric}": value for metric, value in group_metrics.items()}
     return metrics, {name: np.concatenate(x) for name, x in kept.items()}
 
 
 def cost(model: Model, *, seed: int) -> dict[str, float]:
-    """Measure seconds and count network evaluations per 1,000 samples, by "GROUP/METRIC".
+    """Measure the time, and count the network evaluations, of drawing 1,000 samples.
 
-    A gradient of the energy counts as one evaluation.
+    The time is that of the fastest of three runs, which follow one run for compilation. A gradient of the energy
+    counts as one network evaluation.
+
+    Returns:
+      Seconds and counts by "GROUP/METRIC".
     """
     num_steps, step_size, temperature = model.x_chain
     num_samples = model.group_size * len(parallel.available())

@@ -1,4 +1,4 @@
-"""Samples of a model in groups of one size, through all devices, and their figure."""
+"""How samples are drawn for an evaluation: in batches, on all devices. Also their figure."""
 
 from collections.abc import Iterator
 
@@ -14,23 +14,23 @@ from dualmcmc_jax.report import figures
 from dualmcmc_jax.runtime import parallel
 
 TITLES = {"generator": "generator", "revised": "after the x-revision"}
-"""Titles of samples, by the name of their model."""
-CAPTION = "Samples of the generator, and the same after the x-revision."
+"""Panel titles of the two kinds of samples, by the names that `stream` gives them."""
 
 
 def stream(model: Model, *, num_samples: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Draw samples before and after the x-revision, a batch at a time.
+    """Draw samples before and after the x-revision, in batches.
 
-    Sample i depends on the seed, on i and, with batch statistics, on its group of `model.group_size` samples. It
-    depends neither on num_samples nor on the devices.
+    Sample i depends on the seed and on i. If the generator uses batch statistics, the sample also depends on the other
+    samples of its group of `model.group_size` samples. It does not depend on num_samples or on the number of devices.
 
     Args:
       model: the model.
-      num_samples: number of samples.
+      num_samples: total number of samples of each kind.
       seed: seed of the samples.
 
     Yields:
-      Samples by the name of their model, "generator" and "revised": uint8 images [B, H, W, C], or float vectors [B, d].
+      A batch of samples under "generator", g(z), and the same samples after the x-revision under "revised": uint8
+      images [B, H, W, C] or float vectors [B, d].
     """
     run = parallel.stream(_group, model.group_size, desc="sampling")
     for part in run((model, random_streams.key(seed, Stream.SAMPLES)), num_samples):
@@ -38,7 +38,7 @@ def stream(model: Model, *, num_samples: int, seed: int) -> Iterator[dict[str, n
 
 
 def finish(x: np.ndarray) -> np.ndarray:
-    """Convert images [..., H, W, C] of three or more dimensions from [-1, 1] to uint8; return vectors [N, d] as is."""
+    """Convert images [..., H, W, C] with a batch dimension from [-1, 1] to uint8; return vectors [N, d] unchanged."""
     return to_uint8(x) if x.ndim > 3 else x
 
 
@@ -46,7 +46,8 @@ def figure(samples: dict[str, np.ndarray]) -> Figure:
     """Draw samples before and after the x-revision side by side.
 
     Args:
-      samples: images [N, H, W, C], drawn as grids, or vectors [N, d], drawn by their first two dimensions.
+      samples: uint8 images [N, H, W, C] or vectors [N, d], by "generator" and "revised". Images are shown as a grid,
+        vectors as a scatter plot of their first two dimensions, and vectors of one dimension as a histogram.
     """
     figure, axes = figures.plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
     for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
@@ -58,7 +59,7 @@ def figure(samples: dict[str, np.ndarray]) -> Figure:
         limit = 1.1 * np.percentile(np.abs(np.concatenate([*samples.values()])), 99.5)
         if x.shape[1] == 1:
             axis.hist(x[:, 0], np.linspace(-limit, limit, 60), density=True)
-            axis.set(xlabel="x1", ylabel="density")
+            axis.set(xlabel="x1", ylabel="probability density")
         else:
             axis.plot(x[:, 0], x[:, 1], ".", markersize=2, alpha=0.5)
             axis.set_aspect("equal")
@@ -67,7 +68,7 @@ def figure(samples: dict[str, np.ndarray]) -> Figure:
 
 
 def _group(constants, index):
-    """Draw one group of samples; index [B]: the global indices of the samples."""
+    """Draw the group of samples with the global indices index [B]."""
     model, key = constants
     samples = model.bound().synthesize(chain_keys(key, index))
     return {"generator": samples.generated, "revised": samples.revised}

@@ -1,4 +1,4 @@
-"""How good is the model? The list of questions, and their answers as one report."""
+"""How good is the model? The list of all questions, and functions that answer them and build one report."""
 
 import functools
 import json
@@ -29,7 +29,7 @@ from dualmcmc_jax.report.sections import Block, Section, lay_out
 from dualmcmc_jax.training import objectives
 
 QUESTIONS: tuple[Question, ...] = (
-    samples,  # first, because it keeps samples for others
+    samples,  # first, because later questions use the samples that this question keeps
     reconstruction,
     out_of_distribution,
     long_chains,
@@ -38,22 +38,27 @@ QUESTIONS: tuple[Question, ...] = (
     linear_gaussian,
     likelihood,
 )
+"""All questions, in the order of the report. `question.py` explains how to add a question."""
 TRAINING = Section("Training")
 SECTIONS = (*(section for question in QUESTIONS for section in question.SECTIONS), TRAINING)
-CAPTIONS = {name: caption for question in QUESTIONS for name, caption in question.CAPTIONS.items()} | {
-    "training": "Metrics of training, from metrics.jsonl; energies and losses in their own units, mse per pixel."
-}
+TRAINING_CAPTION = (
+    "Training metrics by their names in metrics.jsonl. energy_data and energy_model are mean energies of data and of "
+    "samples, before division by the temperature; energy_loss is their weighted difference divided by the temperature, "
+    "and should fluctuate around 0. revision_mse is the mean squared change that the x-revision makes, and "
+    "posterior_mse_start and posterior_mse_end are the mean squared reconstruction errors before and after the "
+    "z-revision, all per pixel or coordinate."
+)
 FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
-"""Keys of metrics.json that say what was measured and how. The summary shows them."""
+"""Keys of metrics.json that describe the evaluation itself. They are not in any table; `summary` shows most of them."""
 
 
 class Results(NamedTuple):
     """The results of an evaluation.
 
     Attributes:
-      metrics: facts and metrics by key, without metrics of networks that no objective trains.
-      measured: the answer to each question that applies, in the order of QUESTIONS.
-      inputs: the inputs of the evaluation, with the kept samples.
+      metrics: facts and metrics by key. Metrics of networks that no objective trains are left out.
+      measured: the questions that apply, in the order of QUESTIONS, and the answer to each.
+      inputs: the inputs of the evaluation, including the kept samples.
     """
 
     metrics: dict[str, Any]
@@ -66,18 +71,19 @@ def inputs(config, dataset: sources.Dataset, inception_weights: Path | None, *, 
 
     Args:
       config: the whole config.
-      dataset: from `sources.load`.
-      inception_weights: file of Inception's weights, or None.
+      dataset: the data set of the config, from `sources.load`.
+      inception_weights: path of the file with Inception's weights, or None.
       seed: seed of samples and chains.
 
     Raises:
-      ValueError: there are fewer examples than the config asks for or a comparison takes, the weights are not
-        Inception's, or a question cannot be answered for these data.
+      ValueError: there are too few examples, the weights are not those of Inception, or the config asks for metrics
+        that cannot be measured on these data.
     """
     num_held_out, available = config.evaluation.num_held_out, len(dataset.test)
     if num_held_out > available:
         raise ValueError(
-            f"evaluation.num_held_out: found {num_held_out}, expected at most {available}, all that are held out"
+            f"evaluation.num_held_out: found {num_held_out}, expected at most {available}, the number of held-out "
+            "examples"
         )
     samples.check(config, num_train=len(dataset.train), num_held_out=available)
     likelihood.check(config, dataset)
@@ -89,9 +95,14 @@ def inputs(config, dataset: sources.Dataset, inception_weights: Path | None, *, 
 
 
 def evaluate(model: Model, inputs: Inputs) -> Results:
-    """Answer every question that applies by numbers."""
+    """Measure the metrics of every question that applies.
+
+    Args:
+      model: the model.
+      inputs: the inputs of the evaluation, from `inputs`.
+    """
     config = model.run_config
-    # Before anything is drawn, because a source of other examples may be unreadable.
+    # Made first, so that an unreadable data source is reported before the slow measurements start.
     inputs = inputs._replace(others=out_of_distribution.other_sets(config, inputs.held_out))
     facts = {
         "step": model.step,
@@ -115,34 +126,43 @@ def evaluate(model: Model, inputs: Inputs) -> Results:
 
 
 def draw(model: Model, results: Results, workdir: Path) -> dict[str, Figure]:
-    """Draw the figures of every question that applies, by name, with the history of training in the workdir."""
+    """Draw the figures of every question that applies, and the training curves.
+
+    Args:
+      model: the model that was evaluated.
+      results: its results, from `evaluate`.
+      workdir: the folder of the run, whose metrics.jsonl holds the history of training.
+
+    Returns:
+      Open figures by name.
+    """
     inputs = results.inputs._replace(history=curves.read(workdir))
-    made = {}
+    drawn = {}
     for question, answer in results.measured:
-        made |= question.draw(model, inputs, answer)
+        drawn |= question.draw(model, inputs, answer)
     training = curves.training(inputs.history)
-    return made | ({"training": training} if training else {})
+    return drawn | ({"training": training} if training else {})
 
 
 def light(config, inputs: Inputs) -> Callable[[Params], dict[str, float]]:
-    """Return a function that measures samples and reconstructions of few examples while a model trains.
+    """Return a function that runs a light evaluation: samples and reconstructions, on few examples.
 
     Args:
       config: the whole config.
-      inputs: from `inputs`.
+      inputs: the inputs of the evaluation, from `inputs`.
 
     Returns:
-      measure(params) -> metrics by "light/KEY". They have names of their own because distances of few samples are
-      larger than distances of many.
+      A function from parameters to metrics by "light/KEY". The prefix distinguishes the metrics of light and full
+      evaluations, which are not comparable because distances depend on the number of samples.
     """
     num_samples = config.evaluation.light_samples
-    few = inputs.held_out[subset(len(inputs.held_out), num_samples)]
+    held_out = inputs.held_out[subset(len(inputs.held_out), num_samples)]
     inputs = inputs._replace(seed=config.train.seed)
 
     def measure(params: Params) -> dict[str, float]:
         model = Model.create(config, params)
         metrics, _ = samples.compare(model, inputs, num_samples=num_samples)
-        metrics |= reconstruction.reconstruct(model, few, seed=inputs.seed)
+        metrics |= reconstruction.reconstruct(model, held_out, seed=inputs.seed)
         return {f"light/{key}": value for key, value in of_trained(config, metrics).items()}
 
     return measure
@@ -160,42 +180,71 @@ def of_trained(config, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """Say in one line which step was evaluated, and what was compared."""
+    """Return one line that says which checkpoint was evaluated, on how many examples, and with which sampler."""
     num_steps, step_size, temperature = metrics["x_chain"]
-    chain = f"x-revision of {num_steps} steps of {step_size:.3g} at temperature {temperature:.3g}"
+    chain = f"x-revision: {num_steps} Langevin steps of size {step_size:.3g} at temperature {temperature:.3g}"
+    space = spaces.LABELS.get(metrics["features"], metrics["features"])
     return (
-        f"step {metrics['step']:,}: {metrics['num_samples']:,} samples against the {metrics['num_train']:,} training "
-        f"examples, in the feature space {metrics['features']} ({metrics['num_features']} features); "
+        f"Checkpoint at step {metrics['step']:,}; {metrics['num_samples']:,} samples compared with "
+        f"{metrics['num_train']:,} training examples in {metrics['num_features']} dimensions ({space}); "
         f"{chain if num_steps else 'no x-revision'}"
     )
 
 
 def blocks(metrics: Mapping[str, Any], figures: Mapping[str, Path] | None = None) -> list[Block]:
-    """Lay out metrics, and the PNG files of figures by name, as the blocks of a report."""
-    homes = {name: question.SECTIONS[0].title for question in QUESTIONS for name in question.CAPTIONS}
-    by_section = {}
+    """Lay out the metrics, and the PNG files of the figures, as the blocks of a report.
+
+    Args:
+      metrics: facts and metrics by key.
+      figures: paths of PNG files, by the name of the figure.
+    """
+    owners, by_section = _owners(metrics), {}
     for name, path in (figures or {}).items():
-        by_section.setdefault(homes.get(name, TRAINING.title), []).append((path, CAPTIONS[name]))
+        title, caption = TRAINING.title, TRAINING_CAPTION
+        if name in owners:
+            title, caption = owners[name].SECTIONS[0].title, owners[name].CAPTIONS[name]
+        by_section.setdefault(title, []).append((path, caption))
     return lay_out(SECTIONS, {key: value for key, value in metrics.items() if key not in FACTS}, by_section)
 
 
 def text(metrics: Mapping[str, Any]) -> str:
-    """Return the report for a terminal."""
+    """Return the report as text for a terminal: the summary and the tables."""
     return tables.text(summary(metrics), blocks(metrics))
 
 
 def html(title: str, metrics: Mapping[str, Any], figures: Mapping[str, Path], *, config: str) -> str:
-    """Return the report as a page, with the PNG files of figures by name and the config as text."""
+    """Return the report as an HTML page.
+
+    Args:
+      title: heading of the page.
+      metrics: facts and metrics by key.
+      figures: paths of PNG files, by the name of the figure.
+      config: the config of the run, as text.
+    """
     return page.html(title, summary(metrics), blocks(metrics, figures), config=config)
 
 
 def stored(folder: Path) -> tuple[str | None, dict[Path, str]]:
-    """Read what a model card shows of the folder of an evaluation.
+    """Read a stored evaluation for a model card.
+
+    Args:
+      folder: the folder to which the evaluation was written, which need not exist.
 
     Returns:
-      The report for a terminal, or None if there is no evaluation, and the captions of some figures by their path.
+      The report as text, or None if there is no evaluation; and the captions of the figures to show, by path.
     """
     path = folder / "metrics.json"
-    report = text(json.loads(path.read_text())) if path.exists() else None
-    shown = {folder / f"{name}.png": CAPTIONS[name] for name in ("samples", "x_revision")}
-    return report, {path: caption for path, caption in shown.items() if path.exists()}
+    metrics = json.loads(path.read_text()) if path.exists() else {}
+    report = text(metrics) if metrics else None
+    owners = _owners(metrics)
+    captions = {folder / f"{name}.png": owners[name].CAPTIONS[name] for name in ("samples", "x_revision")}
+    return report, {path: caption for path, caption in captions.items() if path.exists()}
+
+
+def _owners(metrics: Mapping[str, Any]) -> dict[str, Question]:
+    """Return the question that each figure belongs to, by the name of the figure.
+
+    If several questions can draw a figure, the figure belongs to the last of them that has metrics.
+    """
+    answered = [q for q in QUESTIONS if any(section.find(key) for section in q.SECTIONS for key in metrics)]
+    return {name: question for question in (*QUESTIONS, *answered) for name in question.CAPTIONS}

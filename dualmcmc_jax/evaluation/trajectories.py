@@ -1,4 +1,4 @@
-"""Trajectories of both chains of Sec. 3.1, step by step (Figure 2 of the paper)."""
+"""What do the two Langevin chains do, step by step (Figure 2 of the paper)?"""
 
 from functools import partial
 from typing import NamedTuple
@@ -17,16 +17,17 @@ from dualmcmc_jax.random_streams import Stream
 from dualmcmc_jax.report import figures
 
 NUM_CHAINS = 6
-"""Chains that are shown. A whole group of chains runs, because batch statistics couple them."""
+"""Number of chains that are shown. A whole group of chains is run, because batch statistics couple them."""
 
 
 class XTrajectory(NamedTuple):
-    """Some x-chains from g(z).
+    """Trajectories of x-chains.
 
     Attributes:
-      states: [K, num_chains, H, W, C] uint8, about 30 states of each chain, at most every third.
-      steps: [K], the number of steps before each state.
-      energy: [num_steps, B], the energy before each step.
+      states: [K, num_chains, H, W, C] uint8, states of some chains. Every third state is kept, or fewer, such that K
+        is at most about 30.
+      steps: [K], the number of Langevin steps before each state.
+      energy: [num_steps, B], the energy of all chains before each step.
     """
 
     states: np.ndarray
@@ -35,13 +36,13 @@ class XTrajectory(NamedTuple):
 
 
 class ZTrajectory(NamedTuple):
-    """Some z-chains towards held-out images, decoded.
+    """Trajectories of z-chains, decoded.
 
     Attributes:
-      states: [K, num_chains, H, W, C] uint8, g of at most about 20 states of each chain.
-      steps: [K], the number of steps before each state.
-      mse: [K, B], the mean squared error per pixel.
-      x: [num_chains, H, W, C] uint8, the held-out images.
+      states: [K, num_chains, H, W, C] uint8, decoded states of some chains; K is at most about 20.
+      steps: [K], the number of Langevin steps before each state.
+      mse: [K, B], mean squared error per pixel of the decoded states of all chains, with pixels in [-1, 1].
+      x: [num_chains, H, W, C] uint8, the held-out images that the chains infer latents of.
     """
 
     states: np.ndarray
@@ -51,7 +52,7 @@ class ZTrajectory(NamedTuple):
 
 
 def x_trajectory(model: Model, *, seed: int, num_chains: int = NUM_CHAINS) -> XTrajectory:
-    """Run one group of x-chains and keep some states of some chains."""
+    """Run one group of x-chains, and return some states of the first `num_chains` chains."""
     num_steps = model.config.x_chain.num_steps
     every = max(3, -(-num_steps // 30))
     states, energy = jax.device_get(_x_chains(model, random_streams.key(seed, Stream.REVISIONS), every))
@@ -59,7 +60,7 @@ def x_trajectory(model: Model, *, seed: int, num_chains: int = NUM_CHAINS) -> XT
 
 
 def z_trajectory(model: Model, held_out: np.ndarray, *, seed: int, num_chains: int = NUM_CHAINS) -> ZTrajectory:
-    """Run one group of z-chains towards held-out images [N, H, W, C], and decode some states of some chains."""
+    """Run z-chains for held-out uint8 images [N, H, W, C], and decode some states of the first `num_chains` chains."""
     num_steps = model.config.z_chain.num_steps
     every = max(1, -(-num_steps // 20))
     x = group_of(held_out, model.group_size)
@@ -68,34 +69,34 @@ def z_trajectory(model: Model, held_out: np.ndarray, *, seed: int, num_chains: i
 
 
 def group_of(held_out: np.ndarray, size: int) -> np.ndarray:
-    """Return a fixed random choice of `size` held-out examples, with repetitions if there are fewer."""
+    """Return `size` held-out examples chosen at random with a fixed seed, repeated if there are fewer."""
     return held_out[np.resize(subset(len(held_out), size), size)]
 
 
 def x_figure(trajectory: XTrajectory) -> Figure:
-    """Draw x-chains, one per row, above the mean energy along them."""
+    """Draw the states of x-chains, one chain per row, above the mean energy along all chains."""
     pixels = figures.tile(trajectory.states.swapaxes(0, 1))
-    figure, (above, below) = figures.images_and_curve(pixels, "x-revision: Langevin steps on the energy")
-    figures.label_columns(above, trajectory.steps, "after that many Langevin steps")
+    figure, (above, below) = figures.images_and_curve(pixels, "x-revision: one Langevin chain of the EBM per row")
+    figures.label_columns(above, trajectory.steps, "number of Langevin steps")
     below.plot(np.arange(len(trajectory.energy)), trajectory.energy.mean(1))
-    below.set(xlabel="Langevin step", ylabel="mean energy", xlim=(0, max(1, trajectory.steps[-1])))
+    below.set(xlabel="number of Langevin steps", ylabel="mean energy", xlim=(0, max(1, trajectory.steps[-1])))
     return figure
 
 
 def z_figure(trajectory: ZTrajectory) -> Figure:
-    """Draw decoded z-chains, one per row and the held-out image last, above the mean squared error along them."""
+    """Draw decoded z-chains, one per row with the held-out image last, above the mean error along all chains."""
     pixels = figures.tile(np.concatenate([trajectory.states, trajectory.x[None]]).swapaxes(0, 1))
-    title = "z-revision: latents decoded on their way to the held-out image (last)"
+    title = "z-revision: one decoded Langevin chain per row; last column: the held-out image"
     figure, (above, below) = figures.images_and_curve(pixels, title)
-    figures.label_columns(above, [*trajectory.steps, "image"], "after that many Langevin steps")
+    figures.label_columns(above, [*trajectory.steps, "image"], "number of Langevin steps")
     below.plot(trajectory.steps, trajectory.mse.mean(1), ".-")
-    below.set(xlabel="Langevin step", ylabel="mean squared error per pixel", xlim=(0, trajectory.steps[-1]))
+    below.set(xlabel="number of Langevin steps", ylabel="MSE per pixel", xlim=(0, trajectory.steps[-1]))
     return figure
 
 
 @partial(jax.jit, static_argnums=2)
 def _x_chains(model, key, every):
-    """Return the states [K, B, ...] and the energies [num_steps, B] of a group of x-chains."""
+    """Return states [K, B, ...] of a group of x-chains, and the energies [num_steps, B] before each step."""
     x_key, _ = jax.random.split(key)
     samples = model.bound().synthesize(chain_keys(x_key, jnp.arange(model.group_size)), keep_every=every)
     return samples.trace.states, -samples.trace.log_density * model.config.energy.temperature
@@ -103,7 +104,7 @@ def _x_chains(model, key, every):
 
 @partial(jax.jit, static_argnums=3)
 def _z_chains(model, key, x, every):
-    """Return the decoded states [K, B, ...] and their errors [K, B] of a group of z-chains."""
+    """Return decoded states [K, B, ...] of a group of z-chains, and their mean squared errors [K, B]."""
     _, z_key = jax.random.split(key)
     bound, x = model.bound(), to_float(x, model.dtype)
     inference = bound.infer(chain_keys(z_key, jnp.arange(model.group_size)), x, keep_every=every)
@@ -112,5 +113,5 @@ def _z_chains(model, key, x, every):
 
 
 def _steps(num_steps: int, every: int) -> np.ndarray:
-    """Return the numbers of steps before the states that a trace keeps."""
+    """Return the number of steps before each state that a trace keeps."""
     return np.array([*range(0, num_steps, every), num_steps])

@@ -1,1 +1,1 @@
-"""In which space images are compared: pixels, Inception features, classifiers."""
+"""In which feature space are images compared? Pixels, Inception features, and classifiers that score samples."""

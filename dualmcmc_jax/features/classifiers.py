@@ -1,4 +1,7 @@
-"""Classifiers that score samples. Distances between pixels are blind to sharpness, and classifiers are not."""
+"""Classifiers that score samples of particular data sets.
+
+A classifier notices whether samples are sharp. A Frechet distance between pixels does not.
+"""
 
 import functools
 import warnings
@@ -9,10 +12,10 @@ from dualmcmc_jax.data.batches import to_float
 
 
 class DigitClassifier:
-    """A support vector machine trained on the classes of scikit-learn's training digits.
+    """The digit classifier: a support vector machine trained on the training digits of scikit-learn.
 
-    Real held-out digits score 7.7. Draws of a Gaussian fitted to the pixels score 3.0, and the Frechet distance between
-    pixels cannot tell them from digits.
+    For comparison, real held-out digits have an `svc_score` of 7.7. Draws from a Gaussian fitted to the pixels have
+    3.0, although the Frechet distance between pixels does not distinguish them from real digits.
     """
 
     def __init__(self):
@@ -20,26 +23,30 @@ class DigitClassifier:
         from sklearn.svm import SVC
 
         images, labels = load_digits(return_X_y=True)
-        train = np.random.RandomState(0).permutation(len(images))[:1500]  # the split of data/sources.py
+        train = np.random.RandomState(0).permutation(len(images))[:1500]  # the same split as in data/sources.py
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             self._svc = SVC(C=10, probability=True, random_state=0).fit(images[train] / 8 - 1, labels[train])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return class probabilities [B, 10] of uint8 digits [B, 8, 8, 1]."""
+        """Return the class probabilities [B, 10] of uint8 digits [B, 8, 8, 1]."""
         return self._svc.predict_proba(np.asarray(to_float(images, np.float64)).reshape(len(images), -1))
 
 
 digit_classifier = functools.cache(DigitClassifier)
 CLASSIFIERS = {"digits": digit_classifier}
-"""The function that returns each classifier, by the name that a data set gives it."""
+"""Functions that return a classifier, by the name in `Dataset.classifier`."""
 
 
 def scores(p: np.ndarray) -> dict[str, float]:
-    """Score class probabilities [N, 10] of samples.
+    """Score samples by their class probabilities, in the way of the Inception Score (Salimans et al., 2016).
+
+    Args:
+      p: [N, 10], class probabilities p(y | x) of each sample x.
 
     Returns:
-      svc_score: exp(E KL(p(y | x), p(y))), which is high if the classifier is sure of each digit and the digits are
-      varied. class_entropy: the entropy of the classes, in nats, at most 2.303.
+      - "svc_score": exp(E KL(p(y | x), p(y))), between 1 and 10; p(y) is the mean of p(y | x). The score is high if the
+        classifier is certain about each sample and the samples cover all classes.
+      - "class_entropy": the entropy of the most likely classes of the samples, in nats, at most ln 10 = 2.303.
     """
     divergence = np.sum(p * (np.log(p + 1e-12) - np.log(p.mean(0))), axis=1)
     share = np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)

@@ -1,8 +1,9 @@
-"""The Inception network of 2015 that FID and the Inception Score are defined by, in Flax.
+"""The Inception network of 2015, by which FID and the Inception Score are defined, in Flax.
 
-It is Inception v3 (Szegedy et al., 2015) as TensorFlow released it on 2015-12-05, whose weights people pass on under
-the unit names of PyTorch ports. It differs from later ones where FID notices: batch norm's epsilon, average pools that
-do not count padding, a maximum pool in the last block, 1,008 classes, and how its input is resized and scaled.
+The network is Inception v3 (Szegedy et al., 2015) as TensorFlow released it on 2015-12-05. Its weights are distributed
+under the names of PyTorch ports. The network differs from later versions of Inception v3 in ways that change FID: the
+epsilon of batch normalization, average pooling that does not count padding, max pooling in the last block, 1,008
+classes, and the resizing and scaling of its input.
 """
 
 import hashlib
@@ -19,16 +20,18 @@ from dualmcmc_jax import torch_reader
 from dualmcmc_jax.data import cache
 
 SHA256 = "6726825d"
-"""First digits of the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth."""
-VERSION = 1  # to be raised when the same weights give other features, which are cached
+"""First hexadecimal digits of the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth."""
+VERSION = 1
+"""Version of this implementation, part of the key of cached features. Increase it if the features change."""
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
 BATCH_NORM_EPSILON = 1e-3
 
 
 class Inception(nn.Module):
-    """A network from uint8 images [B, H, W, 1 or 3] to pool3 features [B, 2048] and logits without bias [B, 1008].
+    """Inception v3, from uint8 images [B, H, W, 1 or 3] to pool3 features [B, 2048] and logits [B, 1008].
 
-    All of it is in float32. `convert` folds batch normalisation into the kernels and biases of the convolutions.
+    The logits have no bias, as the Inception Score requires. All arithmetic is in float32. The convolutions have
+    biases and no batch normalization, because `convert` folds the batch normalization into them.
     """
 
     @nn.compact
@@ -53,7 +56,10 @@ class Inception(nn.Module):
 
 
 def resize(x: jax.Array, size: int = 299) -> jax.Array:
-    """Resize images [B, H, W, C] bilinearly as TensorFlow 1 does: output i reads source i n / size, edges repeated."""
+    """Resize images [B, H, W, C] bilinearly, as TensorFlow 1 does: output pixel i reads input position i n / size.
+
+    Here n is the input size. Positions beyond the last pixel read the last pixel.
+    """
     for axis in (1, 2):
         n = x.shape[axis]
         source = np.arange(size) * (n / size)
@@ -71,27 +77,28 @@ def scale(x: jax.Array) -> jax.Array:
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """Average over 3 x 3 windows at stride 1, without counting pixels outside of the image."""
+    """Average over 3 x 3 windows with stride 1. Pixels outside the image do not count."""
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype)
 
 
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Take the maximum over 3 x 3 windows: of the same size at stride 1, of full windows only at stride 2."""
+    """Take the maximum over 3 x 3 windows. Stride 1 keeps the size; stride 2 uses only windows inside the image."""
     return nn.max_pool(x, (3, 3), (stride, stride), "SAME" if stride == 1 else "VALID")
 
 
 last_pool = partial(max_pool, stride=1)
+"""The pooling of the last block, where later versions of Inception average."""
 
 
 def _unit(x, name, width, size, *, stride=1, padding=None):
-    """Apply convolution, batch norm and ReLU. At stride 1 the size stays by default; stride 2 takes full windows."""
+    """Apply a convolution and ReLU. By default stride 1 keeps the size, and stride 2 uses windows inside the image."""
     shape = (size, size) if isinstance(size, int) else size
     padding = padding or ("SAME" if stride == 1 else "VALID")
     return nn.relu(nn.Conv(width, shape, stride, padding, precision="highest", name=name.replace(".", "_"))(x))
 
 
 def _path(x, block, *units):
-    """Apply units (name, width, size) one after the other."""
+    """Apply units, each given as (name, width, size), one after the other."""
     for name, width, size in units:
         x = _unit(x, f"{block}.{name}", width, size)
     return x
@@ -139,10 +146,12 @@ def _mixed_8(x, block, pool):
 
 
 def load(path: Path) -> dict:
-    """Load the parameters of `Inception` from the weights file of 2015, which is checked, converted once and cached.
+    """Load the parameters of `Inception` from the weights file pt_inception-2015-12-05-6726825d.pth.
+
+    The file is verified by its sha256. The converted parameters are kept in the cache folder.
 
     Raises:
-      ValueError: there is no file at path, or its sha256 is another one.
+      ValueError: the file does not exist, or has a different sha256.
     """
     problem = lambda what: ValueError(f"inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth")
     if not path.is_file():
@@ -160,10 +169,16 @@ def load(path: Path) -> dict:
 
 
 def convert(weights: dict[str, np.ndarray]) -> dict:
-    """Convert PyTorch's named arrays to the parameters of `Inception`.
+    """Convert PyTorch's arrays to the parameters of `Inception`, and fold batch normalization into convolutions.
+
+    Args:
+      weights: arrays by their names in PyTorch, such as "Mixed_5b.branch1x1.conv.weight".
+
+    Returns:
+      The parameters, in float32.
 
     Raises:
-      ValueError: an array is missing, or has another shape.
+      ValueError: an array is missing, or has the wrong shape.
     """
     image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.uint8)
     params = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
@@ -171,8 +186,8 @@ def convert(weights: dict[str, np.ndarray]) -> dict:
 
     def get(key, shape):
         if key not in weights or weights[key].shape != shape:
-            found = weights[key].shape if key in weights else "nothing"
-            raise ValueError(f"inception_weights: found {found} as {key}, expected an array of shape {shape}")
+            actual = f"an array of shape {weights[key].shape}" if key in weights else "no array"
+            raise ValueError(f"inception_weights: found {actual} named {key}, expected an array of shape {shape}")
         return np.asarray(weights[key], np.float64)
 
     def unit(name, like):

@@ -1,4 +1,4 @@
-"""The feature spaces in which sets of examples are compared, and the statistics of the training data in a space."""
+"""The feature spaces in which samples are compared with data, and the statistics of the training data in a space."""
 
 import functools
 import hashlib
@@ -17,9 +17,14 @@ from dualmcmc_jax.metrics import frechet
 from dualmcmc_jax.runtime import parallel
 
 NUM_COMPONENTS = 64
+"""Largest number of principal components of pixels."""
 NUM_TO_FIT = 10_000
+"""Largest number of training images from which the principal components are computed."""
 LARGEST_SIDE = 32
-NAMES = ("inception", "pixels_pca", "vectors")
+"""Height and width, in pixels, to which larger images are averaged before the principal components."""
+LABELS = {"inception": "Inception features", "pixels_pca": "pixel PCA", "vectors": "data vectors"}
+"""Names of the feature spaces for readers, by their names in metric keys."""
+NAMES = tuple(LABELS)
 
 
 class Space(NamedTuple):
@@ -27,10 +32,10 @@ class Space(NamedTuple):
 
     Attributes:
       name: one of `NAMES`.
-      size: d, number of features.
-      key: () -> a text that differs between any two spaces.
-      extract: examples [N, ...] -> features [N, d] and logits [N, classes], which are
-        None except in the space of Inception.
+      size: number of features, d.
+      key: a function without arguments that returns a text unique to this space, for use in cache keys.
+      extract: a function from examples [N, ...] to features [N, d] and logits [N, classes]. The logits are None in all
+        spaces but Inception's.
     """
 
     name: str
@@ -40,41 +45,44 @@ class Space(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Training data in a space: the moments of all, and the features [M, d] of some of them, in random order."""
+    """Statistics of the training data in a feature space.
+
+    Attributes:
+      moments: mean and covariance of the features of all training examples.
+      features: [M, d], features of a random choice of training examples, in random order.
+    """
 
     moments: frechet.Moments
     features: np.ndarray
 
 
 def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
-    """Choose the space of a config.
+    """Choose the feature space for a data set.
+
+    Vectors are compared as they are. Images are compared by Inception's features if `inception_weights` is given, and
+    otherwise by the principal components of their pixels.
 
     Args:
       config: the whole config.
       train: [N, ...], training examples.
-      inception_weights: file of Inception's weights, or None.
-
-    Returns:
-      Inception's features if weights are given, the principal components of pixels if not, and for vectors the vectors
-      themselves.
+      inception_weights: path of the file with Inception's weights, or None.
 
     Raises:
-      ValueError: the weights are not Inception's, or the examples are vectors and weights are given.
+      ValueError: the weights are not those of Inception, or weights are given although the examples are vectors.
     """
     if len(config.data.shape) == 1:
         if inception_weights:
-            raise ValueError(
-                f"inception_weights: found vectors of shape {train.shape[1:]} as data, expected images for it"
-            )
+            raise ValueError(f"inception_weights: found vectors of shape {train.shape[1:]} as data, expected images")
         return Space("vectors", train.shape[1], lambda: "vectors", lambda x: (x, None))
     return _inception(config, inception_weights) if inception_weights else _pixels(train)
 
 
 def _inception(config, path: Path) -> Space:
+    """Return the space of Inception's pool3 features."""
     params = parallel.replicate(inception.load(path))
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":
-        size = min(size, 16)  # beyond the caches it gets slower: 10.4 images/s of 8, 6.8 of 100
+        size = min(size, 16)  # larger batches exceed the CPU's caches: 10.4 images/s at 8, 6.8 at 100
     run = parallel.stream(_inception_features, size, desc="Inception")
     extract = lambda x: parallel.collect(run(params, len(x), x))
     return Space(
@@ -83,12 +91,12 @@ def _inception(config, path: Path) -> Space:
 
 
 def _inception_features(params, _index, x):
-    """Return the features and logits of uint8 images. The stream compiles this function once for all spaces."""
+    """Return features and logits of uint8 images. At module level, so that the stream compiles it only once."""
     return inception.Inception().apply({"params": params}, x)
 
 
 def _pixels(train: np.ndarray) -> Space:
-    """Return the space of pixels in [-1, 1], averaged to at most 32 x 32, on the principal axes of training images."""
+    """Return the space of the principal components of pixels in [-1, 1], after averaging to at most 32 x 32 pixels."""
 
     def pixels(x):
         x = to_float(x, np.float32)
@@ -116,14 +124,14 @@ def _pixels(train: np.ndarray) -> Space:
 
 
 def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
-    """Compute the statistics of the training data in a space, or read them from the cache folder.
+    """Compute the statistics of the training data in a feature space, or read them from the cache folder.
 
-    The cache is keyed by the content of the data, which also tells apart sources and preprocessings.
+    The cache key contains a hash of the training data, so that other sources or preprocessing never share an entry.
 
     Args:
       space: the feature space.
       train: [N, ...], training examples.
-      num_features: number of examples whose features are kept.
+      num_features: number of examples whose features are kept, M; at most N are.
     """
     num_features = min(num_features, len(train))
 
@@ -131,7 +139,9 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
         accumulator, kept = frechet.Accumulator(space.size), np.empty((num_features, space.size), np.float32)
         place = np.full(len(train), -1)
         place[subset(len(train), num_features)] = np.arange(num_features)
-        for i in tqdm(range(0, len(train), 1000), desc="training data", unit="thousand", delay=2, leave=False):
+        for i in tqdm(
+            range(0, len(train), 1000), desc="features of training data", unit="thousand", delay=2, leave=False
+        ):
             features, _ = space.extract(train[i : i + 1000])
             accumulator.add(features)
             here = place[i : i + 1000]
@@ -145,7 +155,7 @@ def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statist
 
 
 def fingerprint(x: np.ndarray) -> str:
-    """Return the sha256 of an array's numbers, shape and type."""
+    """Return the sha256 of an array's values, shape and dtype."""
     digest = hashlib.sha256(f"{x.shape} {x.dtype}".encode())
     for i in range(0, len(x), 10_000):
         digest.update(np.ascontiguousarray(x[i : i + 10_000]))

@@ -1,1 +1,1 @@
-"""How a number is computed: pure functions on arrays."""
+"""How is each number computed? Pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""The acceptance rate of Langevin steps under a Metropolis correction."""
+"""The Metropolis acceptance rate of Langevin steps, which measures their discretization error."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,23 @@ from dualmcmc_jax.core.langevin import LogDensity
 
 
 def rate(states: jax.Array, log_density: LogDensity, *, step_size: float) -> jax.Array:
-    """Return the share of the steps of chains that a Metropolis correction would have accepted.
+    """Return the fraction of Langevin steps that a Metropolis correction would have accepted.
 
-    The share is the mean of min(1, p(y) q(x | y) / (p(x) q(y | x))) over all steps x -> y, with the proposal
-    q(y | x) = N(y; x + s grad log p(x), 2 s I) (Roberts & Tweedie 1996). It is near 1 if the steps are small against
-    the scales of the density, and then the chains are nearly exact.
+    The rate is the mean of
+
+        min(1, p(y) q(x | y) / (p(x) q(y | x)))
+
+    over all steps x -> y of all chains, with the proposal q(y | x) = N(y; x + s grad log p(x), 2 s I) (Roberts &
+    Tweedie, 1996). A rate near 1 means that the steps are small compared with the scales of the density, so that the
+    discretization error of the chains is small.
 
     Args:
-      states: [num_steps + 1, B, ...], the states before the first step and after each step.
-      log_density: [B, ...] -> [B], of examples that do not depend on each other.
-      step_size: s.
+      states: [num_steps + 1, B, ...], states before the first step and after each step.
+      log_density: [B, ...] -> [B], in nats, up to a constant. The value of an example must not depend on the others.
+      step_size: step size s of the chains, in squared units of x.
+
+    Returns:
+      The acceptance rate, a scalar between 0 and 1.
     """
 
     def value_and_score(x):
@@ -25,7 +32,7 @@ def rate(states: jax.Array, log_density: LogDensity, *, step_size: float) -> jax
         return log_p, x + step_size * score
 
     log_p, mean = jax.lax.map(value_and_score, states)
-    forth = jax.vmap(squared_norm)(states[1:] - mean[:-1])
-    back = jax.vmap(squared_norm)(states[:-1] - mean[1:])
-    log_ratio = log_p[1:] - log_p[:-1] + (forth - back) / (4 * step_size)
+    forward = jax.vmap(squared_norm)(states[1:] - mean[:-1])
+    backward = jax.vmap(squared_norm)(states[:-1] - mean[1:])
+    log_ratio = log_p[1:] - log_p[:-1] + (forward - backward) / (4 * step_size)
     return jnp.mean(jnp.exp(jnp.minimum(log_ratio, 0.0)))

@@ -1,4 +1,8 @@
-"""Annealed importance sampling: bounds on the log partition function of a density on a box (Neal 2001)."""
+"""Annealed importance sampling: bounds on the log partition function log Z of a density on a box (Neal, 2001).
+
+The unnormalized density is f on the box [-half_width, half_width]^D, and Z is the integral of f. Chains move through
+the densities f^beta, where beta is an inverse temperature between 0 (uniform) and 1 (the density itself).
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,26 +16,41 @@ from dualmcmc_jax.core.densities import squared_norm
 from dualmcmc_jax.core.langevin import LogDensity, chain_keys, normal
 
 _NUM_PILOTS = 100
+"""Number of chains that find the schedule."""
 _PILOT_STEP = 0.5
-"""Standard deviation of log f, times the change of beta, from one temperature of the pilot to the next."""
-_MOST_PILOT_STEPS = 20_000
+"""Change of beta times the standard deviation of log f, between neighboring temperatures of the pilot chains."""
+_MAX_PILOT_STEPS = 20_000
 _ACCEPTANCE = 0.8
+"""Acceptance rate to which the step size is adapted."""
 _NUM_BOOTSTRAPS = 500
+"""Number of bootstrap samples for a standard error."""
 _NUM_LEAPFROG_STEPS = 3
+"""Number of leapfrog steps per temperature."""
 
 LogDensityOf = Callable[[Any], LogDensity]
-"""(constants) -> log f. Compiled functions take the constants as arguments and call this once."""
+"""A function from constants, such as a model, to log f. Compiled functions take the constants as an argument."""
 
 
 class Schedule(NamedTuple):
-    """beta [T + 1] from 0 to 1, and the step size [T + 1] of the moves at each beta."""
+    """An annealing schedule.
+
+    Attributes:
+      beta: [T + 1], inverse temperatures from 0 to 1.
+      step_size: [T + 1], step size of the moves at each beta, in units of x.
+    """
 
     beta: np.ndarray
     step_size: np.ndarray
 
 
 class Estimate(NamedTuple):
-    """An estimate of log Z in nats by an average over chains, its standard error, and the effective sample size."""
+    """An estimate of log Z from the mean weight of chains.
+
+    Attributes:
+      log_z: the estimate, in nats.
+      error: its standard error, in nats.
+      effective_sample_size: (sum w)^2 / sum w^2 of the weights w, between 1 and the number of chains.
+    """
 
     log_z: float
     error: float
@@ -39,15 +58,15 @@ class Estimate(NamedTuple):
 
 
 def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.Array, jax.Array]:
-    """Fold a free flight into the box: walls at -half_width and half_width mirror it.
+    """Reflect a straight motion at the walls of the box [-half_width, half_width]^D.
 
     Args:
-      x: end of the free flight.
-      velocity: velocity of the free flight.
+      x: [B, ...], end points of the motion without walls.
+      velocity: [B, ...], velocities of the motion without walls.
       half_width: half the width of the box.
 
     Returns:
-      Position and velocity at the end of the mirrored flight.
+      Positions and velocities [B, ...] at the end of the reflected motion.
     """
     position = jnp.mod(x + half_width, 4 * half_width)
     sign = jnp.where(position < 2 * half_width, 1, -1).astype(x.dtype)
@@ -57,14 +76,14 @@ def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.A
 def move(
     keys: jax.Array, x: jax.Array, log_density: LogDensity, step_size: jax.Array, *, half_width: float, num_steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Make one step of Hamiltonian Monte Carlo in the box [-half_width, half_width]^D, which keeps the density.
+    """Make one step of Hamiltonian Monte Carlo in a box, which leaves the density invariant.
 
-    Leapfrog steps with mirroring walls preserve volume and can be run backwards, so that the usual Metropolis rule is
-    exact (Neal 2011, Sec. 5.1). A single leapfrog step is a Langevin step with reflected proposals.
+    Leapfrog steps with reflecting walls preserve volume and are reversible, so that the usual Metropolis rule is exact
+    (Neal, 2011, Sec. 5.1). A single leapfrog step is a Metropolis-adjusted Langevin step.
 
     Args:
       keys: [B] keys, one per chain.
-      x: [B, ...] inside the box.
+      x: [B, ...], states inside the box.
       log_density: [B, ...] -> [B], up to a constant, in nats.
       step_size: step size of the leapfrog steps, in units of x.
       half_width: half the width of the box.
@@ -99,21 +118,21 @@ def anneal(
     half_width: float,
     num_steps: int = _NUM_LEAPFROG_STEPS,
 ) -> tuple[jax.Array, jax.Array]:
-    """Run chains through the densities f^beta in the order of a schedule, and weigh them.
+    """Run chains through the densities f^beta in the order of a schedule, and compute their importance weights.
 
-    From beta 0 to 1, with x uniform in the box, the mean of the weights is Z divided by the volume of the box. From
-    1 to 0, with x exact draws of f / Z, the mean is the volume divided by Z.
+    The weight of a chain is w = prod_t f(x_(t-1))^(beta_t - beta_(t-1)). For beta from 0 to 1, and x uniform in the
+    box, E w = Z / volume of the box. For beta from 1 to 0, and x exact draws from f / Z, E w = volume of the box / Z.
 
     Args:
       keys: [B] keys, one per chain.
-      x: [B, ...] draws of the first density.
+      x: [B, ...], draws from the first density of the schedule.
       log_f: [B, ...] -> [B], in nats.
       schedule: the betas and step sizes. The first step size is not used.
       half_width: half the width of the box [-half_width, half_width]^D.
       num_steps: number of leapfrog steps per temperature.
 
     Returns:
-      The last states [B, ...] and log weights [B].
+      The final states [B, ...] and the log weights log w [B].
     """
     beta, step_size = (jnp.asarray(part, x.dtype) for part in schedule)
 
@@ -139,21 +158,34 @@ def pilot(
     num_temperatures: int,
     dtype,
 ) -> Schedule:
-    """Find a schedule of equal thermodynamic length between temperatures, from chains that are used for nothing else.
+    """Find an annealing schedule by pilot chains, which are not used for the estimate itself.
 
-    The arguments are those of `bounds`.
+    Neighboring temperatures of the schedule have the same thermodynamic length: the change of beta times the standard
+    deviation of log f.
+
+    Args:
+      key: one key.
+      shape: shape of one example.
+      log_f_of: constants -> log f, as in `bounds`.
+      constants: the argument of log_f_of.
+      half_width: half the width of the box.
+      num_temperatures: number of steps of the schedule, T.
+      dtype: dtype of the chains.
 
     Raises:
-      ValueError: the energy varies so much that the chains do not get to beta 1.
+      ValueError: log f varies so much that the pilot chains do not reach beta = 1.
     """
     keys = chain_keys(jax.random.fold_in(key, 0), jnp.arange(_NUM_PILOTS))
     x = uniform(jax.random.fold_in(key, 1), _NUM_PILOTS, shape, half_width=half_width, dtype=dtype)
     betas, step_sizes, step_size = [0.0], [half_width], half_width
     spread = float(_values(constants, x, log_f_of=log_f_of).std())
     while betas[-1] < 1:
-        if len(betas) > _MOST_PILOT_STEPS or not np.isfinite(spread):
-            reached = f"beta {betas[-1]:.3g} after {len(betas):,} temperatures"
-            raise ValueError(f"evaluation.ais_temperatures: found {reached}, expected an energy that can be annealed")
+        if len(betas) > _MAX_PILOT_STEPS or not np.isfinite(spread):
+            reached = f"beta = {betas[-1]:.3g} after {len(betas):,} temperatures"
+            raise ValueError(
+                f"evaluation.ais_temperatures: found an energy that varies too much to be annealed ({reached}), "
+                "expected to reach beta = 1"
+            )
         betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
         x, probability, spread = _pilot_step(
             keys, len(betas), x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width
@@ -165,20 +197,23 @@ def pilot(
 
 
 def uniform(key: jax.Array, num: int, shape: tuple[int, ...], *, half_width: float, dtype) -> jax.Array:
-    """Draw uniformly in the box: [num, *shape]."""
+    """Draw uniform points [num, *shape] in the box [-half_width, half_width]^D."""
     return jax.random.uniform(key, (num, *shape), dtype, minval=-half_width, maxval=half_width)
 
 
 def log_mean(log_w: np.ndarray) -> Estimate:
-    """Return the log of the mean of weights, given log weights [B].
+    """Return the log of the mean of weights, with its bootstrap standard error and the effective sample size.
 
-    On average the log of the mean is at most the log of the quantity that the weights estimate (Jensen). The standard
-    error is that of the bootstrap, which is large where a few weights dominate.
+    By Jensen's inequality, the expectation of the log of the mean is at most log E w. The standard error is large if a
+    few weights dominate.
+
+    Args:
+      log_w: [B], log weights.
     """
     log_w = np.asarray(log_w, np.float64)
     log_sum = np.logaddexp.reduce(log_w)
-    again = log_w[np.random.RandomState(0).randint(len(log_w), size=(_NUM_BOOTSTRAPS, len(log_w)))]
-    error = np.logaddexp.reduce(again, axis=1).std()
+    resampled = log_w[np.random.RandomState(0).randint(len(log_w), size=(_NUM_BOOTSTRAPS, len(log_w)))]
+    error = np.logaddexp.reduce(resampled, axis=1).std()
     size = np.exp(2 * log_sum - np.logaddexp.reduce(2 * log_w))
     return Estimate(float(log_sum - np.log(len(log_w))), float(error), float(size))
 
@@ -195,22 +230,26 @@ def bounds(
     dtype=jnp.float32,
     draw: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[Estimate, Estimate]:
-    """Bound log Z on the box from below, by annealing forward, and from above, by annealing back (Grosse et al. 2015).
+    """Bound log Z on the box by bidirectional annealed importance sampling (Grosse et al., 2015).
+
+    Forward annealing, from the uniform density to f, bounds log Z from below in expectation. Backward annealing, from
+    exact draws of f / Z to the uniform density, bounds log Z from above in expectation.
 
     Args:
       key: one key.
       log_f_of: constants -> log f, where log f: [B, *shape] -> [B], in nats.
-      constants: a tree of arrays, such as a model.
+      constants: argument of log_f_of, a tree of arrays such as a model.
       shape: shape of one example.
       half_width: half the width of the box.
-      num_temperatures: number of steps from beta 0 to 1.
+      num_temperatures: number of steps between beta = 0 and beta = 1.
       num_chains: number of chains in each direction.
       dtype: dtype of the chains.
-      draw: key -> [num_chains, *shape], exact draws of f / Z. None: the ends of the forward chains, resampled by their
-        weights and moved on at beta 1 for as many steps again. Then the upper bound holds as far as they have mixed.
+      draw: key -> [num_chains, *shape], exact draws from f / Z. None replaces exact draws by the final states of the
+        forward chains, which are resampled by their weights and moved num_temperatures more steps at beta = 1. The
+        upper bound then misses modes that no forward chain has reached.
 
     Returns:
-      The estimates from below and from above.
+      The lower bound and the upper bound.
     """
     keys = jax.random.split(key, 6)
     settings = {"half_width": half_width, "num_temperatures": num_temperatures, "dtype": dtype}
@@ -218,27 +257,28 @@ def bounds(
     run = partial(_anneal, constants, log_f_of=log_f_of, half_width=half_width)
     chains = lambda key: chain_keys(key, jnp.arange(num_chains))
     x, log_w = run(chains(keys[1]), uniform(keys[2], num_chains, shape, half_width=half_width, dtype=dtype), schedule)
-    volume = np.prod(shape) * np.log(2 * half_width)
+    log_volume = np.prod(shape) * np.log(2 * half_width)
     forward = log_mean(log_w)
     if draw:
         x = draw(keys[3])
     else:
         x = x[jax.random.categorical(keys[3], log_w, shape=(num_chains,))]
-        still = Schedule(np.ones(num_temperatures + 1), np.full(num_temperatures + 1, schedule.step_size[-1]))
-        x, _ = run(chains(keys[4]), x, still)
+        at_one = Schedule(np.ones(num_temperatures + 1), np.full(num_temperatures + 1, schedule.step_size[-1]))
+        x, _ = run(chains(keys[4]), x, at_one)
     _, log_w = run(chains(keys[5]), x, Schedule(*(part[::-1] for part in schedule)))
-    back = log_mean(log_w)
-    return forward._replace(log_z=forward.log_z + volume), back._replace(log_z=volume - back.log_z)
+    backward = log_mean(log_w)
+    return forward._replace(log_z=forward.log_z + log_volume), backward._replace(log_z=log_volume - backward.log_z)
 
 
 @partial(jax.jit, static_argnames="log_f_of")
 def _values(constants, x, *, log_f_of):
+    """Return log f [B] of states x [B, ...]."""
     return log_f_of(constants)(x)
 
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
 def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width):
-    """Move the pilot's chains once; return the states, the mean acceptance and the standard deviation of log f."""
+    """Move the pilot chains by one step; return states, mean acceptance and the standard deviation of log f."""
     log_f, step_keys = log_f_of(constants), jax.vmap(jax.random.fold_in, (0, None))(keys, t)
     tempered = lambda x: beta * log_f(x)
     x, probability = move(step_keys, x, tempered, step_size, half_width=half_width, num_steps=_NUM_LEAPFROG_STEPS)
@@ -247,4 +287,5 @@ def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width)
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
 def _anneal(constants, keys, x, schedule, *, log_f_of, half_width):
+    """Compile `anneal`."""
     return anneal(keys, x, log_f_of(constants), schedule, half_width=half_width)

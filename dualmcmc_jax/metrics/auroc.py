@@ -1,18 +1,20 @@
-"""The area under the ROC curve of an energy that tells two sets apart."""
+"""The area under the ROC curve (AUROC) of the energy as a score that separates two sets."""
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 
 def auroc(data: np.ndarray, other: np.ndarray) -> float:
-    """Return the probability that an example of the data has a lower energy than an example of another set.
+    """Return the AUROC: the probability that a random example of the data has a lower energy than one of the other set.
+
+    Ties count one half. A value of 0.5 is chance, and 1 is perfect separation.
 
     Args:
-      data: [N], energies of the data.
-      other: [M], energies of the other set.
+      data: [N], energies of examples of the data.
+      other: [M], energies of examples of the other set.
 
     Returns:
-      The probability, in which ties count half; NaN if an energy is not finite.
+      The AUROC between 0 and 1, or NaN if any energy is not finite.
     """
     if not np.isfinite([data.sum(), other.sum()]).all():
         return float("nan")

@@ -1,4 +1,4 @@
-"""The Frechet distance of two sets of features, in float64."""
+"""The Frechet distance between two sets of features, in float64."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,20 @@ class Moments(NamedTuple):
 
 
 class Accumulator:
-    """Moments of features that arrive a batch at a time. An accumulator holds one [d, d] matrix."""
+    """Accumulator of the moments of features that arrive in batches. Memory is one [d, d] matrix.
+
+    Args:
+      num_features: number of features, d.
+    """
 
     def __init__(self, num_features: int):
         self.count = 0
-        self._origin = None  # sums are of differences from the first batch's mean, which keeps their digits
+        self._origin = None  # mean of the first batch; subtracted from all features to avoid cancellation
         self._sum = np.zeros(num_features)
         self._products = np.zeros((num_features, num_features))
 
     def add(self, features: np.ndarray) -> None:
-        """Add features [B, d]."""
+        """Add a batch of features [B, d]."""
         x = np.asarray(features, np.float64)
         if self._origin is None:
             self._origin = x.mean(0)
@@ -32,7 +36,7 @@ class Accumulator:
         self._products += x.T @ x
 
     def moments(self) -> Moments:
-        """Return the moments of all features that were added, of which there must be two or more."""
+        """Return the moments of all features added so far, which must be at least two."""
         mean = self._sum / self.count
         covariance = (self._products - self.count * np.outer(mean, mean)) / (self.count - 1)
         return Moments(self._origin + mean, covariance)
@@ -46,19 +50,26 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def frechet_distance(x: Moments, y: Moments) -> float:
-    """Return the Frechet distance of two Gaussians, in squared units of the features (Dowson & Landau, 1982).
+    """Return the Frechet distance between two Gaussians with the given moments (Dowson & Landau, 1982).
 
-    The distance is |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). The last trace is the sum of the square roots of the
-    eigenvalues of A^T S2 A, with A A^T = S1. Eigenvalues that are rounding errors count as 0: few samples in many
-    dimensions have many of them, and their square roots would add up.
+    The distance is
+
+        |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)),
+
+    in squared units of the features. Lower is better, and 0 means equal moments. With Inception's features the distance
+    is the FID (Heusel et al., 2017).
+
+    tr (S1 S2)^(1/2) is computed as the sum of the square roots of the eigenvalues of A^T S2 A, where A A^T = S1.
+    Eigenvalues below the rounding error are set to 0. Few samples in many dimensions have many such eigenvalues, and
+    the sum of their square roots would not be negligible.
 
     Returns:
-      The distance; NaN if a moment is NaN.
+      The distance, or NaN if a moment is not finite.
     """
     if not all(np.isfinite(part).all() for part in (*x, *y)):
         return float("nan")
-    sound = lambda values: np.where(values > len(values) * np.finfo(float).eps * values.max(), values, 0)
+    clean = lambda values: np.where(values > len(values) * np.finfo(float).eps * values.max(), values, 0)
     values, vectors = np.linalg.eigh(x.covariance)
-    root = vectors * np.sqrt(sound(values))
-    cross = np.sqrt(sound(np.linalg.eigvalsh(root.T @ y.covariance @ root))).sum()
+    root = vectors * np.sqrt(clean(values))
+    cross = np.sqrt(clean(np.linalg.eigvalsh(root.T @ y.covariance @ root))).sum()
     return float(np.sum((x.mean - y.mean) ** 2) + np.trace(x.covariance) + np.trace(y.covariance) - 2 * cross)

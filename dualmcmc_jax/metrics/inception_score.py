@@ -4,9 +4,16 @@ import numpy as np
 
 
 class InceptionScore:
-    """An Inception Score of num_samples images that arrive a batch at a time (Salimans et al., 2016).
+    """Accumulator of the Inception Score of images that arrive in batches (Salimans et al., 2016).
 
-    The score is the mean over parts of the images of exp(E KL(p(y | x), p(y))), with the classes y of Inception.
+    The images are divided into `splits` parts in their order. The score of a part is exp(E_x KL(p(y | x), p(y))), where
+    p(y | x) are the class probabilities of an image x and p(y) is their mean over the part. It lies between 1 and the
+    number of classes. Higher is better.
+
+    Args:
+      num_samples: total number of images.
+      num_classes: number of classes y.
+      splits: number of parts; at most num_samples are used.
     """
 
     def __init__(self, num_samples: int, num_classes: int, splits: int = 10):
@@ -26,7 +33,7 @@ class InceptionScore:
         self._done += len(x)
 
     def score(self) -> tuple[float, float]:
-        """Return mean and standard deviation over the parts. A score is between 1 and the number of classes."""
+        """Return the mean and the standard deviation (population form) of the scores of the parts."""
         size = np.bincount(self._part)
         p = self._probability / size[:, None]
         marginal = np.sum(p * np.log(np.where(p > 0, p, 1)), axis=1)

@@ -1,16 +1,21 @@
-"""The maximum mean discrepancy of two sets of features, in float64."""
+"""The kernel distance (squared maximum mean discrepancy) between two sets of features, in float64."""
 
 import numpy as np
 
 CHUNK = 1000
-"""Rows of a matrix of pairs that are in memory at a time."""
+"""Number of rows of the kernel matrix in memory at a time."""
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the unbiased squared maximum mean discrepancy of x [N, d] and y [M, d] for the kernel (x.y / d + 1)^3.
+    """Return the unbiased estimate of the squared maximum mean discrepancy with the kernel k(a, b) = (a.b / d + 1)^3.
 
-    In Inception's feature space this distance is the KID (Binkowski et al., 2018). Because it is unbiased, it may fall
-    below 0.
+    The squared discrepancy is E k(x, x') + E k(y, y') - 2 E k(x, y) (Gretton et al., 2012). Lower is better. The
+    estimate is unbiased and can therefore be slightly negative. With Inception's features the distance is the KID
+    (Binkowski et al., 2018).
+
+    Args:
+      x: [N, d], features of one set.
+      y: [M, d], features of the other set.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     n, m = len(x), len(y)

@@ -1,4 +1,4 @@
-"""The generator's marginal likelihood p_theta(x), an integral over latents."""
+"""The generator's marginal likelihood p_theta(x), which is the integral of p_theta(x, z) over latents z."""
 
 import math
 
@@ -19,19 +19,22 @@ def importance(
     variance: float,
     num_samples: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimate log p_theta(x) = log E_q[p_theta(x, z) / q_phi(z | x)] from draws of the inference model.
+    """Estimate log p_theta(x) = log E_q[p_theta(x, z) / q_phi(z | x)] by importance sampling.
+
+    The estimate is the log of the mean importance weight of latents drawn from the inference model q_phi(z | x). On
+    average the estimate is at most the true value, and it increases with the number of latents (Burda et al., 2016).
 
     Args:
       keys: [B] keys, one per example.
-      encode: x -> (mean, log_var) of q_phi(z | x).
-      decode: z -> g(z).
-      x: [B, ...].
-      variance: sigma^2 of p(x | z).
-      num_samples: latents per example. The estimate of fewer latents is lower on average.
+      encode: x [B, ...] -> (mean [B, d], log_var [B, d]) of q_phi(z | x).
+      decode: z [B, d] -> g(z) [B, ...].
+      x: [B, ...], examples.
+      variance: variance sigma^2 of p(x | z), in squared units of x.
+      num_samples: number of latents per example.
 
     Returns:
-      log p_theta(x) [B] in nats, on average at most the truth, and the effective sample size
-      (sum w)^2 / sum w^2 [B], from 1 to num_samples.
+      Estimates of log p_theta(x) [B] in nats, and the effective sample sizes (sum w)^2 / sum w^2 [B] of the importance
+      weights w, between 1 and num_samples.
     """
     mean, log_var = encode(x)
 
@@ -49,17 +52,19 @@ def importance(
 def quadrature(
     decode: densities.Decode, x: jax.Array, *, variance: float, half_width: float = 6.0, num_points: int = 600
 ) -> jax.Array:
-    """Integrate log p_theta(x) of a generator with two latents over a grid of z.
+    """Compute log p_theta(x) of a generator with two latents by quadrature over a grid of latents.
+
+    Memory grows with B times num_points.
 
     Args:
       decode: z [B, 2] -> g(z) [B, ...].
-      x: [B, ...].
-      variance: sigma^2 of p(x | z).
-      half_width: half the width of the square of latents.
-      num_points: grid points along each side of the square.
+      x: [B, ...], examples.
+      variance: variance sigma^2 of p(x | z), in squared units of x.
+      half_width: the grid covers the square [-half_width, half_width]^2 of latents.
+      num_points: number of grid points along each side of the square.
 
     Returns:
-      log p_theta(x) in nats: [B]. Memory grows with B times num_points.
+      log p_theta(x) [B] in nats.
     """
     cells = grid(half_width, num_points)
     z = jnp.asarray(cells.x, jnp.result_type(x.dtype, jnp.float32)).reshape(num_points, num_points, 2)

@@ -1,1 +1,1 @@
-"""How results are shown: tables, figures, the HTML page and the model card."""
+"""How are results shown? Tables, figures, the HTML page and the model card."""

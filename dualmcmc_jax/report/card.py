@@ -1,4 +1,4 @@
-"""The model card of exported weights."""
+"""The model card (README.md) of exported weights."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dualmcmc_jax import config_check
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import objectives
 
-DUAL = "[dual-MCMC teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
+DUAL = "[Dual-MCMC Teaching](https://arxiv.org/abs/2312.02469) (Cui & Han, NeurIPS 2023)"
 
 
 def write(
@@ -21,16 +21,16 @@ def write(
     evaluation: str | None,
     figures: Mapping[Path, str],
 ) -> None:
-    """Write README.md into a folder of exported weights, and copy the figures into it.
+    """Write the model card into the folder of exported weights, and copy its figures there.
 
     Args:
-      out: the folder.
+      out: the folder of the exported weights.
       config: the whole config of the run.
       name: name of the model.
-      step: number of updates.
-      license: SPDX name of the weights' licence.
-      evaluation: tables of an evaluation of this step, as text. None: the step is not evaluated.
-      figures: captions by path of a PNG file.
+      step: number of updates of the exported checkpoint.
+      license: SPDX identifier of the license of the weights.
+      evaluation: the tables of an evaluation of this checkpoint, as text; None if it has not been evaluated.
+      figures: captions by the path of a PNG file.
     """
     for path in figures:
         shutil.copyfile(path, out / path.name)
@@ -56,18 +56,18 @@ def card(
     figures: Mapping[str, str],
     method: str,
 ) -> str:
-    """Return a README.md in the form that model hubs read.
+    """Return the text of the model card, with the metadata header that model hubs read.
 
     Args:
       name: name of the model.
-      config: the config, as text.
-      step: number of updates.
-      license: SPDX name of the weights' licence.
-      evaluation: tables of an evaluation of this step, as text. None: the step is not evaluated.
-      figures: captions by name of a file beside the card.
-      method: how the model was trained, in words.
+      config: the config of the run, as text.
+      step: number of updates of the exported checkpoint.
+      license: SPDX identifier of the license of the weights.
+      evaluation: the tables of an evaluation of this checkpoint, as text; None if it has not been evaluated.
+      figures: captions by the name of a file in the folder of the card.
+      method: the training method, in words.
     """
-    results = "Not evaluated." if evaluation is None else f"```\n{evaluation.strip()}\n```"
+    results = "This checkpoint has not been evaluated." if evaluation is None else f"```\n{evaluation.strip()}\n```"
     shown = "".join(f"![{caption}]({file})\n\n" for file, caption in figures.items())
     return f"""---
 license: {license}
@@ -78,14 +78,14 @@ tags: [energy-based-model, langevin-dynamics, jax]
 
 # {name}
 
-An energy-based model with its generator and inference model, trained for {step:,} updates with dualmcmc_jax by
+An energy-based model (EBM) with a generator and an inference model, trained for {step:,} updates with dualmcmc_jax by
 {method}.
 
 {shown}```python
 import dualmcmc_jax, jax
 model = dualmcmc_jax.load("model.safetensors")
-samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], images in about [-1, 1]
-energies = model.energy(samples)
+samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], pixels in about [-1, 1]
+energies = model.energy(samples)  # [16], lower energy means higher density
 ```
 
 ## Evaluation
@@ -98,12 +98,12 @@ energies = model.energy(samples)
 {config}
 ```
 
-## Licence
+## License
 
-{license}, of the weights. Training data have licences of their own.
+The weights are licensed under {license}. The license of the training data may differ.
 """
 
 
 def _is_dual_mcmc(config) -> bool:
-    """Return whether every network learns from data pairs, and no other objective is added."""
+    """Return whether all three networks are trained on data pairs, and only by the losses of Dual-MCMC Teaching."""
     return all(config.loss[name].data_weight for name in objectives.METHOD) and not objectives.added(config)

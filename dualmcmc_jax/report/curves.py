@@ -1,4 +1,4 @@
-"""The history of a run's metrics, and its training curves."""
+"""The history of the metrics of a run, and the training curves."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from dualmcmc_jax.report.figures import plt
 
 History = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""(steps, values) of every metric, by name."""
+"""Arrays (steps [N], values [N]) of each metric, by the name of the metric."""
 
 
 def read(workdir: Path) -> History:
-    """Read the history of every metric in a workdir's metrics.jsonl; no metrics if there is no such file."""
+    """Read the history of all metrics from the metrics.jsonl of a workdir. Without this file the history is empty."""
     path = workdir / "metrics.jsonl"
     pairs = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the line is being written
+        except json.JSONDecodeError:  # the training process is still writing this line
             continue
         for name, value in row.items():
             pairs.setdefault(name, []).append((row["step"], value))
@@ -28,9 +28,12 @@ def read(workdir: Path) -> History:
 
 
 def training(history: History) -> Figure | None:
-    """Draw every metric of training against the step, each in its own panel; return None if there is no metric.
+    """Draw each training metric against the training step, in one panel per metric.
 
-    Metrics whose names have parts, "PART/NAME", are those of evaluations and are left out.
+    Names that contain "/" belong to metrics of light evaluations, which are left out.
+
+    Returns:
+      The figure, or None if the history has no training metric.
     """
     names = [name for name in history if "/" not in name]
     if not names:
@@ -40,7 +43,7 @@ def training(history: History) -> Figure | None:
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.9 * rows), layout="constrained", squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
         axis.plot(*history[name], linewidth=0.8)
-        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)

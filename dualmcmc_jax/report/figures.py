@@ -1,4 +1,4 @@
-"""Style and primitives of figures, and figures as PNG files."""
+"""Building blocks that all figures share, and saving of figures as PNG files."""
 
 import io
 from collections.abc import Sequence
@@ -17,12 +17,14 @@ from dualmcmc_jax.runtime.workdirs import replace
 
 
 def histograms(axis: Axes, values: dict[str, np.ndarray], label: str) -> None:
-    """Draw the densities of several sets of values on the same bins, up to the middle 99% of every set.
+    """Draw normalized histograms of several sets of values, with the same bins.
+
+    The bins cover at least the middle 99% of each set. Values that are not finite are left out.
 
     Args:
       axis: axes to draw on.
-      values: [N] each, by the name of the set.
-      label: what the values are, with their unit.
+      values: values [N] of each set, by the label of the set in the legend.
+      label: label of the horizontal axis, which names the values and their unit.
     """
     finite = {name: v[np.isfinite(v)] for name, v in values.items() if np.isfinite(v).any()}
     axis.set(xlabel=label, ylabel="probability density")
@@ -31,12 +33,12 @@ def histograms(axis: Axes, values: dict[str, np.ndarray], label: str) -> None:
     low, high = (f(np.percentile(v, p) for v in finite.values()) for f, p in ((min, 0.5), (max, 99.5)))
     bins = np.linspace(low, max(high, low + 1e-9), 40)
     for name, v in finite.items():
-        axis.hist(v, bins, density=True, histtype="step", label=name.replace("_", " "))
+        axis.hist(v, bins, density=True, histtype="step", label=name)
     axis.legend(fontsize=8)
 
 
 def images_and_curve(pixels: np.ndarray, title: str) -> tuple[Figure, tuple[Axes, Axes]]:
-    """Make a figure of an image [height, width(, C)] above an empty panel for a curve; return both axes."""
+    """Return a figure with uint8 pixels [height, width(, C)] above an empty panel, and the axes of both panels."""
     height = 8 * pixels.shape[0] / pixels.shape[1]
     figure, axes = plt.subplots(2, 1, figsize=(8, height + 2.6), layout="constrained", height_ratios=(height, 2))
     show(axes[0], pixels, title)
@@ -44,7 +46,7 @@ def images_and_curve(pixels: np.ndarray, title: str) -> tuple[Figure, tuple[Axes
 
 
 def label_columns(axis: Axes, labels: Sequence, title: str) -> None:
-    """Write a label under each of the evenly wide columns of an image, and a title under all of them."""
+    """Write a label under each column of an image of equally wide columns, and a title below the labels."""
     width = axis.images[0].get_array().shape[1] / len(labels)
     axis.set_xticks(width * (np.arange(len(labels)) + 0.5), labels, fontsize=8)
     axis.tick_params(length=0)
@@ -52,7 +54,7 @@ def label_columns(axis: Axes, labels: Sequence, title: str) -> None:
 
 
 def show(axis: Axes, pixels: np.ndarray, title: str = "") -> None:
-    """Show an image [height, width] or [height, width, C], uint8, without ticks and frame."""
+    """Show a uint8 image [height, width] or [height, width, C] without ticks or frame."""
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set_title(title, fontsize=10)
     axis.set(xticks=[], yticks=[])
@@ -61,13 +63,13 @@ def show(axis: Axes, pixels: np.ndarray, title: str = "") -> None:
 
 
 def grid(x: np.ndarray) -> np.ndarray:
-    """Tile uint8 images [N, H, W, C] to a square, as many as fill the largest one: [height, width(, C)]."""
+    """Tile uint8 images [N, H, W, C] into the largest square grid that they fill: [height, width(, C)]."""
     side = int(len(x) ** 0.5)
     return tile(x[: side * side].reshape(side, side, *x.shape[1:]))
 
 
 def tile(x: np.ndarray, pad: int = 1) -> np.ndarray:
-    """Tile uint8 images [rows, columns, H, W, C], padded with white: [height, width, C], without C if gray."""
+    """Tile uint8 images [rows, columns, H, W, C] with white gaps: [height, width, C], or [height, width] if C is 1."""
     tiles = np.pad(x, ((0, 0), (0, 0), (pad, 0), (pad, 0), (0, 0)), constant_values=255)
     rows, columns, h, w, c = tiles.shape
     image = tiles.transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
@@ -75,7 +77,7 @@ def tile(x: np.ndarray, pad: int = 1) -> np.ndarray:
 
 
 def save(path: Path, figure: Figure) -> np.ndarray:
-    """Write a figure as PNG, close it, and return its pixels, uint8 [H, W, 3]."""
+    """Write a figure to a PNG file, close the figure, and return its pixels, uint8 [H, W, 3]."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""A report as one self-contained HTML page."""
+"""The report as one self-contained HTML page."""
 
 import base64
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from dualmcmc_jax.report.sections import Block
 
 
 def html(title: str, summary: str, blocks: Sequence[Block], *, config: str) -> str:
-    """Return the page. It refers to no other file: the figures are part of it.
+    """Return the HTML of the report. The page embeds its figures, and refers to no other file.
 
     Args:
       title: heading of the page.
-      summary: a sentence without a full stop.
-      blocks: parts of the report. Their figures are paths of PNG files.
+      summary: one line below the heading, without a final period.
+      blocks: sections of the report. Their figures are paths of PNG files.
       config: the config of the run, as text.
     """
     folder = jinja2.FileSystemLoader(Path(__file__).parent)

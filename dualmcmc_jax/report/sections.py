@@ -1,7 +1,7 @@
-"""Sections of a report: how metrics are labelled, and how labelled metrics become tables.
+"""Sections of a report: the labels of metrics, and the layout of labeled metrics in tables.
 
-The report knows no metric by name. Whoever computes metrics declares a `Section` for them. A metric of no section goes
-to a section of its own at the end, so that none is lost.
+This module knows no metric by name. The modules of `evaluation` declare a `Section` for the metrics that they compute.
+Metrics that no section declares appear in a last section, so that no metric is lost.
 """
 
 import math
@@ -9,16 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 OTHER_TITLE = "Other"
+"""Title of the section of metrics that no section declares."""
 
 
 class Metric(NamedTuple):
-    """How a metric is labelled.
+    """The label of a metric.
 
     Attributes:
-      label: its name for readers.
-      better: which direction is better, or "" if neither is.
-      unit: printed after the label; "" without a unit, or if the note of the section explains it.
-      needs: names of the networks that the metric measures. It says nothing about a model that has not trained them.
+      label: name of the metric for readers.
+      better: whether higher or lower values are better; "" if neither is.
+      unit: unit, range or reference value, printed in parentheses after the label; "" for none.
+      needs: names of the networks that the metric measures, fields of `Params`. The metric is left out of the report if
+        one of these networks is not trained.
     """
 
     label: str
@@ -28,17 +30,17 @@ class Metric(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The label with its direction and its unit."""
+        """The label, followed by an arrow for the better direction and by the unit."""
         arrow = {"higher": " ↑", "lower": " ↓", "": ""}[self.better]
         return f"{self.label}{arrow}{f' ({self.unit})' if self.unit else ''}"
 
 
 class Group(NamedTuple):
-    """What several metrics are measured of, such as a model or a set of examples.
+    """What several metrics were measured on, such as a kind of samples or a set of examples.
 
     Attributes:
-      label: its name for readers.
-      needs: names of the networks that all metrics of the group measure.
+      label: name of the group for readers.
+      needs: names of the networks that all metrics of the group measure, as in `Metric`.
     """
 
     label: str
@@ -46,16 +48,17 @@ class Group(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The declaration of one part of a report, with one table.
+    """The declaration of one section of a report, with one table of metrics by group.
 
     Attributes:
       title: heading of the section and of its table.
-      note: what readers need to know to read the table.
-      metrics: by their keys, with "{group}" in the place of the group, such as "reconstruction/{group}/mse".
-      groups: by their part of the key.
-      other_groups: label of a group that is not in `groups`, with "{}" for its part of the key; None if there is no
-        group besides those in `groups`.
-      groups_are: whether groups are the table's columns, and metrics its rows, or the other way round.
+      note: a few sentences that tell readers how to read the table.
+      metrics: the metrics by key. A key contains "{group}" exactly once, in place of the group's name, such as
+        "reconstruction/{group}/mse".
+      groups: the groups by their names in keys.
+      other_groups: label of groups that are not in `groups`, with "{}" in place of the group's name. None: the section
+        has no other groups.
+      groups_are: "columns" if the table has a column per group and a row per metric; "rows" for the reverse.
     """
 
     title: str
@@ -66,7 +69,7 @@ class Section(NamedTuple):
     groups_are: Literal["columns", "rows"] = "columns"
 
     def find(self, key: str) -> tuple[Metric, Group] | None:
-        """Return the metric and the group of a key, or None if the key belongs to another section."""
+        """Return the metric and the group of a key, or None if this section does not declare the key."""
         for pattern, metric in self.metrics.items():
             before, after = pattern.split("{group}")
             name = key[len(before) : len(key) - len(after)]
@@ -75,26 +78,31 @@ class Section(NamedTuple):
             if name in self.groups:
                 return metric, self.groups[name]
             if self.other_groups is not None:
-                is_source = ":" in name  # the name of a data source is shown as it is typed
+                is_source = ":" in name  # data sources are shown as users write them
                 return metric, Group(self.other_groups.format(name if is_source else name.replace("_", " ")))
         return None
 
 
 class Table(NamedTuple):
-    """A table of texts: the names of the columns, and the rows by their names. A dash stands for a missing number."""
+    """A table of text.
+
+    Attributes:
+      columns: headings of the columns.
+      rows: the cells of each row, by the heading of the row. A dash stands for a missing number.
+    """
 
     columns: list[str]
     rows: dict[str, list[str]]
 
 
 class Block(NamedTuple):
-    """One part of a report with its content.
+    """One section of a report with its content.
 
     Attributes:
-      title: heading.
-      note: what readers need to know to read the table.
-      table: None if the section has no metric.
-      figures: (file name of a PNG, caption) of each figure.
+      title: heading of the section.
+      note: a few sentences that tell readers how to read the table; "" without a table.
+      table: the table, or None if the section has no metrics.
+      figures: (path of a PNG file, caption) of each figure.
     """
 
     title: str
@@ -106,15 +114,18 @@ class Block(NamedTuple):
 def lay_out(
     sections: Sequence[Section], metrics: Mapping[str, Any], figures: Mapping[str, list[tuple[Any, str]]] | None = None
 ) -> list[Block]:
-    """Distribute metrics and figures to the sections.
+    """Distribute metrics and figures among the sections.
+
+    Blocks have the order of `sections`. The rows and columns of a table have the order in which their metrics and
+    groups first appear in `metrics`.
 
     Args:
-      sections: in the order of the report.
+      sections: the sections, whose titles are unique.
       metrics: numbers by key.
-      figures: (file, caption) of each figure, by the title of its section.
+      figures: (path, caption) of each figure, by the title of the section.
 
     Returns:
-      A block for each section that has a metric or a figure. A last one holds the metrics that have no section.
+      A block for each section that has metrics or figures, and a last block for metrics that no section declares.
     """
     figures = figures or {}
     cells = {section.title: {} for section in sections}
@@ -138,17 +149,18 @@ def lay_out(
 
 
 def _table(values: Mapping[tuple[str, str], Any]) -> Table:
-    """Return the table of values by (row, column)."""
+    """Return the table of values that are given by (heading of the row, heading of the column)."""
     rows, columns = _unique(row for row, _ in values), _unique(column for _, column in values)
     return Table(columns, {row: [number(values.get((row, column))) for column in columns] for row in rows})
 
 
 def _unique(names: Iterable[str]) -> list[str]:
+    """Return the names without repetitions, in the order of their first appearance."""
     return list(dict.fromkeys(names))
 
 
 def number(value: Any) -> str:
-    """Return a number as text of about four digits, and a dash for None."""
+    """Return a number as text with about four significant digits, or a dash for None."""
     if value is None:
         return "-"
     if not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Metrics as tables on a terminal, and as JSON."""
+"""Metrics as text tables for a terminal, and as JSON."""
 
 import json
 import math
@@ -9,8 +9,8 @@ from dualmcmc_jax.report.sections import Block
 
 
 def text(summary: str, blocks: Iterable[Block]) -> str:
-    """Return the summary and the tables of a report for a terminal."""
-    lines = [summary]
+    """Return the summary and the tables of a report as text. Notes and figures are left out."""
+    lines = [summary, ""]
     for block in blocks:
         if not block.table:
             continue
@@ -26,6 +26,6 @@ def text(summary: str, blocks: Iterable[Block]) -> str:
 
 
 def as_json(metrics: dict[str, Any]) -> str:
-    """Return metrics as JSON. JSON has neither NaN nor infinity, so both become null."""
-    sound = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
-    return json.dumps({name: sound(value) for name, value in metrics.items()}, indent=2) + "\n"
+    """Return metrics as JSON text. NaN and infinity, which JSON does not have, become null."""
+    finite_or_null = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps({name: finite_or_null(value) for name, value in metrics.items()}, indent=2) + "\n"
