@@ -249,8 +249,8 @@ def test_what_does_not_fit():
 
 
 def test_names():
-    with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name, 'baselines/vae'"):
-        command_line._named("--config=rivals/vae:toy2d")
-    assert command_line._named("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")
+    with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name 'baselines/vae'"):
+        command_line._with_config_path("--config=rivals/vae:toy2d")
+    assert command_line._with_config_path("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")
     with pytest.raises(ValueError, match=r"^--config: found 'toy' after the colon, expected one of .*digits"):
-        command_line._named("--config=baselines/vae:toy")
+        command_line._with_config_path("--config=baselines/vae:toy")

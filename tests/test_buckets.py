@@ -38,7 +38,7 @@ def run(server, programs):
 def test_a_run_lives_in_a_bucket(run, server):
     first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.splitlines()[-1] == "done: gs://bucket/some/run"
+    assert first.stdout.splitlines()[-1] == "done: the trained model is in gs://bucket/some/run"
     found = server[1]["bucket"]
     for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
         assert f"some/run/{name}" in found
@@ -48,7 +48,7 @@ def test_a_run_lives_in_a_bucket(run, server):
     other = run("--workdir=gs://bucket/some/run", "--config.train.seed=1")
     assert other.returncode == 1
     assert (
-        "gs://bucket/some/run/config.json: a run of another config: train.seed is 0 there and 1 here"
+        "gs://bucket/some/run/config.json: found a run with another config: train.seed is 0 in the file and 1 now"
         in other.stderr.splitlines()[-1]
     )
 

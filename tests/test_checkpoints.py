@@ -142,5 +142,5 @@ def test_a_run_from_before_chains_could_persist_goes_on(workdir, tmp_path):
     del stored["loss"]["elbo"], stored["x_chain"]["num_chains"]
     (copy / "config.json").write_text(json.dumps(stored))
     config_check.check_run(copy, CONFIG)
-    with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 there and 2.0 here"):
+    with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 in the file and 2.0 now"):
         config_check.check_run(copy, tiny.config(loss__elbo__weight=2.0))
