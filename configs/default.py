@@ -91,9 +91,7 @@ def get_config() -> ConfigDict:
     train.compute_dtype = "float32"
 
     config.health = health = ConfigDict()
-    health.max_energy_gap = (
-        1e4  # largest gap, in units of energy, of the mean energies of data and samples; 0: no check
-    )
+    health.max_energy_gap = 1e4  # largest gap of the mean energies of data and samples, in units of energy; 0: no check
     # What to do when training diverges: "stop", or "rollback" (restore the last checkpoint and continue with new random
     # numbers and lower learning rates).
     health.policy = "stop"
