@@ -61,7 +61,7 @@ def test_a_bucket_that_answers_no_more(tmp_path, server, monkeypatch, caplog):
     (tmp_path / ".home").write_text("gs://gone/run")
     (tmp_path / "samples.png").write_bytes(b"picture")
     assert not storage.push(tmp_path)
-    assert "gs://gone/run out of reach" in caplog.text
+    assert "gs://gone/run unreachable" in caplog.text
     storage.close(tmp_path)
     assert (tmp_path / "samples.png").exists()
     (tmp_path / ".home").write_text("gs://bucket/other/")
@@ -82,5 +82,5 @@ def test_names():
 def test_no_bucket(run):
     done = run("--workdir=gs://elsewhere/run")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run out of reach (")
+    assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run unreachable (")
     assert len(done.stderr.splitlines()) == 1

@@ -90,7 +90,7 @@ def test_the_newest_whole_checkpoint_is_taken(damage, workdir, tmp_path, caplog)
         same(restore(copy), 2)
         line = caplog.messages[-1]
         assert line.startswith(f"{copy / 'checkpoints' / '3'}: found a damaged checkpoint (")
-        assert line.endswith("going on from step 2")
+        assert line.endswith("using the checkpoint of step 2 instead")
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}
     with checkpoints.Checkpoints(copy, 3) as store:
         checkpointing.save(store, at(3))
@@ -113,7 +113,7 @@ def test_if_all_are_damaged_none_is_touched(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     for step in (1, 2, 3):
         text(copy / "checkpoints" / str(step), None)
-    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*no other is left"):
+    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*there is no other checkpoint"):
         restore(copy)
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 

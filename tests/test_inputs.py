@@ -139,7 +139,7 @@ CASES = [
     ("--config=cifar10", "data.source: found 'tfds:cifar10', which cannot be prepared; expected a network and space: "),
     (
         "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",
-        "--workdir: found /dev/null/run (Not a directory), expected a folder to",
+        "--workdir: found /dev/null/run (Not a directory), expected a folder that",
     ),
     (
         "--config=digits --mode=evaluate --config.evaluation.num_samples=5",
