@@ -9,9 +9,10 @@ Expected, measured with seeds 0, 1 and 2 on 1,500 samples against the training i
 - SVC score 6.6 to 6.7 (real digits 7.7);
 - held-out reconstruction MSE 0.021 to 0.022 (the inference model alone 0.027 to 0.028).
 
-Limitation: the energy is trained with chains of 30 steps and holds only for short chains. Chains of 3,000 steps leave
-the data: pixels leave [-1, 1] and the digit classifier's score falls. The report of --mode=evaluate shows this in its
-section on long x-chains.
+Limitation: the energy is trained with chains of 30 steps, and much longer chains leave the data, as the section on long
+x-chains in the report of --mode=evaluate shows. Measured with seed 0, the share of pixels outside [-1, 1] is 29% after
+30 steps, 60% after 300 and 93% after 3,000. Samples of 3,000 steps have a Frechet distance of 20 and an SVC score of
+2.9.
 """
 
 from dualmcmc_jax.configs import default

@@ -83,7 +83,7 @@ CASES = [
     ("--config=digits --config.data.source=mnist", "data.source: found 'mnist', expected 'digits', "),
     (
         "--config=digits --config.data.shape=(16,16,1)",
-        "data.shape: found (16, 16, 1), expected (8, 8, 1), that of 'digits'",
+        "data.shape: found (16, 16, 1), expected (8, 8, 1), the shape of 'digits'",
     ),
     (
         "--config=images --config.data.source=images:FILES/none",
@@ -93,14 +93,17 @@ CASES = [
         "--config=images --config.data.source=images:FILES/empty",
         "data.source: found 0 images in FILES/empty, expected 2",
     ),
-    ("--config=images --config.data.source=images:FILES/text.zip", "data.source: found a file that is no zip at FILES"),
+    (
+        "--config=images --config.data.source=images:FILES/text.zip",
+        "data.source: found a file that is not a zip file at FILES",
+    ),
     (
         "--config=images --config.data.source=images:FILES/cut",
-        "found 1 of 3 images that cannot be read, the first 1.jpg: ",
+        "found 1 of 3 images that cannot be read, the first is 1.jpg: ",
     ),
     (
         "--config=images --config.data.source=images:FILES/good --config.data.crop=(0,0,17,17)",
-        "found 40 of 40 images that cannot be read, the first 00.png: data.crop is (0, 0, 17, 17), the image 16 x 16",
+        "found 40 of 40 images that cannot be read, the first is 00.png: data.crop is (0, 0, 17, 17), but the image has 16 x 16",
     ),
     (
         "--config=images --config.data.crop=(9,0,3,5)",
@@ -118,7 +121,7 @@ CASES = [
     ),
     (
         "--config=digits --config.data.source=npz:FILES/shape.npz",
-        "data.shape: found (8, 8, 1), expected (8, 9, 1), that of",
+        "data.shape: found (8, 8, 1), expected (8, 9, 1), the shape of",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/floats.npz",
@@ -136,7 +139,10 @@ CASES = [
         "--config=cifar10 --config.data.source=tfds:imdb_reviews",
         "found 'tfds:imdb_reviews', which has no feature 'image'",
     ),
-    ("--config=cifar10", "data.source: found 'tfds:cifar10', which cannot be prepared; expected a network and space: "),
+    (
+        "--config=cifar10",
+        "data.source: found 'tfds:cifar10', which cannot be prepared; expected internet access and disk space: ",
+    ),
     (
         "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",
         "--workdir: found /dev/null/run (Not a directory), expected a folder that",
