@@ -133,7 +133,7 @@ ready() { # succeeds if the slice is ready; requests a slice if there is none, o
 create() { until ready; do sleep "$poll"; done; }
 
 install() { # uv installs a newer Python than the TPU image has
-  $dry_run || git archive --format=tar.gz -o "$scratch/dualmcmc_jax.tar.gz" HEAD || fail "found no git commit, expected one"
+  $dry_run || git archive --format=tar.gz -o "$scratch/dualmcmc_jax.tar.gz" HEAD || fail "found no commit, expected one"
   cloud compute tpus tpu-vm scp "$scratch/dualmcmc_jax.tar.gz" "$name:" --worker=all "${there[@]}"
   # shellcheck disable=SC2016
   on all 'set -e; mkdir -p dualmcmc_jax; cd dualmcmc_jax
