@@ -155,7 +155,7 @@ def _with_config_path(word: str) -> str:
         raise ValueError(f"found {word!r} without a value, expected {word}=NAME or {word}=FILE")
     if "rivals/" in value:
         raise ValueError(f"{flag}: found {value!r}, expected its new name {value.replace('rivals/', 'baselines/')!r}")
-    names = completion.configs()
+    names = sorted(completion.configs(), key=lambda name: "/" in name)  # baselines come last
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
     bases = [name for name in names if "/" not in name]
