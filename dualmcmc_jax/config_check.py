@@ -94,7 +94,7 @@ def _is_box(crop):
 
 
 def check_run(workdir: Path, config: ConfigDict) -> None:
-    """Check that a workdir is new or holds a run of the given config. Fields in `FREE` may differ.
+    """Check that a workdir is new or holds a run with the given config. Fields in `FREE` may differ.
 
     Raises:
       ValueError: the run has another config, or its config.json cannot be read.

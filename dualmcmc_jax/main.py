@@ -48,12 +48,12 @@ HELP_COLUMNS = 100
 
 def cli() -> None:
     """Run the console command `dualmcmc`."""
-    command_line.run(main, help=help_text(), modes=MODES)
+    command_line.run(main, help=help_text, modes=MODES)
 
 
 def help_text() -> str:
     """Return the text that --help prints. Its lists of modes, configs and data sources come from the tables."""
-    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.data import sources  # imports tqdm, which reads TQDM_DISABLE when it is imported
 
     plain = [name for name in completion.configs() if "/" not in name and name != "default"]
     baselines = [name.removeprefix("baselines/") for name in completion.configs() if name.startswith("baselines/")]

@@ -81,17 +81,23 @@ def check(modes: tuple[Mode, ...]) -> Mode:
     return chosen
 
 
-def run(main: Callable[[list[str]], None], *, help: str, argument: str = "", modes: tuple[Mode, ...] = ()) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    help: str | Callable[[], str],
+    argument: str = "",
+    modes: tuple[Mode, ...] = (),
+) -> None:
     """Run a program. Print an error in its flags or input as one line, and exit with code 1.
 
     Args:
       main: the program. Its argument is sys.argv without the flags.
-      help: the text that --help prints.
+      help: the text that --help prints, or a function that returns the text.
       argument: name of the single positional argument. Empty if the program takes none.
       modes: the rows whose names are the values of --mode. Empty if the program has no modes.
     """
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
-        print(help.strip())
+        print((help if isinstance(help, str) else help()).strip())
         return
     if "--completion" in sys.argv[1:]:
         names = [f"--{flag.name}{'' if flag.boolean else '='}" for flag in _own_flags()]

@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million, the size above which Pillow warns
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-)  # allowed whatever the file's name; Pillow opens some other formats with external programs
+MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million; Pillow warns above this size
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The allowed formats, whatever the file's name. Pillow opens some other formats with external programs."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Crop = tuple[int, int, int, int]
