@@ -116,8 +116,8 @@ def _moons():
 
     def place(component, u):
         angle = np.pi * (u[:, 0] + component)
-        centre = np.where(component[:, None] == 0, (-0.75, -0.375), (0.75, 0.375))
-        return centre + 1.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        center = np.where(component[:, None] == 0, (-0.75, -0.375), (0.75, 0.375))
+        return center + 1.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
     return _curves(2, place, *_gauss_legendre(200), std=0.15, half_width=5.0)
 
