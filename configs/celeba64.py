@@ -1,17 +1,19 @@
-"""CelebA at 64 x 64, the authors' released recipe.
+"""CelebA at 64 x 64, with the authors' released recipe.
 
-python -m dualmcmc_jax.main --config=configs/celeba64.py
-python -m dualmcmc_jax.main --config=configs/celeba64.py --config.data.source=images:img_align_celeba
+    python -m dualmcmc_jax.main --config=configs/celeba64.py
+    python -m dualmcmc_jax.main --config=configs/celeba64.py --config.data.source=images:img_align_celeba
 
-Expected: FID 5.15 (paper), 3.84 (the authors' checkpoint); here unmeasured. The second command reads a folder or zip of
-the aligned images, for when the download of TensorFlow Datasets is over quota; sort them into train/ and test/ first.
+The second command reads the aligned images from a folder or zip file. Use it if the download of TensorFlow Datasets is
+over its quota, and sort the images into train/ and test/ first.
+
+Expected: FID 5.15 (paper) or 3.84 (the authors' released checkpoint). It has not been measured with this program.
 """
 
 from dualmcmc_jax.configs import default
 
 
 def get_config():
-    """301 epochs of batch 100."""
+    """Return the authors' settings: 301 epochs with batches of 100."""
     config = default.get_config()
     config.data.source = "tfds:celeb_a"
     config.data.shape = (64, 64, 3)

@@ -1,6 +1,7 @@
-"""Every field, with its meaning and unit. The other configs are changes to this one.
+"""All config fields with their meanings, units and default values.
 
-Fields are set from the command line as `--config.section.field=value`.
+The other configs start from this config and change some fields. The command line overrides a field by
+`--config.section.field=value`.
 """
 
 from ml_collections import ConfigDict
@@ -9,98 +10,112 @@ from dualmcmc_jax.training.objectives import OBJECTIVES
 
 
 def get_config() -> ConfigDict:
-    """The recipe of Cui & Han (2023), on scikit-learn's digits."""
+    """Return the recipe of Cui & Han (2023), applied to scikit-learn's digits."""
     config = ConfigDict()
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # "digits", "toy2d:NAME", "images:PATH" (folder or zip), "npz:PATH" or "tfds:NAME"
-    data.shape = (8, 8, 1)  # of one example: (height, width, 1 for gray or 3 for colour), or (dimensions,)
-    data.crop = ()  # images: (left, top, right, bottom) in pixels, before the centre crop and resize to shape
-    data.flip = False  # images: mirror each, left and right, with probability 1/2
-    data.skip_bad = False  # images: leave out those that cannot be read, instead of refusing
+    # Where the examples come from: "digits" (scikit-learn's), "toy2d:NAME" (a 2-D density of configs/toy2d.py),
+    # "images:PATH" (a folder or zip file), "npz:PATH" or "tfds:NAME" (a data set of TensorFlow Datasets).
+    data.source = "digits"
+    data.shape = (8, 8, 1)  # shape of one example: (height, width, 1 for gray or 3 for color), or (dimensions,)
+    data.crop = ()  # (left, top, right, bottom) in pixels, cropped from images before the square crop; (): no crop
+    data.flip = False  # mirror each training image horizontally with probability 1/2
+    data.skip_bad = False  # leave out images that cannot be read, instead of stopping with an error
 
     config.energy = energy = ConfigDict()
-    energy.kind = "mlp"  # "mlp", "resnet", or "quadratic": |A x + b|^2 / 2, whose density is a Gaussian
-    energy.widths = (256, 256, 256)  # per hidden layer, or per residual block; (): quadratic
-    energy.num_pools = 2  # resnet: how many blocks, from the first, halve the image
-    energy.spectral_norm = True  # divide each weight by its largest singular value
+    energy.kind = "mlp"  # network: "mlp", "resnet", or "quadratic" (|A x + b|^2 / 2, the energy of a Gaussian)
+    energy.widths = (256, 256, 256)  # width of each hidden layer (mlp) or residual block (resnet); () for quadratic
+    energy.num_pools = 2  # resnet: the number of blocks that halve the image, counted from the first block
+    energy.spectral_norm = True  # divide each weight matrix by its largest singular value
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
     config.generator = generator = ConfigDict()
-    generator.kind = "mlp"  # "mlp" or "resnet"
-    generator.widths = (256, 256, 256)  # per hidden layer, or per resolution from 4 x 4 upwards; (): linear
-    generator.latent_dim = 128  # d: number of latent variables
-    generator.norm = "batch"  # resnet: "batch" statistics (the recipe), or "group": each example by itself
-    generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z) in the z-chain, in squared units of x
+    generator.kind = "mlp"  # network: "mlp" or "resnet"
+    generator.widths = (256, 256, 256)  # width of each hidden layer (mlp) or resolution from 4 x 4 up; (): linear mlp
+    generator.latent_dim = 128  # d, the number of latent variables
+    generator.norm = "batch"  # resnet: normalize by "batch" statistics (the recipe) or by "group" within an example
+    generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z), in squared units of x
 
     config.encoder = encoder = ConfigDict()
-    encoder.kind = "mlp"  # "mlp" or "resnet"
-    encoder.widths = (256, 256, 256)  # per hidden layer, or per convolution; (): linear
+    encoder.kind = "mlp"  # network: "mlp" or "resnet"
+    encoder.widths = (256, 256, 256)  # width of each hidden layer (mlp) or convolution (resnet); (): linear mlp
 
     config.x_chain = x_chain = ConfigDict()
-    x_chain.num_steps = 30  # K_x: Langevin steps of the x-revision
+    x_chain.num_steps = 30  # K_x, the number of MCMC steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
-    x_chain.sampler = "langevin"  # the kernel of the chain, a row of core/samplers.py
-    x_chain.init = "generator"  # start at g(z), at "noise" from N(0, I), or "persistent": where they ended before
-    x_chain.start_std = 0.0  # of noise added to g(z), in units of x: 0 (the recipe), or sigma for a draw of p(x | z)
-    x_chain.num_chains = 10_000  # persistent: number of chains kept; an update continues the next train.batch_size
+    x_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
+    # Where x-chains start: "generator" (at g(z)), "noise" (at a draw of N(0, I)) or "persistent" (where earlier chains
+    # ended; 5% restart from noise in each update).
+    x_chain.init = "generator"
+    x_chain.start_std = 0.0  # standard deviation of noise added to g(z), in units of x; sigma gives a draw of p(x | z)
+    x_chain.num_chains = 10_000  # persistent: the number of stored chains; each update continues train.batch_size
 
     config.z_chain = z_chain = ConfigDict()
-    z_chain.num_steps = 10  # K_z: Langevin steps of the z-revision
+    z_chain.num_steps = 10  # K_z, the number of MCMC steps of the z-revision
     z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
-    z_chain.sampler = "langevin"  # likewise
-    z_chain.init = "encoder"  # start at a draw of q(z | x), at "noise" from N(0, I), or "persistent": likewise
-    z_chain.num_chains = 0  # persistent: one of each training example
+    z_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
+    # Where z-chains start: "encoder" (at a draw of q(z | x)), "noise" (at a draw of N(0, I)) or "persistent" (where the
+    # last chain of the same training example ended).
+    z_chain.init = "encoder"
+    z_chain.num_chains = 0  # persistent: the number of stored chains, which must equal the number of training examples
 
-    # loss.OBJECTIVE.WEIGHT: factors of the terms of each objective; training/objectives.py describes them.
-    # Eq. 7: energy. Eq. 10: generator. Eq. 15: encoder. Other methods: elbo, generated. A weight of 0 costs nothing.
+    # loss.OBJECTIVE.WEIGHT are factors of the terms of the losses. An objective whose weights are all 0 costs nothing.
+    # The default values are in the table in training/objectives.py:
+    #   loss.energy.data_weight, model_weight        Eq. 7: the energies of data and of revised samples
+    #   loss.generator.data_weight, model_weight     Eq. 10: the data pairs (x, z~) and the model pairs (x~, z)
+    #   loss.encoder.data_weight, model_weight       Eq. 15: the data pairs (x, z~) and the model pairs (x~, z)
+    #   loss.elbo.weight                             baselines: the negative ELBO of a VAE, times 2 sigma^2
+    #   loss.generated.energy_weight, posterior_weight    baselines: the energy of g(z), and -log q(z | g(z))
     config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()})
-    loss.fresh_negatives = False  # the energy learns from a second x-chain, from the generator just updated
+    loss.fresh_negatives = False  # train the energy on a second x-chain, started at the generator just updated
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0})  # l2: times the parameter, added to its gradient
+    # learning_rate: the initial learning rate of Adam. l2: the factor of the parameters added to their gradient.
+    optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0})
     optimizer.generator = ConfigDict({"learning_rate": 3e-4, "l2": 5e-4})
     optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4})
-    optimizer.b1 = 0.0  # Adam's decay of the mean gradient
-    optimizer.b2 = 0.9  # Adam's decay of the squared gradient
-    optimizer.decay = 0.998  # factor on the learning rates after every epoch
-    optimizer.clip_norm = 0.0  # largest norm of each network's gradient; 0: unlimited
+    optimizer.b1 = 0.0  # Adam's decay rate of the mean gradient
+    optimizer.b2 = 0.9  # Adam's decay rate of the mean squared gradient
+    optimizer.decay = 0.998  # factor that multiplies the learning rates after every epoch
+    optimizer.clip_norm = 0.0  # largest L2 norm of the gradient of each network; 0 disables clipping
 
     config.train = train = ConfigDict()
-    train.num_steps = 10_000  # updates
+    train.num_steps = 10_000  # number of updates
     train.batch_size = 100  # examples per update, over all devices
-    train.seed = 0  # seed of initial values, batches, chains and noise
-    train.ema_decay = 0.0  # averages the parameters that samples and evaluation use; 0: the last ones (the recipe)
-    train.unroll = 0  # Langevin steps per turn of the compiled loop, for speed; 0: all if a resnet on a CPU, else 1
-    train.deterministic = False  # on a GPU: only operations that give the same bits every time, some of them slower
-    # Arithmetic inside the networks: "float32", "tensorfloat32" (float32, but products in TF32 on NVIDIA GPUs, which is
-    # PyTorch's default for convolutions), "bfloat16", or "float64" (all arithmetic).
+    train.seed = 0  # random seed of initial values, batches, chains and noise
+    train.ema_decay = 0.0  # decay rate, per update, of the parameter average used for samples; 0: no average (recipe)
+    train.unroll = 0  # chain steps per iteration of the compiled loop; 0: all steps for a resnet on a CPU, else 1
+    train.deterministic = False  # on a GPU, use only operations whose results are reproducible, some of them slower
+    # Arithmetic of the networks: "float32", "tensorfloat32" (float32 with TF32 matrix products on NVIDIA GPUs, which is
+    # PyTorch's default for convolutions), "bfloat16", or "float64" (for all computations).
     train.compute_dtype = "float32"
 
     config.health = health = ConfigDict()
-    health.max_energy_gap = 1e4  # largest gap between mean energies of data and samples; 0 disables the check
-    health.policy = "stop"  # or "rollback": go back to the last checkpoint, with other noise and lower learning rates
-    health.max_rollbacks = 3  # before it stops all the same
-    health.learning_rate_factor = 0.5  # on the learning rates, with every rollback
+    health.max_energy_gap = 1e4  # largest gap of the mean energies of data and samples, in units of energy; 0: no check
+    # What to do when training diverges: "stop", or "rollback" (restore the last checkpoint and continue with new random
+    # numbers and lower learning rates).
+    health.policy = "stop"
+    health.max_rollbacks = 3  # number of rollbacks after which training stops at the next divergence
+    health.learning_rate_factor = 0.5  # factor that multiplies the learning rates at every rollback
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = 1000  # updates between checkpoints
-    checkpoint.keep = 3  # newest checkpoints kept
+    checkpoint.keep = 3  # number of newest checkpoints to keep
 
     config.log = log = ConfigDict()
     log.every = 50  # updates between rows of metrics
-    log.images_every = 1000  # updates between pictures of samples
-    log.num_images = 100  # samples per picture
+    log.images_every = 1000  # updates between figures of samples
+    log.num_images = 100  # samples per figure
 
     config.evaluation = evaluation = ConfigDict()
-    evaluation.num_samples = 50_000  # samples drawn
-    evaluation.num_held_out = 0  # held-out examples reconstructed and measured; 0: all
-    evaluation.num_neighbours = 10_000  # samples and training examples compared pair by pair: KID, precision, ...
+    evaluation.num_samples = 50_000  # number of samples to draw and compare with the training data
+    evaluation.num_held_out = 0  # number of held-out examples to reconstruct and compare; 0: all
+    evaluation.num_neighbours = 10_000  # samples and training examples compared pairwise (KID, precision, recall, ...)
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
-    evaluation.batch_size = 100  # examples per call of the energy and of Inception; changes speed only
-    evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision when sampling; (): as trained
-    evaluation.ood = ()  # more data sources that the energy should tell from the data, such as ("tfds:svhn_cropped",)
-    evaluation.ais_temperatures = 0  # of annealed importance sampling, for log Z and bits per dimension; 0: none
-    evaluation.every = 0  # updates between light evaluations while training; 0: none
+    evaluation.batch_size = 100  # examples per call of the energy and of Inception; it affects only the speed
+    evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision of samples; (): as in training
+    evaluation.ood = ()  # more data sources to test out-of-distribution detection on, as ("tfds:svhn_cropped",)
+    evaluation.ais_temperatures = 0  # temperatures of annealed importance sampling, for log Z and bits/dim; 0: skip it
+    evaluation.every = 0  # updates between light evaluations during training; 0: none
     evaluation.light_samples = 1000  # samples, and at most as many held-out examples, of a light evaluation
     return config

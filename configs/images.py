@@ -1,15 +1,17 @@
-"""Your own images, at 64 x 64 in colour.
+"""Your own images, at 64 x 64 in color. At least a few thousand images are needed.
 
-python -m dualmcmc_jax.main --config=configs/images.py --config.data.source=images:FOLDER_OR_ZIP
+    python -m dualmcmc_jax.main --config=configs/images.py --config.data.source=images:FOLDER_OR_ZIP
 
-Expected: unmeasured. Networks half as wide as for CelebA, and the paper's Eq. 7; some thousands of images are wanted.
+The networks are half as wide as those of configs/celeba64.py, and the energy is trained by the paper's Eq. 7.
+
+Expected: results depend on the images. No result has been measured with this config.
 """
 
 from dualmcmc_jax.configs import default
 
 
 def get_config():
-    """100,000 updates of batch 64, with an average of the parameters for samples."""
+    """Return settings for 100,000 updates with batches of 64. Samples use an average of the parameters."""
     config = default.get_config()
     config.data.source = "images:images"
     config.data.shape = (64, 64, 3)

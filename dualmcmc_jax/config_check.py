@@ -1,4 +1,4 @@
-"""Checks of configs: what each field may hold, and whether a config is that of a run."""
+"""Checks of configs: whether each field has a valid value, and whether a config matches the config of a run."""
 
 import json
 import math
@@ -39,17 +39,17 @@ AT_LEAST_ONE = (
 POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
-"""Fields and sections that may change between two starts of a run: they leave the mathematics of a step alone."""
+"""Fields and sections that may change when a run resumes, because they do not change the mathematics of an update."""
 
 
 def check(config: ConfigDict) -> None:
-    """Check that each field holds a value that a run can have.
+    """Check that each field of a config has a valid value.
 
-    Numbers of which nothing else is said must be finite and not negative. Whether networks, data and devices fit
-    together is checked where they meet.
+    A number without a rule in the tables above must be finite and not negative. Other modules check whether the
+    networks, the data and the devices fit together.
 
     Raises:
-      ValueError: a field does not; the message names the first one, what was found and what was expected.
+      ValueError: a field has an invalid value. The message names the first such field.
     """
     kinds = {name: type(value) for name, value in fields(default.get_config()).items()}
     for name, value in fields(config).items():
@@ -94,46 +94,56 @@ def _is_box(crop):
 
 
 def check_run(workdir: Path, config: ConfigDict) -> None:
-    """Check that a workdir holds no run, or a run of this config but for the free fields.
+    """Check that a workdir is new or holds a run with the given config. Fields in `FREE` may differ.
 
     Raises:
-      ValueError: the run is of another config, or its config.json cannot be read.
+      ValueError: the run has another config, or its config.json cannot be read.
     """
     stored = workdirs.read_config(workdir)
-    if stored is not None:
+    if stored is None:
+        return
+    try:
         compare(workdir / "config.json", stored, config)
+    except ValueError as error:
+        raise ValueError(f"{error}; choose another workdir") from error
 
 
 def compare(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:
-    """Check that a config is the one stored in a file, but for the free fields.
+    """Check that a config equals a stored config. Fields in `FREE` may differ.
 
-    A field that the file lacks, because it was written before there was this field, has its default there.
+    A stored config that was written before a field existed has the default value of that field.
+
+    Args:
+      path: the file of the stored config, for error messages.
+      stored: the content of the file.
+      config: the config to compare.
 
     Raises:
-      ValueError: some fields differ; the message names the first five.
+      ValueError: some fields differ. The message names the first five.
     """
     try:
-        there = _flat(stored)
+        stored_fields = _flat(stored)
     except ValueError as error:
         raise ValueError(f"{storage.shown(path)}: {error}, expected the config of a run") from error
-    there = json.loads(json.dumps(fields(default.get_config()) | there))
-    here = json.loads(json.dumps(fields(config)))
+    stored_fields = json.loads(json.dumps(fields(default.get_config()) | stored_fields))
+    given_fields = json.loads(json.dumps(fields(config)))
     differing = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
+        f"{name} is {stored_fields.get(name)!r} in the file and {given_fields.get(name)!r} now"
+        for name in sorted(stored_fields.keys() | given_fields.keys())
+        if stored_fields.get(name) != given_fields.get(name)
+        and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
     ]
     if differing:
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
-        what = "; ".join(differing[:5]) + more
-        raise ValueError(f"{storage.shown(path)}: a run of another config: {what}")
+        differences = "; ".join(differing[:5]) + more
+        raise ValueError(f"{storage.shown(path)}: found a run with another config: {differences}")
 
 
 def stored_config(workdir: Path) -> ConfigDict:
-    """Read the config of the run in a workdir, and check it.
+    """Read and check the config of the run in a workdir.
 
     Raises:
-      ValueError: there is no run, or its config is not valid.
+      ValueError: the workdir holds no run, or the config of the run is not valid.
     """
     shown = storage.shown(workdir / "config.json")
     stored = workdirs.read_config(workdir)
@@ -146,10 +156,10 @@ def stored_config(workdir: Path) -> ConfigDict:
 
 
 def as_config(stored: Any) -> ConfigDict:
-    """Make a config of what JSON has kept of it: lists become tuples, and fields that it lacks have their defaults.
+    """Create a config from the content of a config.json. Lists become tuples, and missing fields have their defaults.
 
     Raises:
-      ValueError: it has fields that no config has, or values that no run can have.
+      ValueError: a field is unknown or has an invalid value.
     """
     config = default.get_config().lock()
     try:
@@ -162,12 +172,12 @@ def as_config(stored: Any) -> ConfigDict:
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:
-    """Return the value of every field, by its name with dots."""
+    """Return {name: value} of all fields, with names such as "train.batch_size"."""
     return flatten_dict(config.to_dict(), sep=".")
 
 
 def listing(config: ConfigDict) -> str:
-    """Return the flags that set a config, one a line."""
+    """Return the flags that set every field of a config, one flag per line."""
     return "\n".join(f"--config.{name}={value!r}" for name, value in fields(config).items())
 
 

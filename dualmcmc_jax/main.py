@@ -1,66 +1,82 @@
-"""Train a model of images, draw from it, or measure it: the table of modes, and one short function for each."""
+"""The program `dualmcmc`: the table of modes (train, sample, evaluate, ...) and one function for each mode."""
 
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
 from absl import logging
 
-from dualmcmc_jax.cli import command_line, terminal
+from dualmcmc_jax.cli import command_line, completion, terminal
 from dualmcmc_jax.cli.command_line import Mode
 from dualmcmc_jax.runtime import storage
 
-HELP = """Trains a model of images, draws from it, or measures it.
+HELP = """Train, sample or evaluate an energy-based model of images.
 
-  dualmcmc --config=digits                                      train; the same command again resumes
-  dualmcmc --config=images --config.data.source=images:FOLDER   train on a folder or zip file of images
-  dualmcmc --config=digits --mode=sample --num_samples=400      write samples.png and samples.npz
-  dualmcmc --config=digits --mode=evaluate                      print every number, write report.html
-  dualmcmc --config=cifar10 --mode=import --weights=FILE --workdir=DIR   go on from a given model
+  dualmcmc --config=digits                    train; run the same command again to resume
+  dualmcmc --config=digits --mode=sample      write samples.png and samples.npz
+  dualmcmc --config=digits --mode=evaluate    print all metrics and write report.html
 
-modes, and the flags that not all of them use:
+Modes, and the flags that only some modes accept:
 {modes}
 
-flags:
-  --config=NAME or FILE         digits, toy2d, linear_gaussian, cifar10, celeba64, images; or a Python file;
-                                baselines/METHOD:NAME for another method on one of these, such as baselines/vae:digits
-  --config.SECTION.FIELD=VALUE  sets one field; configs/default.py lists them all with their meaning
-  --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER; default: runs/NAME
-  --mode=MODE                   default: train
-  --step=N                      the checkpoint to sample, evaluate or export; default: the newest. To import a .pth
-                                file: the updates it has had; default: what its optimizers say, or 0 without them
-  --num_samples=N               samples to draw; default: 100 (--config.evaluation.num_samples: to evaluate)
-  --seed=S                      of the samples; default: 0
-  --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID and Inception Score
-  --out=DIR                     where it goes; default: WORKDIR/samples, WORKDIR/evaluation/STEP, WORKDIR/export/STEP
-  --weights=FILE                the model.safetensors to import, or a .pth checkpoint of the authors' PyTorch code;
-                                PyTorch is not needed, and nothing in the file is executed
-  --license=NAME                of the exported weights; default: apache-2.0
+Flags:
+  --config=NAME or FILE         {configs}
+  --config.SECTION.FIELD=VALUE  override a config field; configs/default.py documents all fields
+  --config.data.source=SOURCE   {sources}
+  --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER (default: runs/NAME)
+  --mode=MODE                   one of the modes above (default: train)
+  --step=N                      step of the checkpoint (default: newest) or of the .pth file
+  --num_samples=N               number of samples to draw (default: 100)
+  --seed=S                      random seed of samples and evaluations (default: 0)
+  --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID, Inception Score
+  --out=DIR                     output folder (default: a folder in the workdir)
+  --weights=FILE                model.safetensors, or a .pth checkpoint of the authors' PyTorch code
+  --license=NAME                license written into the model card (default: apache-2.0)
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
-                                makes this process number I, from 0, of N that run the same command; on Cloud TPU,
-                                under Slurm and Open MPI they find each other by themselves, unless --num_processes=1
-  --quiet, --verbose            no progress and no notes; more notes
+                                run as process I (0 to N - 1) of N; detected automatically on Cloud
+                                TPU, Slurm and Open MPI, unless --num_processes=1 is given
+  --quiet, --verbose            show only warnings and errors; show more messages
   --debug                       show the traceback of an error
-  --completion                  print what completes all this: eval "$(dualmcmc --completion)"
+  --completion                  enable tab completion: eval "$(dualmcmc --completion)"
 
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
+HELP_COLUMNS = 100
+"""The longest line of the help, which should fit on one screen."""
 
 
 def cli() -> None:
-    """Run the console command."""
-    command_line.run(main, help=help_text(), modes=MODES)
+    """Run the console command `dualmcmc`."""
+    command_line.run(main, help=help_text, modes=MODES)
 
 
 def help_text() -> str:
-    """Return what --help prints."""
-    used = lambda mode: " ".join(f"--{flag}" for flag in mode.flags)
-    return HELP.format(modes="\n".join(f"  {mode.name:<10}{mode.help}\n{'':<12}{used(mode)}" for mode in MODES))
+    """Return the text that --help prints. Its lists of modes, configs and data sources come from the tables."""
+    from dualmcmc_jax.data import sources  # imports tqdm, which reads TQDM_DISABLE when it is imported
+
+    plain = [name for name in completion.configs() if "/" not in name and name != "default"]
+    baselines = [name.removeprefix("baselines/") for name in completion.configs() if name.startswith("baselines/")]
+    configs = (
+        f"{', '.join(plain)}; a Python file; or baselines/METHOD:NAME, which trains a baseline method "
+        f"({', '.join(baselines)}) on the data of config NAME"
+    )
+    modes = (f"  {mode.name:<10}{mode.help}\n{'':<12}{' '.join(f'--{flag}' for flag in mode.flags)}" for mode in MODES)
+    return HELP.format(
+        modes="\n".join(modes), configs=_column(configs), sources=_column(sources.kinds().replace("'", ""))
+    )
+
+
+def _column(text: str) -> str:
+    """Wrap a text so that it fills the right column of the help."""
+    indent = 32 * " "
+    lines = textwrap.fill(text, HELP_COLUMNS, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return lines.lstrip()
 
 
 def main(_argv) -> None:
-    """Run the chosen mode."""
-    logging.set_verbosity(logging.FATAL)  # Orbax and TFDS warn of what is meant, and log what they raise as well
+    """Run the mode that --mode names."""
+    logging.set_verbosity(logging.FATAL)  # Orbax and TFDS also log the errors that they raise, and warn needlessly
     mode = command_line.check(MODES)
     import jax
 
@@ -82,7 +98,7 @@ def main(_argv) -> None:
 
 
 def _join_processes(mode: Mode) -> None:
-    """Join the other processes of the run, if there are any."""
+    """Connect to the other processes of the run, if there are any."""
     import jax
 
     from dualmcmc_jax.runtime import processes
@@ -92,13 +108,15 @@ def _join_processes(mode: Mode) -> None:
     elif not command_line.NUM_PROCESSES.present:
         processes.join_cluster(command_line.COORDINATOR.value)
         if command_line.COORDINATOR.value and not jax.distributed.is_initialized():
-            raise ValueError("--num_processes: found none, and no cluster, expected one with --coordinator_address")
+            raise ValueError(
+                "--num_processes: found nothing and no cluster, expected a number with --coordinator_address"
+            )
     if jax.process_count() > 1 and "num_processes" not in mode.flags:
-        raise ValueError(f"--mode={mode.name}: found {jax.process_count()} processes, expected one, on a single host")
+        raise ValueError(f"--mode={mode.name}: found {jax.process_count()} processes, expected 1 for this mode")
 
 
 def train(config, workdir: Path) -> None:
-    """Train, with pictures now and then, and a light evaluation if evaluation.every asks for one."""
+    """Train a model. Save figures of samples at intervals, and run light evaluations if evaluation.every is set."""
     import jax
 
     from dualmcmc_jax import config_check, models
@@ -107,13 +125,13 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax.runtime import signals
     from dualmcmc_jax.training import loop
 
-    models.build(config)  # says what does not fit before data are fetched
+    models.build(config)  # raises errors in the network fields before data are downloaded
     dataset = sources.load(config.data)
     draw, measure = lambda step, state: {}, lambda state: {}
     if jax.process_index() == 0:
         draw = pictures.drawer(config, dataset.test, workdir / "samples")
         if config.evaluation.every:
-            light = suite.light(config, suite.inputs(config, dataset, _weights()))
+            light = suite.light(config, suite.inputs(config, dataset, _inception_weights()))
             measure = lambda state: light(state.average)
     try:
         check = partial(config_check.check_run, workdir, config)
@@ -122,11 +140,11 @@ def train(config, workdir: Path) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     if jax.process_index() == 0:
-        print(f"done: {storage.shown(workdir)}")
+        print(f"done: the trained model is in {storage.shown(workdir)}")
 
 
 def sample(config, workdir: Path) -> None:
-    """Draw from a checkpoint into samples.npz and samples.png."""
+    """Draw samples from a checkpoint. Write them to samples.npz and samples.png."""
     import numpy as np
 
     from dualmcmc_jax.evaluation import sampling
@@ -140,7 +158,7 @@ def sample(config, workdir: Path) -> None:
     samples = parallel.collect(
         sampling.stream(model, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
-    out = _out(workdir / "samples")
+    out = _output_folder(workdir / "samples")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "samples.npz", **samples)
     figures.save(out / "samples.png", sampling.figure(samples))
@@ -148,7 +166,7 @@ def sample(config, workdir: Path) -> None:
 
 
 def evaluate(config, workdir: Path) -> None:
-    """Measure a checkpoint: print a table, write metrics.json, figures and report.html."""
+    """Evaluate a checkpoint. Print the metrics and write metrics.json, figures and report.html."""
     from dualmcmc_jax import config_check
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import suite
@@ -158,12 +176,12 @@ def evaluate(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    inputs = suite.inputs(config, sources.load(config.data), _weights(), seed=command_line.SEED.value)
+    inputs = suite.inputs(config, sources.load(config.data), _inception_weights(), seed=command_line.SEED.value)
     model = Model.create(config, state.average, step=int(state.step))
     results = suite.evaluate(model, inputs)
     print(suite.text(results.metrics))
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
-    out = _out(workdir / "evaluation" / f"{model.step}{sampler}")
+    out = _output_folder(workdir / "evaluation" / f"{model.step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", tables.as_json(results.metrics))
     paths = {}
@@ -177,7 +195,7 @@ def evaluate(config, workdir: Path) -> None:
 
 
 def export(config, workdir: Path) -> None:
-    """Write a checkpoint as model.safetensors, with config.json and a model card."""
+    """Write a checkpoint as model.safetensors, next to config.json and a model card."""
     import json
 
     from dualmcmc_jax import config_check
@@ -188,20 +206,21 @@ def export(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    config, step = config_check.stored_config(workdir), int(state.step)  # in free fields too, the config of the run
-    out = _out(workdir / "export" / str(step))
+    # Fields in config_check.FREE may differ from those of the command line. Export the values of the run.
+    config, step = config_check.stored_config(workdir), int(state.step)
+    out = _output_folder(workdir / "export" / str(step))
     out.mkdir(parents=True, exist_ok=True)
     weights_file.write(out / "model.safetensors", config, state)
     workdirs.replace(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     name, license = command_line.config_name(), command_line.LICENSE.value
-    evaluation, shown = suite.stored(workdir / "evaluation" / str(step))
-    card.write(out, config, name=name, step=step, license=license, evaluation=evaluation, figures=shown)
-    missing = "" if evaluation else "; --mode=evaluate first, and it has numbers and pictures"
-    print(f"wrote model.safetensors and README.md, its card, to {storage.shown(out)}{missing}")
+    evaluation, evaluation_figures = suite.stored(workdir / "evaluation" / str(step))
+    card.write(out, config, name=name, step=step, license=license, evaluation=evaluation, figures=evaluation_figures)
+    hint = "" if evaluation else "; to include metrics and figures in the model card, run --mode=evaluate first"
+    print(f"wrote model.safetensors and its model card README.md to {storage.shown(out)}{hint}")
 
 
 def import_(config, workdir: Path) -> None:
-    """Make a workdir whose run goes on from a model.safetensors, or from a .pth checkpoint of the authors."""
+    """Create a workdir from a model.safetensors file or a .pth checkpoint of the authors' code."""
     from dualmcmc_jax import config_check
     from dualmcmc_jax.interop import torch_import, weights_file
     from dualmcmc_jax.training import checkpointing
@@ -213,28 +232,39 @@ def import_(config, workdir: Path) -> None:
         stored, state = weights_file.read(path)
         config_check.compare(path, stored.to_dict(), config)
         if step not in (None, int(state.step)):
-            raise ValueError(f"--step: found {step}, expected {int(state.step)}, that of {path}")
+            raise ValueError(f"--step: found {step}, expected {int(state.step)}, the step of {path}")
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
-    print(f"wrote {storage.shown(workdir)}, at step {int(state.step)}")
+    print(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
 
 
-def _weights() -> Path | None:
-    given = command_line.INCEPTION_WEIGHTS.value
-    return given and storage.local_path("inception_weights", given)
+def _inception_weights() -> Path | None:
+    name = command_line.INCEPTION_WEIGHTS.value
+    return name and storage.local_path("inception_weights", name)
 
 
-def _out(default: Path) -> Path:
+def _output_folder(default: Path) -> Path:
     return storage.local_path("out", command_line.OUT.value) if command_line.OUT.value else default
 
 
 MODES = (
-    Mode("train", train, ("inception_weights", "num_processes"), "train; the same command again resumes"),
-    Mode("sample", sample, ("step", "num_samples", "seed", "out"), "write samples.png and samples.npz"),
-    Mode("evaluate", evaluate, ("step", "seed", "inception_weights", "out"), "print every number, write report.html"),
+    Mode("train", train, ("inception_weights", "num_processes"), "train a model, or resume its training"),
+    Mode("sample", sample, ("step", "num_samples", "seed", "out"), "draw samples: samples.png and samples.npz"),
+    Mode(
+        "evaluate",
+        evaluate,
+        ("step", "seed", "inception_weights", "out"),
+        "print all metrics; write report.html, metrics.json and figures",
+    ),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
-    Mode("import", import_, ("step", "weights"), "make a workdir that goes on from a given model", ("weights",)),
+    Mode(
+        "import",
+        import_,
+        ("step", "weights"),
+        "create a workdir from a weights file, to sample, evaluate or train further",
+        ("weights",),
+    ),
 )
-"""What the program can do. A new mode is a function and a row."""
+"""The modes of the program. To add a mode, write a function and add a row."""
 
 
 if __name__ == "__main__":

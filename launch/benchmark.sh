@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Times the authors' networks on this machine, one x-chain an update and as released (two), with every chain length of the
-# paper's tables, into one folder of JSON files: ./launch/benchmark.sh [folder, by default runs/benchmark]
+# Times updates of the authors' networks: ./launch/benchmark.sh [FOLDER] (default: runs/benchmark)
+# The settings are one x-chain per update (Eq. 7) and two (the released code), and every chain length of the paper's
+# tables. Each setting writes a JSON file into FOLDER.
 set -euo pipefail
 # shellcheck source=launch/venv.sh
 . "$(dirname "$0")/venv.sh" requirements.txt
 out=${1:-runs/benchmark}
 mkdir -p "$out"
-measure() { # name, then flags
+measure() { # arguments: a name, then flags of dualmcmc_jax.benchmark
   local name=$1
   shift
   echo "== $name"
@@ -25,6 +26,6 @@ for recipe in cifar10 celeba64; do
   done
 done
 if [ -n "$failed" ]; then
-  echo "error: failed:$failed" >&2
+  echo "error: these benchmarks failed:$failed" >&2
   exit 1
 fi

@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# Measures and trains on one GPU in a quarter of an hour: ./launch/gpu_day.sh --help
+# Benchmarks and trains on one GPU in about a quarter of an hour: ./launch/gpu_day.sh --help
 set -euo pipefail
 help() {
   cat << 'END'
-Measures this project at full size on one GPU, beside the authors' PyTorch code, and trains on CIFAR-10.
+Benchmark this program at full size on one GPU, next to the authors' PyTorch code, and train on CIFAR-10.
 
   ./launch/gpu_day.sh --out=DIR [options]
 
 options:
-  --authors=DIR            a checkout of the authors' repository, timed on the same GPU; it needs PyTorch and torchvision
-  --images=FOLDER_OR_ZIP   CIFAR-10 as image files, train/CLASS/NAME and test/CLASS/NAME; without it nothing is trained
-  --only=measure           or --only=train: one of the two
-  --measure_seconds=N      after which no measurement is begun; default: 280
-  --train_seconds=N        of training, its start included; default: 300
-  --evaluate_seconds=N     of the evaluation at most; default: 110
-  --tiny                   narrow networks and short chains, to test this script on a CPU
+  --out=DIR                output folder
+  --authors=DIR            a checkout of the authors' repository, to time on the same GPU; needs PyTorch and torchvision
+  --images=FOLDER_OR_ZIP   CIFAR-10 as image files train/CLASS/NAME and test/CLASS/NAME; required for training
+  --only=measure           only run the benchmarks
+  --only=train             only train
+  --measure_seconds=N      start no benchmark after N seconds (default: 280)
+  --train_seconds=N        time limit of training, including its start (default: 300)
+  --evaluate_seconds=N     time limit of the evaluation (default: 110)
+  --tiny                   use narrow networks and short chains, to test this script on a CPU
 
-In the environment: PYTHON=COMMAND is used as it is, with what is installed there; without it .venv is made and used.
-DIR receives table.md, a JSON file for each measurement, and in train/ the samples, curves, metrics and report.
-Every stage has a limit of time, and one that fails does not stop those after it.
+If the environment variable PYTHON is set, the script runs that command with the packages installed there. Otherwise the
+script creates and uses .venv. DIR receives table.md, a JSON file per benchmark, and in DIR/train the samples, curves,
+metrics and report. Every stage has a time limit, and later stages run even if an earlier stage fails.
 END
 }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -49,7 +51,8 @@ if [ -z "$python" ]; then
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-stage() { # name, seconds, command: runs it with that limit, into a log; SIGTERM at the limit, and 40 s later SIGKILL
+stage() { # arguments: a name, a time limit in seconds, a command
+  # Runs the command and writes its output to a log file. At the limit, the command gets SIGTERM, 40 s later SIGKILL.
   local name=$1 limit=$2 code=0 start=$SECONDS
   shift 2
   timeout --preserve-status --kill-after=40 "$limit" "$@" > "$out/logs/$name.log" 2>&1 || code=$?
@@ -66,7 +69,7 @@ if [ "$only" = measure ] || [ -z "$images" ]; then
   exit
 fi
 
-# CIFAR-10 with networks a quarter as wide, and the paper's Eq. 7: some thousands of updates in five minutes.
+# Networks a quarter as wide as the authors' and the paper's Eq. 7 allow several thousand updates in five minutes.
 work=$out/run
 train=$out/train
 mkdir -p "$train"
@@ -86,7 +89,7 @@ else
 fi
 code=0
 stage train "$train_seconds" "$python" -m dualmcmc_jax.main "${flags[@]}" || code=$?
-[ $code != 75 ] || echo "   which is as it should be: stopped when its time was up, and saved"
+[ $code != 75 ] || echo "   (expected: training stopped at its time limit and saved a checkpoint)"
 cp "$work/config.json" "$work/metrics.jsonl" "$train/" || true
 tail -n 1 "$train/metrics.jsonl" || true
 curves='import sys

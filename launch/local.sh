@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on this machine: ./launch/local.sh --config=configs/digits.py [any flag of dualmcmc_jax.main]
+# Runs the program on this machine: ./launch/local.sh --config=digits [any flag of dualmcmc_jax.main]
 set -euo pipefail
 # shellcheck source=launch/venv.sh
 . "$(dirname "$0")/venv.sh" requirements.txt

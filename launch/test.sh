@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints and tests: ./launch/test.sh [--fast] [any argument of pytest]; --fast leaves out the tests that take long.
+# Runs the linter and the tests: ./launch/test.sh [--fast] [any argument of pytest]. --fast skips the slow tests.
 set -euo pipefail
 if [ "${1:-}" = --fast ]; then
   shift

@@ -4,29 +4,33 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 help() {
   cat << 'END'
-Trains on a Cloud TPU VM or slice, from eight chips to a pod.
+Train on a Cloud TPU VM or slice, from eight chips to a pod.
 
   ./launch/tpu_vm.sh COMMAND --zone=ZONE [options] [-- flags of dualmcmc_jax.main]
 
-commands, each of which can be given again at any time:
-  train    create, install and run, and look after the run until it is done; a slice that is pre-empted is made again
-  create   make the slice if there is none, and wait until it is ready
-  install  copy the last commit to every worker, and install Python and the rest there
-  run      start training on every worker, where it goes on without this machine
-  status   the state of the slice, and of the run on every worker
+commands (all are safe to repeat):
+  train    create the slice, install, run, and supervise the run until it is done; recreate a preempted slice
+  create   create the slice if it does not exist, and wait until it is ready
+  install  copy the last commit to every worker, and install Python and all dependencies there
+  run      start training on every worker, detached from this machine
+  status   show the state of the slice, and of the run on every worker
   logs     follow the log of worker 0
-  fetch    copy what the run wrote, except checkpoints, to runs/ on this machine
+  fetch    copy the files of the run, except checkpoints, to runs/ on this machine
   delete   delete the slice and its disk
 
 options:
-  --zone=ZONE --name=NAME --project=PROJECT     default: a slice named dualmcmc in gcloud's project
-  --type=TYPE --runtime=VERSION                 default: v5litepod-8, with the TPU software for JAX on the type
-  --spot                                        costs less, and may be pre-empted
-  --queued                                      ask for a queued resource, and wait for it
-  --dry_run                                     print every gcloud command, and run none
+  --zone=ZONE           zone of the slice (required)
+  --name=NAME           name of the slice (default: dualmcmc)
+  --project=PROJECT     Google Cloud project (default: the project set in gcloud)
+  --type=TYPE           accelerator type (default: v5litepod-8)
+  --runtime=VERSION     TPU software version (default: the version for JAX on the accelerator type)
+  --spot                use spot capacity, which costs less and may be preempted
+  --queued              request a queued resource, and wait for it
+  --dry_run             print every gcloud command instead of running it
 
-In the environment: TPU_POLL=60 are the seconds between two looks, TPU_WAITS="10 30 90" those before each further try of
-a gcloud command that failed.
+environment variables:
+  TPU_POLL=60           polling interval in seconds
+  TPU_WAITS="10 30 90"  delays in seconds before each retry of a failed gcloud command
 END
 }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -36,7 +40,7 @@ command=${1:---help}
 case $command in
   train | create | install | run | status | logs | fetch | delete) shift ;;
   -h | --help) help && exit ;;
-  *) fail "found $command, expected a command; ./launch/tpu_vm.sh --help lists them" ;;
+  *) fail "found $command, expected a command; ./launch/tpu_vm.sh --help lists all commands" ;;
 esac
 while [ $# -gt 0 ]; do
   case $1 in
@@ -49,7 +53,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 for flag in "$@"; do
-  flags+=" $(printf %q "$flag")" # for the shells of the workers
+  flags+=" $(printf %q "$flag")" # quoted for the shells of the workers
   case $flag in
     --dry_run | --spot | --queued | --zone=* | --type=* | --project=*) fail "$flag: found after --, expected before it" ;;
     --workdir=*) workdir=${flag#*=} ;;
@@ -59,7 +63,7 @@ done
 [ -n "$zone" ] || fail "--zone: found nothing, expected a zone, as in --zone=us-west4-a"
 [[ $workdir || ! $command =~ ^(train|run|fetch)$ ]] || fail "--config: found none after --, expected -- --config=NAME"
 if [[ $command = train && $workdir != gs://?* ]] && [[ $spot$queued || ${type##*-} -gt 8 ]]; then
-  fail "--workdir: found $workdir, expected gs://BUCKET/FOLDER, which all workers share and which outlasts the slice"
+  fail "--workdir: found $workdir, expected gs://BUCKET/FOLDER, a shared folder that survives the slice"
 fi
 case ${runtime:-$type} in
   v6e-*) runtime=v2-alpha-tpuv6e ;;
@@ -67,7 +71,7 @@ case ${runtime:-$type} in
   v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
   *) runtime=${runtime:-tpu-ubuntu2204-base} ;;
 esac
-$dry_run || command -v gcloud > /dev/null || fail "gcloud: found no such program, expected the Google Cloud CLI"
+$dry_run || command -v gcloud > /dev/null || fail "gcloud: found no such command, expected the Google Cloud CLI"
 here=(--quiet ${project:+"--project=$project"})
 there=(--zone="$zone" "${here[@]}")
 poll=${TPU_POLL:-60} before=unknown had=false started=false crashes=0 silent=0
@@ -76,64 +80,64 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 exec 3>&1
 
-cloud() { # gcloud, tried again where that may help; prints its output once it succeeds, else ends the shell
+cloud() { # runs gcloud and prints its output; retries temporary failures, and exits on others
   local wait
   if $dry_run; then { printf gcloud && printf ' %q' "$@" && echo; } >&3 && return; fi
   for wait in ${TPU_WAITS-10 30 90} none; do
     if gcloud "$@" > "$scratch/out" 2> "$scratch/stderr" < /dev/null; then cat "$scratch/out" && return; fi
-    if [ "$4" = create ] && grep -q ALREADY_EXISTS "$scratch/stderr"; then return; fi # the try before did it
+    if [ "$4" = create ] && grep -q ALREADY_EXISTS "$scratch/stderr"; then return; fi # an earlier try created it
     if [ "$wait" = none ] || grep -qE "$lasting" "$scratch/stderr"; then break; fi
     sleep "$wait"
   done
   fail "gcloud $1 $2 $3 $4: found $(tail -n 5 "$scratch/stderr" | tr -s ' \n' ' '), expected success"
 }
-on() { # a worker or all, then a command for its shell
+on() { # arguments: a worker or "all", and a command for its shell
   cloud compute tpus tpu-vm ssh "$name" --worker="$1" --command="$2" "${there[@]}"
 }
-listed() { # queued-resources or tpu-vm, then the field to print of the one with our name
+listed() { # arguments: queued-resources or tpu-vm, and a field; prints that field of the resource named $name
   cloud compute tpus "$1" list --format="value(name,$2)" "${there[@]}" |
     awk -v name="$name" '{ sub(/.*\//, "", $1) } $1 == name { print $2 }'
 }
-look() { # sets now to the state of the slice, or of the request for it until that is met; empty if there is none
+read_state() { # sets $now to the state of the slice, or of the pending request; empty if neither exists
   request=$(listed queued-resources state.state) || exit 1
   node=$(listed tpu-vm state) || exit 1
   now=${request:-$node}
   if [ "$now" = ACTIVE ]; then now=${node:-SUSPENDED}; fi
 }
-ask() {
+request_slice() {
   local slice=("$name" --accelerator-type="$type" ${spot:+--spot} "${there[@]}")
-  echo "asking for $name, a $type" >&2
+  echo "requesting the slice $name of type $type" >&2
   if [ -n "$queued" ]; then
     cloud compute tpus queued-resources create "${slice[@]}" --node-id="$name" --runtime-version="$runtime"
   else
     cloud compute tpus tpu-vm create "${slice[@]}" --version="$runtime"
   fi
 }
-ready() { # whether the slice is; if there is none, or no longer, asks for one
-  look
-  [ "$now" = "$before" ] || echo "$(date '+%F %T') $name: ${now:-there is none}" >&2
+ready() { # succeeds if the slice is ready; requests a slice if there is none, or if it was preempted
+  read_state
+  [ "$now" = "$before" ] || echo "$(date '+%F %T') $name: ${now:-there is no such slice}" >&2
   before=$now
   case $now in
     READY) had=true ;;
     '' | PREEMPTED | TERMINATED | SUSPENDED)
       if [[ ! $spot$queued ]] && { $had || [ -n "$now" ]; }; then
-        fail "$name: found it ${now:-gone}, expected READY, or --spot or --queued to make it again"
+        fail "$name: found state ${now:-DELETED}, expected READY; only with --spot or --queued is the slice recreated"
       fi
       [ -z "$now" ] || delete
-      (ask) || grep -qi capacity "$scratch/stderr" || exit 1 # while there is no capacity, it asks again
+      (request_slice) || grep -qi capacity "$scratch/stderr" || exit 1 # no capacity: the next poll requests again
       started=false silent=0 ;;
-    STOPPED | HID* | FAILED | UNKNOWN) fail "$name: found it $now, expected READY" ;; # all others pass
+    STOPPED | HID* | FAILED | UNKNOWN) fail "$name: found state $now, expected READY" ;; # other states are transient
   esac
   [ "$before" = READY ] || $dry_run
 }
 create() { until ready; do sleep "$poll"; done; }
 
-install() { # uv brings a newer Python than the image has
+install() { # uv installs a newer Python than the TPU image has
   $dry_run || git archive --format=tar.gz -o "$scratch/dualmcmc_jax.tar.gz" HEAD || fail "found no commit, expected one"
   cloud compute tpus tpu-vm scp "$scratch/dualmcmc_jax.tar.gz" "$name:" --worker=all "${there[@]}"
   # shellcheck disable=SC2016
   on all 'set -e; mkdir -p dualmcmc_jax; cd dualmcmc_jax
-exec 9>> train.lock; flock -w 0.3 9 || { echo "$(hostname): in use, left as it is"; exit 0; }
+exec 9>> train.lock; flock -w 0.3 9 || { echo "$(hostname): a run is in progress, installation skipped"; exit 0; }
 tar -xzf ../dualmcmc_jax.tar.gz
 [ -x ~/.local/bin/uv ] || python3 -m pip install --quiet --user uv
 [ -x .venv/bin/python ] || ~/.local/bin/uv venv --quiet --python 3.12 .venv
@@ -141,22 +145,22 @@ tar -xzf ../dualmcmc_jax.tar.gz
 echo "$(hostname): installed"'
 }
 enter='cd dualmcmc_jax 2> /dev/null && [ -x .venv/bin/python ] || { echo "ERROR: not installed" >&2; exit 1; }'
-run() { # the lock is held as long as a process of the run lives
+run() { # holds the lock as long as a process of the run lives
   on all "$enter
 exec 9>> train.lock; flock -w 0.3 9 || { echo \"\$(hostname): already running\"; exit 0; }
 echo \"\$(hostname): started\"; rm -f train.exit; exec >> train.log 2>&1 < /dev/null
 ( trap '' HUP; trap : TERM; .venv/bin/python -m dualmcmc_jax.main$flags; echo \$? > train.exit ) &"
 }
-workers() { # of each its name and: running, an exit code, or gone, if it ended without one
+workers() { # prints the name of each worker and: running, an exit code, or gone (ended without an exit code)
   # shellcheck disable=SC2016
   on all "$enter"'
-if flock -s -n train.lock true; then found=$(cat train.exit 2> /dev/null || echo gone); else found=running; fi
-echo "$(hostname): $found"'
+if flock -s -n train.lock true; then result=$(cat train.exit 2> /dev/null || echo gone); else result=running; fi
+echo "$(hostname): $result"'
 }
 status() {
-  look
+  read_state
   if $dry_run; then workers && return; fi
-  echo "$name: ${now:-there is none}"
+  echo "$name: ${now:-there is no such slice}"
   [ "$now" != READY ] || workers
 }
 logs() {
@@ -176,27 +180,27 @@ fetch() {
   fi
 }
 delete() {
-  look
+  read_state
   if [[ $request || ($queued && $dry_run = true) ]]; then
     cloud compute tpus queued-resources delete "$name" --force "${there[@]}"
   elif [[ $node || $dry_run = true ]]; then
     cloud compute tpus tpu-vm delete "$name" "${there[@]}"
   else
-    echo "$name: there is none" >&2
+    echo "$name: there is no such slice" >&2
   fi
 }
-attend() { # starts the run, or looks after it; succeeds when it is done
-  local found codes
+supervise() { # starts the run if necessary; succeeds when the run is done
+  local results codes
   if $dry_run; then install && run && workers && return; fi
   if ! $started; then
     if (install && run); then started=true silent=0; else silent=$((silent + 1)); fi
-  elif ! found=$(workers); then
+  elif ! results=$(workers); then
     silent=$((silent + 1))
   else
-    codes=$(awk '{ print $NF }' <<< "$found" | sort -u | tr '\n' ' ') silent=0
+    codes=$(awk '{ print $NF }' <<< "$results" | sort -u | tr '\n' ' ') silent=0
     if [ "$codes" = "0 " ]; then return; fi
-    if [[ $codes == *running* ]]; then return 1; fi # those that still run will hear of the others' end
-    echo "$found" >&2
+    if [[ $codes == *running* ]]; then return 1; fi # the others stop too when a process ends
+    echo "$results" >&2
     if tr ' ' '\n' <<< "$codes" | grep -qvxE '|0|75|134|137|143|gone'; then
       on all 'cd dualmcmc_jax; grep -qxE "0|75|134|137|143" train.exit || tail -n 20 train.log' | tail -n 40 >&2
       fail "training: found exit codes $codes, expected 0"
@@ -205,11 +209,11 @@ attend() { # starts the run, or looks after it; succeeds when it is done
     started=false
   fi
   [ "$crashes" -le 10 ] || fail "training: found $crashes crashes, expected at most 10"
-  [ "$silent" -lt 3 ] || fail "$name: found no answer of its workers three times, expected one"
+  [ "$silent" -lt 3 ] || fail "$name: found no answer from the workers three times in a row, expected one"
   return 1
 }
 train() {
-  until ready && attend; do sleep "$poll"; done
-  $dry_run || echo "done: $workdir; ./launch/tpu_vm.sh delete --name=$name --zone=$zone ends the bill" >&2
+  until ready && supervise; do sleep "$poll"; done
+  $dry_run || echo "done: $workdir; to stop billing, run ./launch/tpu_vm.sh delete --name=$name --zone=$zone" >&2
 }
 "$command"

@@ -1,11 +1,11 @@
-# Sourced by the other scripts, with a requirements file as its argument: goes to the repository's root, makes a virtual
-# environment in $VENV (default: .venv), and installs what the file asks for if that has changed since the last time.
+# Sourced by the other scripts, with a requirements file as its argument. Changes to the root of the repository, creates
+# a virtual environment in $VENV (default: .venv), and installs the requirements if they have changed.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${VENV:-.venv}
 if [ ! -x "$venv/bin/python" ]; then
   python=${PYTHON:-python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "error: $("$python" --version 2>&1) found, expected Python 3.11 or later; name one with PYTHON=..." >&2
+    echo "error: found $("$python" --version 2>&1), expected Python 3.11 or later; choose one by PYTHON=..." >&2
     exit 1
   }
   "$python" -m venv "$venv"

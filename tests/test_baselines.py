@@ -249,8 +249,8 @@ def test_impossible_numbers_of_chains_are_refused():
 
 
 def test_config_flag_accepts_baselines_of_configs():
-    with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name, 'baselines/vae'"):
-        command_line._named("--config=rivals/vae:toy2d")
-    assert command_line._named("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")
+    with pytest.raises(ValueError, match="found 'rivals/vae', expected its new name 'baselines/vae'"):
+        command_line._with_config_path("--config=rivals/vae:toy2d")
+    assert command_line._with_config_path("--config=baselines/vae:toy2d").endswith("configs/baselines/vae.py:toy2d")
     with pytest.raises(ValueError, match=r"^--config: found 'toy' after the colon, expected one of .*digits"):
-        command_line._named("--config=baselines/vae:toy")
+        command_line._with_config_path("--config=baselines/vae:toy")

@@ -38,7 +38,7 @@ def run(server, programs):
 def test_run_in_a_bucket_is_stored_and_resumed(run, server):
     first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.splitlines()[-1] == "done: gs://bucket/some/run"
+    assert first.stdout.splitlines()[-1] == "done: the trained model is in gs://bucket/some/run"
     bucket = server[1]["bucket"]
     for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
         assert f"some/run/{name}" in bucket
@@ -48,7 +48,7 @@ def test_run_in_a_bucket_is_stored_and_resumed(run, server):
     other = run("--workdir=gs://bucket/some/run", "--config.train.seed=1")
     assert other.returncode == 1
     assert (
-        "gs://bucket/some/run/config.json: a run of another config: train.seed is 0 there and 1 here"
+        "gs://bucket/some/run/config.json: found a run with another config: train.seed is 0 in the file and 1 now"
         in other.stderr.splitlines()[-1]
     )
 
@@ -61,7 +61,7 @@ def test_pictures_stay_local_if_the_bucket_is_unreachable(tmp_path, server, monk
     (tmp_path / ".home").write_text("gs://gone/run")
     (tmp_path / "samples.png").write_bytes(b"picture")
     assert not storage.push(tmp_path)
-    assert "gs://gone/run out of reach" in caplog.text
+    assert "gs://gone/run unreachable" in caplog.text
     storage.close(tmp_path)
     assert (tmp_path / "samples.png").exists()
     (tmp_path / ".home").write_text("gs://bucket/other/")
@@ -82,5 +82,5 @@ def test_workdir_names_are_parsed():
 def test_missing_bucket_is_reported_in_one_line(run):
     done = run("--workdir=gs://elsewhere/run")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run out of reach (")
+    assert done.stderr.startswith("error: --workdir: found gs://elsewhere/run unreachable (")
     assert len(done.stderr.splitlines()) == 1

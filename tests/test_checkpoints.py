@@ -95,7 +95,7 @@ def test_newest_intact_checkpoint_is_restored(damage, workdir, tmp_path, caplog)
         assert_state_of_step(restore(copy), 2)
         line = caplog.messages[-1]
         assert line.startswith(f"{copy / 'checkpoints' / '3'}: found a damaged checkpoint (")
-        assert line.endswith("going on from step 2")
+        assert line.endswith("using the checkpoint of step 2 instead")
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}
     with checkpoints.Checkpoints(copy, 3) as store:
         checkpointing.save(store, state_at(3))
@@ -118,7 +118,7 @@ def test_checkpoints_stay_in_place_if_all_are_damaged(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     for step in (1, 2, 3):
         replace_by_text(copy / "checkpoints" / str(step), None)
-    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*no other is left"):
+    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*there is no other checkpoint"):
         restore(copy)
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 
@@ -147,5 +147,5 @@ def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
     del stored["loss"]["elbo"], stored["x_chain"]["num_chains"]
     (copy / "config.json").write_text(json.dumps(stored))
     config_check.check_run(copy, CONFIG)
-    with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 there and 2.0 here"):
+    with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 in the file and 2.0 now"):
         config_check.check_run(copy, tiny.config(loss__elbo__weight=2.0))

@@ -167,7 +167,7 @@ def test_program_exports_and_imports_a_model(programs, tmp_path):
     assert "--config.train.batch_size=20" in card
     assert repr(dualmcmc_jax.load(out / "model.safetensors")) == "Model(step=4, x (8, 8, 1), z (16,), 'digits')"
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
-    assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'two'}, at step 4"
+    assert done.stdout.splitlines()[-1] == f"imported {out / 'model.safetensors'} at step 4 into {tmp_path / 'two'}"
     assert_equal(dualmcmc_jax.load(tmp_path / "one").params, dualmcmc_jax.load(tmp_path / "two").params)
     done = program("--mode=import", f"--weights={out / 'model.safetensors'}", workdir=tmp_path / "two")
     assert done.returncode == 1

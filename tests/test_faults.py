@@ -42,7 +42,7 @@ def train(workdir, draw=lambda step, state: {}, **fields):
 
 
 def test_deleted_workdir_is_reported(tmp_path):
-    message = r"run/(metrics.jsonl|checkpoints): found (no file any more|no folder any more|a save that failed)"
+    message = r"run/(metrics.jsonl|checkpoints): (found no such file|found no such folder|saving a checkpoint failed)"
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", lambda step, state: shutil.rmtree(tmp_path / "run", ignore_errors=True) or {})
 
@@ -55,7 +55,7 @@ def test_failed_save_is_reported_in_one_line(tmp_path):
         return {}
 
     with pytest.raises(
-        ValueError, match=r"checkpoints: found a save that failed \(.*there is no checkpoint yet"
+        ValueError, match=r"checkpoints: saving a checkpoint failed \(.*there is no checkpoint yet"
     ) as error:
         train(tmp_path, draw)
     assert len(str(error.value).splitlines()) == 1
@@ -91,7 +91,7 @@ def test_run_resumes_after_a_full_disk(tmp_path):
         assert "Traceback" not in done.stderr
         assert f"error: {tmp_path}/run/checkpoints: found " in done.stderr.splitlines()[-1]
         steps = [int(path.name) for path in (out / "checkpoints").iterdir()]
-        assert f"the newest checkpoint is that of step {max(steps)}" in done.stderr
+        assert f"the newest checkpoint is of step {max(steps)}" in done.stderr
         assert sorted(steps) == list(range(20, max(steps) + 1, 20))
         again = subprocess.run(
             [*MAIN, *SMALL, "--config.train.num_steps=200", "--config.checkpoint.keep=99", f"--workdir={out}"],
@@ -170,7 +170,7 @@ def test_two_processes_save_the_same_step_after_a_signal(number, programs, tmp_p
     for process in processes:
         assert (
             process.stderr.splitlines()[-1]
-            == f"stopped after step {step}, which is saved; the same command goes on from there"
+            == f"stopped after step {step} and saved a checkpoint; run the same command again to resume"
         )
 
 

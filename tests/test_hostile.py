@@ -69,21 +69,21 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch x) 
 FOLDERS = {
     "a text file named png": (
         {"a.png": b"no image at all"},
-        "1 of 4 images that cannot be read, the first a.png: no image",
+        "1 of 4 images that cannot be read, the first is a.png: not an image",
     ),
-    "an empty file": ({"a.png": b""}, "the first a.png: no image"),
-    "20,000 x 20,000 pixels": ({"a.png": png_header(20_000, 20_000)}, "the first a.png: Image size"),
+    "an empty file": ({"a.png": b""}, "the first is a.png: not an image"),
+    "20,000 x 20,000 pixels": ({"a.png": png_header(20_000, 20_000)}, "the first is a.png: Image size"),
     "10,000 x 10,000 pixels": (
         {"a.png": png_header(10_000, 10_000)},
         "a.png: 10000 x 10000 pixels, expected",
     ),
-    "2**31 pixels wide": ({"a.png": png_header(2**31 - 1, 2**31 - 1)}, "the first a.png: "),
-    "0 x 0 pixels": ({"a.png": png_header(0, 0)}, "the first a.png: "),
-    "a text chunk of 1 GB": ({"a.png": png_with_large_text()}, "the first a.png: "),
-    "a PostScript file named png": ({"a.png": POSTSCRIPT}, "the first a.png: no image"),
-    "a truncated PNG": ({"a.png": png()[:-32]}, "the first a.png: "),
-    "a PNG with damaged bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first a.png: "),
-    "a TIFF named png": ({"a.png": png(format="TIFF")}, "the first a.png: no image"),
+    "2**31 pixels wide": ({"a.png": png_header(2**31 - 1, 2**31 - 1)}, "the first is a.png: "),
+    "0 x 0 pixels": ({"a.png": png_header(0, 0)}, "the first is a.png: "),
+    "a text chunk of 1 GB": ({"a.png": png_with_large_text()}, "the first is a.png: "),
+    "a PostScript file named png": ({"a.png": POSTSCRIPT}, "the first is a.png: not an image"),
+    "a truncated PNG": ({"a.png": png()[:-32]}, "the first is a.png: "),
+    "a PNG with damaged bytes": ({"a.png": png()[:45] + bytes(9) + png()[54:]}, "the first is a.png: "),
+    "a TIFF named png": ({"a.png": png(format="TIFF")}, "the first is a.png: not an image"),
     "1 x 1 pixel": ({"a.png": png(size=(1, 1))}, None),
     "1 x 5,000 pixels": ({"a.png": png(size=(1, 5000))}, None),
     "a GIF named png": ({"a.png": png(format="GIF")}, None),
@@ -135,7 +135,7 @@ def test_file_that_is_too_large_is_refused(tmp_path):
     path = folder(tmp_path / "images", GOOD)
     with (path / "a.png").open("wb") as file:
         file.truncate(10**10)
-    load(f"images:{path}", "the first a.png: 10000 MB, expected at most 256", tmp_path)
+    load(f"images:{path}", "the first is a.png: 10000 MB, expected at most 256", tmp_path)
 
 
 def write_zip(path, files, **options):
@@ -160,14 +160,14 @@ def test_zip_entry_that_is_too_large_is_refused(tmp_path):
         for _ in range(300):
             file.write(bytes(10**6))
     assert path.stat().st_size < 10**6
-    load(f"images:{path}", "the first a.png: 300 MB, expected at most 256", tmp_path)
+    load(f"images:{path}", "the first is a.png: 300 MB, expected at most 256", tmp_path)
 
 
 def test_zip_entry_with_a_wrong_size_is_refused(tmp_path):
     path = write_zip(tmp_path / "a.zip", GOOD | {"a.png": bytes(10**8)})
     damaged = path.read_bytes().replace(struct.pack("<I", 10**8), struct.pack("<I", 100))
     path.write_bytes(damaged)
-    load(f"images:{path}", "the first a.png: ", tmp_path)
+    load(f"images:{path}", "the first is a.png: ", tmp_path)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -232,7 +232,7 @@ def test_truncated_zip_is_refused(tmp_path):
     path = write_zip(tmp_path / "a.zip", GOOD)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    load(f"images:{path}", "found a file that is no zip", tmp_path)
+    load(f"images:{path}", "found a file that is not a zip file", tmp_path)
     path.write_bytes(content[60:])
     load(f"images:{path}", "found ", tmp_path)
 

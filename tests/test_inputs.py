@@ -43,16 +43,19 @@ CASES = [
     ("", "--config: found nothing, expected a config"),
     ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, cifar10"),
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
-    ("--config=digits train", "found 'train', expected flags alone"),
+    ("--config=digits train", "found 'train', expected only flags"),
     ("--config=FILES/divides.py", "--config: found ZeroDivisionError (division by zero) in FILES/divides.py, line 2"),
-    ("--config=FILES/empty.py", "--config: found no get_config(), expected a file with one"),
-    ("--config digits", "found '--config' alone, expected --config=NAME or FILE"),
+    ("--config=FILES/empty.py", "--config: found no function get_config() in the file, expected one"),
+    ("--config digits", "found '--config' without a value, expected --config=NAME or --config=FILE"),
     ("--config=images --config.data.source=images:~nosuchuser/x", "data.source: found ~nosuchuser/x, expected a path"),
     ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
     ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate|export|import>"),
     ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),
-    ("--config=digits --config.train.steps=3", "--config: found no field 'steps'"),
-    ("--config=digits --config.trains.seed=3", "--config: found no field 'trains'; configs/default.py lists them all"),
+    ("--config=digits --config.train.steps=3", "--config: found 'steps', which is not a config field"),
+    (
+        "--config=digits --config.trains.seed=3",
+        "--config: found 'trains', which is not a config field; configs/default.py",
+    ),
     ("--config=digits --config.train.num_steps=many", "flag --config.train.num_steps=many: invalid literal for int()"),
     ("--config=digits --config.energy.widths=(2.5,)", "energy.widths: found (2.5,), expected a tuple of integers"),
     ("--config=digits --config.energy.widths=(0,)", "energy.widths: found (0,), expected positive integers"),
@@ -80,7 +83,7 @@ CASES = [
     ("--config=digits --config.data.source=mnist", "data.source: found 'mnist', expected 'digits', "),
     (
         "--config=digits --config.data.shape=(16,16,1)",
-        "data.shape: found (16, 16, 1), expected (8, 8, 1), that of 'digits'",
+        "data.shape: found (16, 16, 1), expected (8, 8, 1), the shape of 'digits'",
     ),
     (
         "--config=images --config.data.source=images:FILES/none",
@@ -90,14 +93,17 @@ CASES = [
         "--config=images --config.data.source=images:FILES/empty",
         "data.source: found 0 images in FILES/empty, expected 2",
     ),
-    ("--config=images --config.data.source=images:FILES/text.zip", "data.source: found a file that is no zip at FILES"),
+    (
+        "--config=images --config.data.source=images:FILES/text.zip",
+        "data.source: found a file that is not a zip file at FILES",
+    ),
     (
         "--config=images --config.data.source=images:FILES/cut",
-        "found 1 of 3 images that cannot be read, the first 1.jpg: ",
+        "found 1 of 3 images that cannot be read, the first is 1.jpg: ",
     ),
     (
         "--config=images --config.data.source=images:FILES/good --config.data.crop=(0,0,17,17)",
-        "found 40 of 40 images that cannot be read, the first 00.png: data.crop is (0, 0, 17, 17), the image 16 x 16",
+        "found 40 of 40 images that cannot be read, the first is 00.png: data.crop is (0, 0, 17, 17), but the image has 16 x 16",
     ),
     (
         "--config=images --config.data.crop=(9,0,3,5)",
@@ -115,7 +121,7 @@ CASES = [
     ),
     (
         "--config=digits --config.data.source=npz:FILES/shape.npz",
-        "data.shape: found (8, 8, 1), expected (8, 9, 1), that of",
+        "data.shape: found (8, 8, 1), expected (8, 9, 1), the shape of",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/floats.npz",
@@ -133,10 +139,13 @@ CASES = [
         "--config=cifar10 --config.data.source=tfds:imdb_reviews",
         "found 'tfds:imdb_reviews', which has no feature 'image'",
     ),
-    ("--config=cifar10", "data.source: found 'tfds:cifar10', which cannot be prepared; expected a network and space: "),
+    (
+        "--config=cifar10",
+        "data.source: found 'tfds:cifar10', which cannot be prepared; expected internet access and disk space: ",
+    ),
     (
         "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",
-        "--workdir: found /dev/null/run (Not a directory), expected a folder to",
+        "--workdir: found /dev/null/run (Not a directory), expected a folder that",
     ),
     (
         "--config=digits --mode=evaluate --config.evaluation.num_samples=5",

@@ -167,7 +167,7 @@ def test_each_command_twice(stand):
     assert said[-1].count("already running") == 2
     assert stand.tpu("status").stdout.count("running") == 2
     assert stand.calls("python") == [["-m", "dualmcmc_jax.main", *flags]] * 2
-    assert stand.tpu("install").stdout.count("left as it is") == 2
+    assert stand.tpu("install").stdout.count("installation skipped") == 2
     (stand.folder / "stop").touch()
     for path in ("metrics.jsonl", "checkpoints/1"):
         (stand.folder / "w0/dualmcmc_jax/it's $HOME" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def test_each_command_twice(stand):
     for _ in range(2):
         assert stand.tpu("delete").returncode == 0
     assert stand.verbs().count("delete") == 1
-    assert "there is none" in stand.tpu("status").stdout
+    assert "there is no such slice" in stand.tpu("status").stdout
 
 
 @pytest.mark.parametrize("queued", [(), ("--queued",)])

@@ -222,7 +222,7 @@ def test_evaluate_another_checkpoint_and_sampler(run, workdir, tmp_path):
     assert "error: --step: found 3, expected one of 2, 4" in done.stderr
     done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", "--config.x_chain.num_steps=70")
     assert done.returncode != 0
-    assert "a run of another config: x_chain.num_steps is 30 there and 70 here" in done.stderr
+    assert "found a run with another config: x_chain.num_steps is 30 in the file and 70 now" in done.stderr
     assert not (workdir / "evaluation").exists()
 
 

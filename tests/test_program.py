@@ -199,7 +199,10 @@ def test_benchmark_measures_two_configs(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config=digits", "--mode=sample"], "--mode: found, expected only --config"),
+        (
+            ["--config=digits", "--mode=sample"],
+            "--mode: found a flag that this program does not use, expected only --config",
+        ),
         (["--config=digits", "--versus=nosuch"], "--versus: found 'nosuch', expected a Python file or one of"),
         (["--config=digits", "--json=/nowhere/x.json"], "--json: found /nowhere/x.json, expected a file in a folder"),
     ],

@@ -55,7 +55,7 @@ def test_run_stops_at_a_signal_and_resumes_bit_for_bit(number, start, uninterrup
     last = process.stderr.strip().splitlines()[-1]
     (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert 10 <= step < 600
-    assert last.endswith(f"stopped after step {step}, which is saved; the same command goes on from there")
+    assert last.endswith(f"stopped after step {step} and saved a checkpoint; run the same command again to resume")
     process = start(tmp_path)
     assert process.wait(300) == 0
     assert f"resuming at step {step}" in process.stderr

@@ -151,12 +151,12 @@ def test_bad_images_are_named_and_counted(tmp_path, cache, caplog):
     whole = encoded(left_red(size=(64, 64)), "JPEG")
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "text.png").write_text("not an image")
-    with pytest.raises(ValueError, match=r"found 2 of 8 images that cannot be read, the first cut.jpg: .*runcated"):
+    with pytest.raises(ValueError, match=r"found 2 of 8 images that cannot be read, the first is cut.jpg: .*runcated"):
         sources.load(data(f"images:{folder}"))
     assert not list((cache / "dualmcmc_jax" / "data").iterdir())
     dataset = sources.load(data(f"images:{folder}", skip_bad=True))
     assert sorted(reds(dataset.train) + reds(dataset.test)) == list(range(6))
-    assert "left out: 2 of 8 images" in caplog.text
+    assert "left out 2 of 8 images" in caplog.text
 
 
 def test_npz_files_are_read(tmp_path):
@@ -209,7 +209,7 @@ def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
     np.testing.assert_array_equal(sources.load(data("tfds:reds")).train, dataset.train)
 
     tfds.builder("reds", data_dir=str(folder)).download_and_prepare()
-    with pytest.raises(ValueError, match=r"is not in array_record format, expected that: convert it"):
+    with pytest.raises(ValueError, match=r"has another format, expected array_record: convert"):
         sources.load(data("tfds:reds", shape=(16, 16, 3)))
 
 

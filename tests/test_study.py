@@ -179,7 +179,9 @@ def test_another_study_is_refused(stand_in, tmp_path):
     with pytest.raises(ValueError, match=r"^train.num_steps: found a run of 20 updates in .*; name another --workdir"):
         runs.run(two(num_steps=10), settings(tmp_path))
     others = {name: changed(config, train__batch_size=8) for name, config in two().items()}
-    with pytest.raises(ValueError, match=r"a run of another config: train.batch_size is 256 there and 8 here"):
+    with pytest.raises(
+        ValueError, match=r"found a run with another config: train.batch_size is 256 in the file and 8 now"
+    ):
         runs.run(others, settings(tmp_path))
     assert not stand_in()
     runs.run(two(num_steps=30), settings(tmp_path))
@@ -323,7 +325,7 @@ def test_for_real(programs, tmp_path):
     assert (folder / "2-x-steps" / "0" / "evaluation" / "4" / "report.html").exists()
     done = command("--config.train.batch_size=30")
     assert done.returncode == 1
-    assert "config.json: a run of another config: train.batch_size is 20 there and 30 here" in done.stderr
+    assert "config.json: found a run with another config: train.batch_size is 20 in the file and 30 now" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -339,14 +341,17 @@ def test_for_real(programs, tmp_path):
         (["FOLDER/claim.py", "--config=digits"], "study: found '1 x-steps' and 'qualty' in the claim"),
         (["FOLDER/none.py", "--config=digits"], "study: found no study in"),
         (["rivals", "--config=digits"], "study: found 'rivals', expected its new name, baselines"),
-        (["baselines", "--config=baselines/vae:digits"], "study: found a config of another method"),
+        (["baselines", "--config=baselines/vae:digits"], "study: found the config of a baseline method"),
         (["FOLDER/mis.py", "--config=digits"], "mis.py', expected a Python file or one of"),
         (["table4", "--config=digits:toy2d"], "--config: found a colon after 'digits'"),
         (
             ["table4", "--config=baselines/vae:baselines/abp"],
             "--config: found 'baselines/abp' after the colon, expected one of",
         ),
-        (["table4", "--config=digits", "--mode=sample"], "--mode: found, expected only --config, --seeds"),
+        (
+            ["table4", "--config=digits", "--mode=sample"],
+            "--mode: found a flag that this program does not use, expected only --config, --seeds",
+        ),
         (["table4", "--config=digits", "--inception_weights=/no"], "--inception_weights: found no file /no"),
         (
             ["table4", "--config=digits", "--config.train.batch_size=0"],

@@ -152,7 +152,7 @@ def test_the_program_imports_it(programs, imported, tmp_path):
     command = [*runs.flags_of(config_of("cifar10")), "--mode=import"]
     command += [f"--weights={FILES['cifar10']}", f"--workdir={tmp_path / 'run'}"]
     done = programs.run(*command, "--step=7")
-    assert done.stdout == f"wrote {tmp_path / 'run'}, at step 7\n", done.stderr
+    assert done.stdout == f"imported {FILES['cifar10']} at step 7 into {tmp_path / 'run'}\n", done.stderr
     model = dualmcmc_jax.load(tmp_path / "run")
     assert model.step == 7
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), model.params, imported.average)

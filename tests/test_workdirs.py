@@ -19,7 +19,7 @@ def test_run_of_another_config_that_began_meanwhile_is_kept(tmp_path):
         pass
     before = (tmp_path / "config.json").read_text()
     check = lambda: config_check.check_run(tmp_path, ours)
-    with pytest.raises(ValueError, match=r"train\.seed is 1 there and 2 here"):
+    with pytest.raises(ValueError, match=r"train\.seed is 1 in the file and 2 now"):
         loop.train(
             ours, tmp_path, dataset=sources.load(ours.data), draw=lambda *_: {}, measure=lambda _: {}, check=check
         )

@@ -1,7 +1,16 @@
-"""Baseline methods as configs: the same train step with other chain starts, chain lengths and loss weights.
+"""Baseline methods as configs, and what they share.
 
-Each file changes one of the configs, which the command line names after a colon: --config=baselines/vae:digits.
-Networks, optimizers, batches and, unless a docstring says otherwise, chains are those of the named config.
+Each file of this folder changes the config whose name follows the colon: --config=baselines/vae:digits trains a VAE on
+the digits. A baseline runs the same train step as dual-MCMC, with other chain starts, chain lengths and loss weights.
+The networks, the optimizers, the batch size and, unless the docstring says otherwise, the chains are those of the named
+config. Hyperparameters were tuned for dual-MCMC only, not for the baselines.
+
+The results in the docstrings were measured with three seeds and 30 seconds of training per run on two busy CPU cores:
+
+    python -m dualmcmc_jax.study baselines --config=digits --seconds=30
+
+There, dual-MCMC has a Frechet distance of 0.232, an SVC score of 6.33, a held-out reconstruction MSE of 0.0218 and an
+out-of-distribution AUROC of 0.976.
 """
 
 import importlib
@@ -12,24 +21,24 @@ from dualmcmc_jax.training import objectives
 NETS = ("energy", "generator", "encoder")
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
-"""Of energies that no chain follows: in perceptrons, spectral norm leaves f about as steep as 1 / T at most."""
+"""Temperature T of energies that no chain samples. In an MLP, spectral norm limits the slope of f to about 1 / T."""
 
 
 def untaught(config, *names: str) -> None:
-    """Networks that no loss of their own teaches, and that nothing else moves."""
+    """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks."""
     for name in names:
         config.loss[name].update(NO_LOSS)
         config.optimizer[name].l2 = 0.0
 
 
 def without_energy(config) -> None:
-    """Neither learns the energy, nor revises by it."""
+    """Train no energy and run no x-chain."""
     untaught(config, "energy")
     config.x_chain.num_steps, config.evaluation.x_chain = 0, ()
 
 
 def without_chains(config) -> None:
-    """An energy that learns from samples of the generator as they are."""
+    """Train the energy on samples of the generator without an x-chain, and turn off the losses of Eq. 10 and 15."""
     config.loss.generator.update(NO_LOSS)
     config.loss.encoder.update(NO_LOSS)
     config.energy.update(spectral_norm=True, temperature=TEMPERATURE)
@@ -37,30 +46,33 @@ def without_chains(config) -> None:
 
 
 def autoencoder(config) -> None:
-    """The ELBO, whose scale is the generator's: so must be that of the encoder's L2 beside it."""
+    """Train the generator and the encoder by the ELBO.
+
+    The loss is the negative ELBO times 2 sigma^2. The encoder's weight decay is multiplied by the same factor.
+    """
     config.loss.elbo.weight = 1.0
     config.optimizer.encoder.l2 *= 2 * config.generator.variance
 
 
 def names() -> list[str]:
-    """Of the methods."""
+    """Return the names of all baseline methods."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
 def check_base(config) -> None:
-    """Raises ValueError for a config that is a baseline's already."""
+    """Raise ValueError if a config is already that of a baseline method."""
     if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
-        raise ValueError("found a config of another method, expected one of dual-MCMC, such as --config=digits")
+        raise ValueError("found the config of a baseline method, expected a dual-MCMC config, such as --config=digits")
 
 
 def changed(name: str, config):
-    """A copy of a config, changed to the method of that name."""
+    """Return a copy of a config, changed to the baseline method `name`."""
     baseline = importlib.import_module(f"{__name__}.{name}").baseline
     return baseline(config.copy_and_resolve_references())
 
 
 def named(name: str):
-    """The config of that name, of those in configs/."""
+    """Return the config `name` of configs/."""
     try:
         return importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
     except ImportError as error:

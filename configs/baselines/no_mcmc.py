@@ -1,21 +1,24 @@
-"""No-MCMC EBM (VERA; Grathwohl et al. 2021, arXiv:2010.04230): a generator follows the EBM, its entropy bounded by q.
+"""No-MCMC EBM (VERA; Grathwohl et al. 2021, arXiv:2010.04230): a generator is trained to sample the EBM without MCMC.
 
-The paper estimates the gradient of the entropy from a posterior fitted to each sample; here -log q(z | g(z)) of the
-inference model bounds it. Never sees data but through the energy.
+    python -m dualmcmc_jax.main --config=configs/baselines/no_mcmc.py:digits
 
-python -m dualmcmc_jax.main --config=configs/baselines/no_mcmc.py:digits
+The paper estimates the gradient of the generator's entropy with a posterior fitted to each sample. Here
+-log q(z | g(z)) of the inference model bounds the entropy. Only the energy is trained on data.
+
+Measured on digits (see configs/baselines/__init__.py): Frechet distance 8.59 ± 0.59, SVC score 1.44 ± 0.07,
+reconstruction MSE 0.124, AUROC 0.955.
 """
 
 from dualmcmc_jax.configs.baselines import named, without_chains
 
 
 def baseline(config):
-    """What differs, in a config."""
+    """Return `config`, changed in place to this method."""
     without_chains(config)
     config.loss.generated.update(energy_weight=1.0, posterior_weight=1.0)
     return config
 
 
 def get_config(name="digits"):
-    """The method on the data, and with the networks, of the config of that name."""
+    """Return the config `name` of configs/, changed to this method."""
     return baseline(named(name))

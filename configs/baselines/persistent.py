@@ -1,16 +1,20 @@
-"""IGEBM (Du & Mordatch 2019, arXiv:1903.08689): no generator; chains go on from a replay buffer, 5% anew from noise.
+"""IGEBM (Du & Mordatch 2019, arXiv:1903.08689): an EBM with persistent chains from a replay buffer and no generator.
 
-The buffer's chains take turns, noise is N(0, I), and energies are not penalised. Samples for evaluation start at noise
-and take ten times as many steps, because the buffer stays behind.
+    python -m dualmcmc_jax.main --config=configs/baselines/persistent.py:digits
 
-python -m dualmcmc_jax.main --config=configs/baselines/persistent.py:digits
+In each update 5% of the chains restart from noise. Unlike in the paper, the chains of the buffer take turns, the noise
+is N(0, I), and the magnitude of the energy is not penalized. Evaluation does not use the buffer: its samples start at
+noise and take ten times as many steps.
+
+Measured on digits (see configs/baselines/__init__.py): Frechet distance 0.580 ± 0.010, SVC score 5.89 ± 0.10,
+AUROC 0.938.
 """
 
 from dualmcmc_jax.configs.baselines import named, untaught
 
 
 def baseline(config):
-    """What differs, in a config."""
+    """Return `config`, changed in place to this method."""
     config.x_chain.update(init="persistent", num_chains=10_000)
     untaught(config, "generator", "encoder")
     chain = config.x_chain
@@ -19,5 +23,5 @@ def baseline(config):
 
 
 def get_config(name="digits"):
-    """The method on the data, and with the networks, of the config of that name."""
+    """Return the config `name` of configs/, changed to this method."""
     return baseline(named(name))

@@ -1,13 +1,18 @@
-"""Short-run EBM (Nijkamp et al. 2019, arXiv:1904.09770): no generator; 100 steps from noise, here N(0, I).
+"""Short-run EBM (Nijkamp et al. 2019, arXiv:1904.09770): an EBM whose chains take 100 steps from noise, no generator.
 
-python -m dualmcmc_jax.main --config=configs/baselines/short_run.py:digits
+    python -m dualmcmc_jax.main --config=configs/baselines/short_run.py:digits
+
+The noise is N(0, I).
+
+Measured on digits (see configs/baselines/__init__.py): Frechet distance 0.862 ± 0.036, SVC score 4.21 ± 0.42,
+AUROC 0.884.
 """
 
 from dualmcmc_jax.configs.baselines import named, untaught
 
 
 def baseline(config):
-    """What differs, in a config."""
+    """Return `config`, changed in place to this method."""
     untaught(config, "generator", "encoder")
     config.x_chain.update(init="noise", num_steps=100)
     config.evaluation.x_chain = ()
@@ -15,5 +20,5 @@ def baseline(config):
 
 
 def get_config(name="digits"):
-    """The method on the data, and with the networks, of the config of that name."""
+    """Return the config `name` of configs/, changed to this method."""
     return baseline(named(name))

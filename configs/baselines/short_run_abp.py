@@ -1,13 +1,16 @@
-"""Short-run inference (Nijkamp et al. 2020, arXiv:1912.01909): no EBM; z-chains of 25 steps start at noise.
+"""Short-run inference (Nijkamp et al. 2020, arXiv:1912.01909): z-chains of 25 steps from noise, no EBM.
 
-python -m dualmcmc_jax.main --config=configs/baselines/short_run_abp.py:digits
+    python -m dualmcmc_jax.main --config=configs/baselines/short_run_abp.py:digits
+
+Measured on digits (see configs/baselines/__init__.py): Frechet distance 1.24 ± 0.06, SVC score 3.36 ± 0.07,
+reconstruction MSE 0.0272.
 """
 
 from dualmcmc_jax.configs.baselines import named, untaught, without_energy
 
 
 def baseline(config):
-    """What differs, in a config."""
+    """Return `config`, changed in place to this method."""
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
     untaught(config, "encoder")
@@ -16,5 +19,5 @@ def baseline(config):
 
 
 def get_config(name="digits"):
-    """The method on the data, and with the networks, of the config of that name."""
+    """Return the config `name` of configs/, changed to this method."""
     return baseline(named(name))

@@ -1,1 +1,1 @@
-"""Studies: sets of configs to be compared, each made of the one config that the command line names."""
+"""Studies: sets of configs to compare, each made from the config that the command line names."""

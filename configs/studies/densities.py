@@ -1,6 +1,8 @@
-"""Every known density in the plane.
+"""One config on all 2-D densities of configs/toy2d.py, except the single Gaussian.
 
-python -m dualmcmc_jax.study densities --config=toy2d
+    python -m dualmcmc_jax.study densities --config=toy2d
+
+Expected: the KL(data, EBM) of configs/toy2d.py.
 """
 
 from dualmcmc_jax.study import Study, changed
@@ -9,5 +11,5 @@ NAMES = ("8gaussians", "25gaussians", "rings", "checkerboard", "moons", "spirals
 
 
 def get_study(config):
-    """The same config on each."""
+    """Return the config on each density."""
     return Study({name: changed(config, data__source=f"toy2d:{name}") for name in NAMES})

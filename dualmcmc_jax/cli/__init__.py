@@ -1,1 +1,1 @@
-"""What the user types: flags, errors, completion, terminal and start-up."""
+"""The command line: flags, error messages, tab completion, terminal output and start-up."""

@@ -1,4 +1,4 @@
-"""The flags of the command line, and checks of them. `dualmcmc --help` describes each."""
+"""The flags of the command line, their parser and their checks. `dualmcmc --help` describes each flag."""
 
 import os
 import re
@@ -14,33 +14,39 @@ from ml_collections import config_flags
 
 from dualmcmc_jax.cli import completion, terminal
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config, a Python file.", lock_config=True)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config: the name of a shipped config, or a Python file.", lock_config=True
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-MODE = flags.DEFINE_string("mode", "train", "What to do.")
-STEP = flags.DEFINE_integer("step", None, "The checkpoint; default: the newest.", lower_bound=0)
-NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Samples to draw.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
-INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", None, "Weights of the Inception network of 2015.")
-OUT = flags.DEFINE_string("out", None, "Folder of the samples, the evaluation or the export.")
+MODE = flags.DEFINE_string("mode", "train", "The mode of the program.")
+STEP = flags.DEFINE_integer(
+    "step", None, "Step of the checkpoint (default: newest), or of a .pth file to import.", lower_bound=0
+)
+NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Number of samples to draw.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations.", lower_bound=0)
+INCEPTION_WEIGHTS = flags.DEFINE_string(
+    "inception_weights", None, "File with the weights of the 2015 Inception network."
+)
+OUT = flags.DEFINE_string("out", None, "Output folder.")
 WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors or .pth file to import.")
-LICENSE = flags.DEFINE_string("license", "apache-2.0", "Licence of the exported weights.")
+LICENSE = flags.DEFINE_string("license", "apache-2.0", "License written into the model card.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.", lower_bound=1)
-PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Number of this process.", lower_bound=0)
-QUIET = flags.DEFINE_bool("quiet", False, "No progress, no notes.")
-VERBOSE = flags.DEFINE_bool("verbose", False, "More notes.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Number of processes of the run.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", 0, "Index of this process, from 0.", lower_bound=0)
+QUIET = flags.DEFINE_bool("quiet", False, "Show only warnings and errors.")
+VERBOSE = flags.DEFINE_bool("verbose", False, "Show more messages.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 class Mode(NamedTuple):
-    """A row of the table of modes: what a program does with a config and a workdir.
+    """A row of the table of modes.
 
     Attributes:
-      name: value of --mode.
-      run: (config, workdir) -> None.
-      flags: flags that this mode uses, of those that not every mode uses.
-      help: a line that says what the mode does.
-      required: flags without which this mode cannot run.
+      name: the value of --mode.
+      run: the function of the mode, (config, workdir) -> None.
+      flags: names of the flags that this mode accepts. Flags that every mode accepts are left out.
+      help: one line that says what the mode does.
+      required: names of the flags that this mode needs.
     """
 
     name: str
@@ -51,10 +57,10 @@ class Mode(NamedTuple):
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
-    """Check the flags, and return the mode that they choose.
+    """Check the flags and return the row of the chosen mode.
 
     Raises:
-      ValueError: a flag is given that the mode does not use, or flags contradict each other.
+      ValueError: the mode does not accept a given flag or lacks a required flag, or flags contradict each other.
     """
     (chosen,) = (mode for mode in modes if mode.name == MODE.value)
     for name in dict.fromkeys(name for mode in modes for name in mode.flags):
@@ -63,8 +69,8 @@ def check(modes: tuple[Mode, ...]) -> Mode:
             raise ValueError(f"--{name}: found with --mode={chosen.name}, expected --mode={users}")
     for name in chosen.required:
         if not flags.FLAGS[name].value:
-            wanted = flags.FLAGS[name].help.rstrip(".")
-            raise ValueError(f"--{name}: found nothing, expected {wanted[0].lower()}{wanted[1:]}")
+            expected = flags.FLAGS[name].help.rstrip(".")
+            raise ValueError(f"--{name}: found nothing, expected {expected[0].lower()}{expected[1:]}")
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
@@ -75,17 +81,23 @@ def check(modes: tuple[Mode, ...]) -> Mode:
     return chosen
 
 
-def run(main: Callable[[list[str]], None], *, help: str, argument: str = "", modes: tuple[Mode, ...] = ()) -> None:
-    """Run a program. An error of its flags or input is printed in one line, with exit code 1.
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    help: str | Callable[[], str],
+    argument: str = "",
+    modes: tuple[Mode, ...] = (),
+) -> None:
+    """Run a program. Print an error in its flags or input as one line, and exit with code 1.
 
     Args:
-      main: gets sys.argv without the flags.
-      help: what --help prints.
-      argument: name of the one argument beside the flags; empty if there is none.
-      modes: the values of --mode; empty if the program has no modes.
+      main: the program. Its argument is sys.argv without the flags.
+      help: the text that --help prints, or a function that returns the text.
+      argument: name of the single positional argument. Empty if the program takes none.
+      modes: the rows whose names are the values of --mode. Empty if the program has no modes.
     """
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
-        print(help.strip())
+        print((help if isinstance(help, str) else help()).strip())
         return
     if "--completion" in sys.argv[1:]:
         names = [f"--{flag.name}{'' if flag.boolean else '='}" for flag in _own_flags()]
@@ -94,7 +106,7 @@ def run(main: Callable[[list[str]], None], *, help: str, argument: str = "", mod
     if modes:
         flags.FLAGS["mode"].parser = flags.EnumParser([mode.name for mode in modes])
     if "--debug" not in sys.argv:
-        sys.unraisablehook = lambda _: None  # what callbacks of a failed save would print after its error
+        sys.unraisablehook = lambda _: None  # callbacks of a failed save would print tracebacks after the error
     try:
         app.run(main, flags_parser=partial(parse, argument=argument))
     except KeyboardInterrupt:
@@ -106,14 +118,14 @@ def run(main: Callable[[list[str]], None], *, help: str, argument: str = "", mod
         print(f"{terminal.colored('error:', terminal.RED)} {message(error)}", file=sys.stderr)
         sys.stderr.flush()
         sys.stdout.flush()
-        os._exit(1)  # threads of a save that failed would wait for twenty minutes
+        os._exit(1)  # sys.exit would wait up to twenty minutes for the threads of a failed save
 
 
 def message(error: Exception) -> str:
-    """Return an error as one line. Where it begins with the name of an argument that has a flag, it names the flag."""
+    """Return the text of an error as one line. If the text begins with an argument that has a flag, name the flag."""
     text = str(error)
-    is_argument = text.partition(": ")[0] in {flag.name for flag in _own_flags()}
-    return terminal.one_line(f"--{text}" if is_argument else text)
+    is_flag = text.partition(": ")[0] in {flag.name for flag in _own_flags()}
+    return terminal.one_line(f"--{text}" if is_flag else text)
 
 
 def _own_flags() -> list[flags.Flag]:
@@ -126,44 +138,54 @@ def _is_address(text: str | None) -> bool:
 
 
 def refuse_others(*names: str) -> None:
-    """Raise ValueError for a flag of training that is given and not among names."""
+    """Raise ValueError if a flag is given that is neither in `names` nor common to all programs."""
     for flag in _own_flags():
         if flag.present and flag.name.split(".")[0] not in (*names, "config", "quiet", "verbose", "debug"):
-            raise ValueError(
-                f"--{flag.name}: found, expected only {', '.join(f'--{name}' for name in ('config', *names))}"
-            )
+            accepted = ", ".join(f"--{name}" for name in ("config", *names))
+            raise ValueError(f"--{flag.name}: found a flag that this program does not use, expected only {accepted}")
 
 
 def config_name() -> str:
-    """Return a name for folders: the stem of the config's file, and what follows its colon."""
+    """Return the config's name for use in folder names: "digits", or "vae-digits" for baselines/vae:digits."""
     file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return "-".join(filter(None, (Path(file).stem, re.sub(r"\W+", "-", argument))))
 
 
-def _named(argument: str) -> str:
-    """Return --config=NAME as the path of the config of that name; --versus likewise."""
-    flag, given, value = argument.partition("=")
-    value, colon, of = value.partition(":")
+def _with_config_path(word: str) -> str:
+    """Return --config=NAME or --versus=NAME with the path of the config in place of its name. Keep other words."""
+    flag, equals, value = word.partition("=")
+    value, colon, base = value.partition(":")
     if flag.lstrip("-") not in ("config", "versus") or Path(value).is_file():
-        return argument
-    if not given:
-        raise ValueError(f"found {argument!r} alone, expected {argument}=NAME or FILE")
+        return word
+    if not equals:
+        raise ValueError(f"found {word!r} without a value, expected {word}=NAME or {word}=FILE")
     if "rivals/" in value:
-        raise ValueError(f"{flag}: found {value!r}, expected its new name, {value.replace('rivals/', 'baselines/')!r}")
-    names = completion.configs()
+        raise ValueError(f"{flag}: found {value!r}, expected its new name {value.replace('rivals/', 'baselines/')!r}")
+    names = sorted(completion.configs(), key=lambda name: "/" in name)  # baselines come last
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
-    plain = [name for name in names if "/" not in name]
+    bases = [name for name in names if "/" not in name]
     if colon and not value.startswith("baselines/"):
-        raise ValueError(f"{flag}: found a colon after {value!r}, expected one only after baselines/METHOD")
-    if colon and of not in plain:
-        raise ValueError(f"{flag}: found {of!r} after the colon, expected one of {', '.join(plain)}")
-    return f"{flag}={completion.CONFIGS / value}.py{colon}{of}"
+        raise ValueError(f"{flag}: found a colon after {value!r}, expected a colon only after baselines/METHOD")
+    if colon and base not in bases:
+        raise ValueError(f"{flag}: found {base!r} after the colon, expected one of {', '.join(bases)}")
+    return f"{flag}={completion.CONFIGS / value}.py{colon}{base}"
 
 
 def parse(argv: list[str], *, argument: str = "") -> list[str]:
-    """Parse flags as absl does, but raise ValueError of one line for every failure; argument as of `run`."""
-    argv = [_named(part) for part in argv]
+    """Parse the flags.
+
+    Args:
+      argv: sys.argv.
+      argument: name of the single positional argument. Empty if the program takes none.
+
+    Returns:
+      argv without the flags.
+
+    Raises:
+      ValueError: a flag is unknown or has no valid value, or the config cannot be read. The message is one line.
+    """
+    argv = [_with_config_path(word) for word in argv]
     try:
         rest = flags.FLAGS(argv)
     except SyntaxError as error:
@@ -172,22 +194,24 @@ def parse(argv: list[str], *, argument: str = "") -> list[str]:
         raise ValueError(str(error)) from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if any(part.endswith(f"={frame.filename}") for part in argv)]
+        inside = [frame for frame in frames if any(word.endswith(f"={frame.filename}") for word in argv)]
         if inside:
-            found = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
-            raise ValueError(f"--config: found {found}, expected a get_config() that returns a config") from error
+            problem = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
+            raise ValueError(f"--config: found {problem}, expected a get_config() that returns a config") from error
         if "get_config" in str(error):
-            raise ValueError("--config: found no get_config(), expected a file with one") from error
+            raise ValueError("--config: found no function get_config() in the file, expected one") from error
         if isinstance(error, (KeyError, AttributeError)):
             field = re.findall(r"\w+", str(error))[0]
-            raise ValueError(f"--config: found no field {field!r}; configs/default.py lists them all") from error
+            raise ValueError(
+                f"--config: found {field!r}, which is not a config field; configs/default.py lists all fields"
+            ) from error
         raise ValueError(str(error)) from error
     if CONFIG.value is None:
-        raise ValueError("--config: found nothing, expected a config, as in --config=digits")
+        raise ValueError("--config: found nothing, expected a config, such as --config=digits; see --help")
     if rest[2:] or (rest[1:] and not argument):
-        expected = f"one {argument} and flags" if argument else "flags alone"
-        raise ValueError(f"found {rest[-1]!r}, expected {expected}, as in --config=digits")
+        expected = f"one {argument} and flags" if argument else "only flags"
+        raise ValueError(f"found {rest[-1]!r}, expected {expected}, such as --config=digits")
     if argument and not rest[1:]:
-        raise ValueError(f"found no {argument}, expected one")
+        raise ValueError(f"found no {argument}, expected one; see --help")
     terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
     return rest

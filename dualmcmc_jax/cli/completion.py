@@ -1,11 +1,11 @@
-"""Completion of flags, configs and modes for shells: eval "$(dualmcmc --completion)"."""
+"""Tab completion of flags, configs and modes in bash and zsh: eval "$(dualmcmc --completion)"."""
 
 from pathlib import Path
 
 import dualmcmc_jax.configs
 
 CONFIGS = Path(dualmcmc_jax.configs.__path__[0])
-"""Folder of the configs that come with the program."""
+"""Folder of the shipped configs."""
 
 SCRIPT = """_dualmcmc() {
   local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]}
@@ -24,17 +24,22 @@ complete -F _dualmcmc dualmcmc
 
 
 def configs() -> list[str]:
-    """Return the names of the configs that come with the program."""
+    """Return the names of the shipped configs, such as "digits" and "baselines/vae"."""
     files = [path for path in (*CONFIGS.glob("*.py"), *CONFIGS.glob("baselines/*.py")) if path.stem != "__init__"]
     names = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in files]
     return sorted(names, key=lambda name: ("/" in name, name))  # the baselines last
 
 
 def script(flags: list[str], modes: list[str]) -> str:
-    """Return what bash, or zsh after bashcompinit, evaluates to complete these flags and modes, configs and fields."""
-    from dualmcmc_jax import config_check  # takes a second, for JAX
+    """Return the completion script for bash, and for zsh after bashcompinit.
+
+    Args:
+      flags: the flags to complete, such as "--workdir=". Flags of config fields are added.
+      modes: the values of --mode.
+    """
+    from dualmcmc_jax import config_check  # imports JAX, which takes a second
     from dualmcmc_jax.configs import default
 
     fields = [f"--config.{name}=" for name in config_check.fields(default.get_config())]
     words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
-    return SCRIPT % {name: " ".join(found) for name, found in words.items()}
+    return SCRIPT % {name: " ".join(choices) for name, choices in words.items()}

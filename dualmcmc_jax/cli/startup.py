@@ -1,4 +1,4 @@
-"""What must be set before JAX looks for devices."""
+"""Settings of JAX that must be made before JAX looks for devices."""
 
 import contextlib
 import os
@@ -9,9 +9,9 @@ from dualmcmc_jax.data import cache
 
 
 def start(config) -> None:
-    """Set the arithmetic of the config, and a folder that caches compiled programs.
+    """Set the arithmetic of the config and the folder that caches compiled programs.
 
-    That is `cache.root()`/programs, or what JAX_COMPILATION_CACHE_DIR names.
+    The folder is `cache.root()`/programs, unless JAX_COMPILATION_CACHE_DIR names another one.
     """
     if config.train.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
@@ -21,6 +21,6 @@ def start(config) -> None:
         jax.config.update("jax_default_matmul_precision", "tensorfloat32")
     if not jax.config.jax_compilation_cache_dir:
         folder = cache.root() / "programs"
-        with contextlib.suppress(OSError):  # without a folder to write to, programs are compiled every time
+        with contextlib.suppress(OSError):  # if the folder cannot be created, nothing is cached
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,4 +1,4 @@
-"""Batch t as a pure function of (seed, t)."""
+"""Batches of training examples. Batch t is a pure function of (seed, t), so resuming needs only the step."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,24 +12,30 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """Examples x [B, ...], uint8 images or float vectors, and their places [B] in the training data."""
+    """A batch of training examples.
+
+    Attributes:
+      x: [B, ...], uint8 images or float vectors.
+      example: [B], the indices of the examples in the training data.
+    """
 
     x: Any
     example: Any
 
 
 def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
-    """Which examples make up batch `step`: [batch_size].
+    """Return the indices [batch_size] of the examples of batch `step`.
 
-    Each epoch is a new permutation; its last num_examples % batch_size examples sit that epoch out. RandomState and
-    SeedSequence are both frozen by NumPy's compatibility policy, so the answer is the same for ever.
+    Each epoch is a new permutation of the examples. The last num_examples % batch_size examples of the permutation are
+    not used in that epoch. NumPy's compatibility policy freezes RandomState and SeedSequence, so every version of NumPy
+    returns the same indices.
     """
     epoch, position = divmod(step, num_examples // batch_size)
     return _order(seed, epoch, num_examples)[position * batch_size : (position + 1) * batch_size]
 
 
 def flips(seed: int, step: int, *, batch_size: int) -> np.ndarray:
-    """Which examples of batch `step` are mirrored: [batch_size] bool, each with probability 1/2."""
+    """Return which examples of batch `step` to mirror: [batch_size] bool, each True with probability 1/2."""
     return _random(seed, step, 1).random_sample(batch_size) < 0.5
 
 
@@ -44,20 +50,20 @@ def share(
     process_count: int,
     local_device_count: int,
 ) -> Batch:
-    """Return one process's share of batch `step`, split among its devices.
+    """Return the share of batch `step` that one process computes, split among its devices.
 
     Args:
-      step: number of the batch, from 0.
+      step: index of the batch, from 0.
       train: all training examples, uint8 images [N, H, W, C] or float vectors [N, d].
       seed: `train.seed`.
-      batch_size: examples of the whole batch, over all devices of all processes.
-      flip: mirror each image, left and right, with probability 1/2.
-      process_index: number of the process, from 0.
+      batch_size: number of examples of the whole batch, over all devices of all processes.
+      flip: whether to mirror each image horizontally with probability 1/2.
+      process_index: index of the process, from 0.
       process_count: number of processes.
       local_device_count: number of devices of each process.
 
     Returns:
-      x [local devices, B, ...] and the places of the examples in train, int32 [local devices, B].
+      The batch with x [local devices, B, ...] and example int32 [local devices, B].
     """
     position = np.arange(batch_size).reshape(process_count, local_device_count, -1)[process_index]
     example = batch_indices(seed, step, num_examples=len(train), batch_size=batch_size)[position]
@@ -69,15 +75,15 @@ def share(
 
 
 def subset(num_examples: int, num: int) -> np.ndarray:
-    """A fixed random choice of num examples, at most all, the first of any larger choice: [num] indices.
+    """Return the indices of a fixed random choice of `num` examples, or of all examples if there are fewer.
 
-    Data sets often come sorted by class, so that their first examples are all alike.
+    A smaller choice is the beginning of a larger one. The choice is random because data sets are often sorted by class.
     """
     return _order(0, 0, num_examples)[:num]
 
 
 def prefetch(make: Callable[[int], Any], steps: range) -> Iterator[Any]:
-    """make(step) for each step, in order, two of them ahead in a thread of their own."""
+    """Yield make(step) for each step in order. A background thread computes up to two steps ahead."""
     with ThreadPoolExecutor(1) as thread:
         ahead = deque()
         for step in steps:
@@ -98,10 +104,10 @@ def _random(*entropy: int) -> np.random.RandomState:
 
 
 def to_float(x: jax.Array, dtype) -> jax.Array:
-    """uint8 images to [-1, 1]; vectors as they are."""
+    """Scale uint8 images to [-1, 1] and convert them to `dtype`. Vectors are only converted."""
     return x.astype(dtype) / 127.5 - 1 if x.dtype == jnp.uint8 else x.astype(dtype)
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Images in [-1, 1], clipped, to uint8; NaN is gray."""
+    """Convert images in [-1, 1] to uint8. Values outside are clipped, and NaN becomes gray."""
     return np.round((np.nan_to_num(np.clip(x, -1, 1)) + 1) * 127.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What is made once and kept in the user's cache folder: decoded images, as memory-mapped arrays, and small arrays."""
+"""The cache folder of the user. It keeps decoded images as memory-mapped arrays, and other small arrays."""
 
 import concurrent.futures
 import contextlib
@@ -18,16 +18,16 @@ from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
 Readers = dict[str, Callable[[], np.ndarray]]
-"""{name of an image: function that reads and decodes it}."""
+"""{name of an image: function that reads and decodes the image}."""
 
 
 def root() -> Path:
-    """$XDG_CACHE_HOME/dualmcmc_jax, by default ~/.cache/dualmcmc_jax."""
+    """Return the cache folder: $XDG_CACHE_HOME/dualmcmc_jax, by default ~/.cache/dualmcmc_jax."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dualmcmc_jax"
 
 
 def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """The train and test images kept under a key, memory-mapped; None if there are none."""
+    """Return the memory-mapped training and test images of a key, or None if they are not in the cache."""
     folder = _folder(key)
     if not folder.exists():
         return None
@@ -37,44 +37,46 @@ def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
 def decoded(
     key: Any, train: Readers, test: Readers, *, shape: tuple[int, int, int], skip_bad: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The train and test images under a key, decoded now if they have not been before.
+    """Return the training and test images of a key. Decode them first if they are not in the cache.
 
-    They appear whole or not at all: a folder half-written, by a process killed or one that works beside this one, is
-    never seen under the key's name.
+    Images are written to a temporary folder that is renamed when it is complete. An interrupted process therefore never
+    leaves an incomplete cache entry, and several processes may decode the same images.
 
     Args:
-      key: all that the images depend on, as JSON.
-      train: images; a reader raises ValueError or OSError for one it cannot read.
-      test: images likewise.
-      shape: of one, [H, W, C].
-      skip_bad: leave out those that cannot be read.
+      key: everything the images depend on, as JSON-serializable data.
+      train: readers of the training images. A reader raises ValueError or OSError if it cannot read its image.
+      test: readers of the test images.
+      shape: shape of one image, (H, W, C).
+      skip_bad: whether to leave out images that cannot be read.
 
     Returns:
-      uint8 [N, H, W, C] twice, memory-mapped.
+      The training and test images, uint8 [N, H, W, C], memory-mapped.
 
     Raises:
-      ValueError: some images cannot be read and skip_bad is False, or none can.
+      ValueError: no image can be read, or skip_bad is False and some images cannot be read.
     """
     folder = _folder(key)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(".*"):
-            with contextlib.suppress(FileNotFoundError):  # by a process beside this one, which has finished
-                if time.time() - left.stat().st_mtime > 86400:  # by one that was killed
-                    shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.parent.glob(".*"):
+            with contextlib.suppress(FileNotFoundError):  # another process has just finished and renamed its folder
+                if time.time() - leftover.stat().st_mtime > 86400:  # seconds; its process was killed
+                    shutil.rmtree(leftover, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             bad = _write(work / "train.npy", train, shape) + _write(work / "test.npy", test, shape)
             total = len(train) + len(test)
-            what = bad and f"{len(bad)} of {total} images that cannot be read, the first {bad[0]}"
+            problem = bad and f"{len(bad)} of {total} images that cannot be read, the first is {bad[0]}"
             if bad and (len(bad) == total or not skip_bad):
-                raise ValueError(f"data.source: found {what}; expected none, or data.skip_bad=True to leave them out")
+                raise ValueError(
+                    f"data.source: found {problem}; expected none, or data.skip_bad=True to leave them out"
+                )
             if bad:
-                _log.warning("left out: %s", what)
+                _log.warning("left out %s", problem)
             try:
                 work.rename(folder)
             except OSError:
-                if not folder.exists():  # else a process beside this one was quicker
+                if not folder.exists():  # else another process has written the same images
                     raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -82,7 +84,7 @@ def decoded(
 
 
 def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[str]:
-    """Decodes into a .npy file, without the images that cannot be; returns "name: reason" of those."""
+    """Decode the images that can be read into a .npy file. Return "name: reason" of each of the others."""
 
     def attempt(item):
         name, read = item
@@ -93,7 +95,7 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
     items, bad, good = list(readers.items()), [], 0
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
-    if hasattr(os, "posix_fallocate"):  # on a full disk, writing to the map would end the process
+    if hasattr(os, "posix_fallocate"):  # without it, a full disk would kill the process when it writes to the map
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -116,14 +118,23 @@ def _folder(key: Any) -> Path:
 
 
 def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays by name under (kind, key), made now if they have not been before; they appear whole or not at all."""
+    """Return the arrays of a key. Compute and store them first if they are not in the cache.
+
+    Args:
+      kind: subfolder of the cache folder.
+      key: everything the arrays depend on, as JSON-serializable data.
+      make: computes the arrays, {name: array}.
+
+    Returns:
+      {name: array}.
+    """
     path = root() / kind / f"{_digest(key)}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = make()
+        computed = make()
         with tempfile.NamedTemporaryFile(prefix=".", suffix=".npz", dir=path.parent, delete=False) as file:
             try:
-                np.savez(file, **made)
+                np.savez(file, **computed)
             except BaseException:
                 os.unlink(file.name)
                 raise

@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays: what a viewer would show, cropped and resized."""
+"""Image files in folders and zip files, and their conversion to cropped and resized uint8 arrays."""
 
 import io
 import zipfile
@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million, beyond which Pillow warns
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # whatever the file's name; Pillow hands others to other programs
+MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million; Pillow warns above this size
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The allowed formats, whatever the file's name. Pillow opens some other formats with external programs."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Crop = tuple[int, int, int, int]
 
 
 def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
-    """{name: function that reads it} of the images in a folder tree or a zip file, sorted by name.
+    """Return {name: function that reads the file} of the images in a folder tree or zip file, sorted by name.
 
-    Hidden files, and those macOS adds to zip files, are passed over.
+    Hidden files and files that macOS adds to zip files are left out.
 
     Raises:
       ValueError: there is no such folder or zip file.
@@ -29,16 +30,18 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
     elif path.is_file() and zipfile.is_zipfile(path):
         try:
             archive = zipfile.ZipFile(path)
-        except Exception as error:  # as below
-            raise ValueError(f"data.source: found {path}, a damaged zip file: {error}; expected a whole one") from error
+        except Exception as error:  # many types of errors, as in `_read_zipped`
+            raise ValueError(
+                f"data.source: found a damaged zip file {path} ({error}), expected an intact one"
+            ) from error
         files = {
             info.filename: partial(_read_zipped, archive, info) for info in archive.infolist() if not info.is_dir()
         }
     else:
-        found = "a file that is no zip" if path.is_file() else "nothing"
+        found = "a file that is not a zip file" if path.is_file() else "nothing"
         raise ValueError(f"data.source: found {found} at {path}, expected a folder or zip file of images")
-    hidden = lambda name: any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return {name: files[name] for name in sorted(files) if name.lower().endswith(SUFFIXES) and not hidden(name)}
+    is_hidden = lambda name: any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    return {name: files[name] for name in sorted(files) if name.lower().endswith(SUFFIXES) and not is_hidden(name)}
 
 
 def _read(file: Path) -> bytes:
@@ -47,13 +50,13 @@ def _read(file: Path) -> bytes:
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Never inflates more than one byte beyond the size that the entry claims."""
+    """Read a file of a zip file. Decompress at most one byte more than the size that the entry states."""
     _check_size(info.file_size)
     try:
         check_compression(info)
         with archive.open(info) as file:
             return file.read(info.file_size + 1)
-    except Exception as error:  # encrypted, overlapping, unknown methods, wrong sums: each has an error of its own
+    except Exception as error:  # encryption, overlaps, unknown methods and wrong checksums raise different types
         raise ValueError(first_line(error).replace(repr(info), info.filename)) from error
 
 
@@ -63,48 +66,52 @@ def _check_size(num_bytes: int) -> None:
 
 
 def check_compression(info: zipfile.ZipInfo) -> None:
-    """Raises ValueError for a zip file's entry of a kind that Python would inflate whole, whatever its size."""
+    """Raise ValueError if Python would decompress a zip entry of this compression method at once, whatever its size."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"an entry compressed by method {info.compress_type}, expected none or deflate")
+        raise ValueError(f"an entry with compression method {info.compress_type}, expected none or deflate")
 
 
 def first_line(error: Exception) -> str:
-    """Of what an error says, or its type where it says nothing."""
+    """Return the first line of an error's message, or the name of its type if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def stamp(path: Path, name: str) -> tuple[int, int]:
-    """Size in bytes and time of change of a listed file: what tells whether it is still the one decoded before."""
+    """Return the size in bytes and the modification time of a listed file. The cache detects changed files by them."""
     status = (path / name if path.is_dir() else path).stat()
     return status.st_size, status.st_mtime_ns
 
 
 def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
-    """One image file as uint8 [H, W, C].
+    """Decode an image file and fit the image to a shape.
 
-    The first frame, turned as its EXIF says, transparency over white, 16 bits scaled to 8; then `fit`.
+    Of an animation, the first frame is used. The image is rotated by its EXIF orientation, transparent pixels are put
+    on white, and 16 bits are scaled to 8.
 
     Args:
-      data: the file's bytes.
-      shape: (size, size, 1 for gray or 3 for colour).
-      crop: (left, top, right, bottom) in pixels, or ().
+      data: the bytes of the file.
+      shape: (size, size, 1 for gray or 3 for color).
+      crop: (left, top, right, bottom) in pixels, or () for no crop.
+
+    Returns:
+      uint8 [H, W, C], see `fit`.
 
     Raises:
-      ValueError: it cannot be decoded whole, or crop does not lie inside it.
+      ValueError: the image is damaged or too large, or the crop box is not inside the image.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
             image = _to_mode(ImageOps.exif_transpose(file), "L" if shape[2] == 1 else "RGB")
-    except Exception as error:  # Pillow's readers raise a dozen kinds for what is no image
-        what = first_line(error)
-        raise ValueError("no image" if what.startswith("cannot identify") else what) from error
+    except Exception as error:  # Pillow raises many types of errors for invalid images
+        message = first_line(error)
+        raise ValueError("not an image" if message.startswith("cannot identify") else message) from error
     return fit(image, shape, crop)
 
 
 def from_array(x: np.ndarray, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
-    """A decoded image, [H, W, 1 or 3] uint8, or uint16 to be scaled, as `decode` would give it."""
+    """Fit a decoded image, uint8 or uint16 [H, W, 1 or 3], to a shape as `decode` does. Scale 16 bits to 8."""
     if x.dtype == np.uint16:
         x = np.round(x / 257).astype(np.uint8)
     return fit(
@@ -113,10 +120,16 @@ def from_array(x: np.ndarray, shape: tuple[int, int, int], crop: Crop | tuple[()
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
-    """An 8-bit image as uint8 [H, W, C]: `crop`, the largest centred square, a bilinear resize with antialiasing."""
+    """Crop an 8-bit image to `crop` and then to its largest centered square, and resize it to a shape.
+
+    The resize is bilinear with antialiasing.
+
+    Returns:
+      uint8 [H, W, C].
+    """
     if crop:
         if crop[2] > image.width or crop[3] > image.height:
-            raise ValueError(f"data.crop is {tuple(crop)}, the image {image.width} x {image.height} pixels")
+            raise ValueError(f"data.crop is {tuple(crop)}, but the image has {image.width} x {image.height} pixels")
         image = image.crop(tuple(crop))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -1,4 +1,4 @@
-"""Data sets by name, as arrays."""
+"""The table of data sources, and the data sets they load as arrays."""
 
 import os
 import zipfile
@@ -15,18 +15,18 @@ SPLITS = ("train", "test")
 
 
 class Dataset(NamedTuple):
-    """Examples, and what is known of them: uint8 images [N, H, W, C], or float32 vectors [N, d], perhaps memory-mapped.
+    """A data set.
 
     Attributes:
-      train: training examples.
-      test: held-out examples.
-      name: the `data.source` that the examples come from, such as "toy2d:rings".
-      value_range: (low, high) of each coordinate as the networks see it; None where it is not known. Images are in
-        [-1, 1]; a toy density has the square outside which it is negligible.
-      density: the ground-truth density; None where it is not known.
-      train_labels: class of each training example, integers [N]; None without classes.
-      test_labels: class of each held-out example, likewise.
-      classifier: name of the classifier in `features.classifiers` that scores samples of these data; "" without one.
+      train: the training examples, uint8 images [N, H, W, C] or float32 vectors [N, d]. They may be memory-mapped.
+      test: the held-out examples, of the same kind.
+      name: the `data.source` of the examples, such as "toy2d:rings".
+      value_range: (low, high) of each coordinate as the networks see it, or None if unknown. The range of images is
+        (-1, 1). The range of a toy density is a square outside which the density is negligible.
+      density: the ground-truth density, or None if unknown.
+      train_labels: the class of each training example, integers [N]; None without classes.
+      test_labels: the class of each held-out example, integers [N]; None without classes.
+      classifier: name of the classifier in `features.classifiers` that scores samples of these data; "" for none.
     """
 
     train: np.ndarray
@@ -43,10 +43,10 @@ class Source(NamedTuple):
     """A row of the table of sources.
 
     Attributes:
-      load: (what follows the colon of `data.source`, the config's `data` section) -> `Dataset`.
-      usage: how to write this source in `data.source`, as error messages show it.
-      argument: whether a text after the colon is valid.
-      num_train: number of training examples where every data set of this source has as many; else None.
+      load: (text after the colon of `data.source`, the config's `data` section) -> `Dataset`.
+      usage: how to write this source in `data.source`, for error messages and the help.
+      argument: text after the colon -> whether the text is valid.
+      num_train: number of training examples if all data sets of this source have the same number, else None.
     """
 
     load: Callable[[str, ConfigDict], Dataset]
@@ -56,10 +56,10 @@ class Source(NamedTuple):
 
 
 def load(data: ConfigDict) -> Dataset:
-    """Load the data set of a config's `data` section. Decoded images are kept in the cache folder.
+    """Load the data set of a config's `data` section. Decoded images are stored in the cache folder.
 
     Raises:
-      ValueError: the source is unknown or cannot be read, or its examples have another shape than `data.shape`.
+      ValueError: the source is unknown or cannot be read, or the shape of its examples is not `data.shape`.
     """
     source, argument = _row(data)
     if source is None:
@@ -67,25 +67,25 @@ def load(data: ConfigDict) -> Dataset:
     dataset = source.load(argument, data)
     if dataset.train.shape[1:] != tuple(data.shape):
         shape = dataset.train.shape[1:]
-        raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, that of {data.source!r}")
+        raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, the shape of {data.source!r}")
     is_image = dataset.train.dtype == np.uint8
     return dataset._replace(name=data.source, value_range=(-1.0, 1.0) if is_image else dataset.value_range)
 
 
 def num_train(data: ConfigDict) -> int | None:
-    """Return the number of training examples of a `data` section without loading them; None if that takes loading."""
+    """Return the number of training examples of a `data` section, or None if it is known only after loading."""
     source, _ = _row(data)
     return source and source.num_train
 
 
 def kinds() -> str:
-    """Return the values of `data.source` as error messages list them."""
+    """Return a list of all values of `data.source`, for error messages and the help."""
     *usages, last = (source.usage for source in SOURCES.values())
     return f"{', '.join(usages)} or {last}"
 
 
 def _row(data: ConfigDict) -> tuple[Source | None, str]:
-    """Return the row of `data.source` and the text after its colon; no row if the source is unknown."""
+    """Return the row of `data.source`, or None if there is no such source, and the text after the colon."""
     kind, colon, argument = data.source.partition(":")
     source = SOURCES.get(kind)
     if source and (not source.argument(argument) or bool(colon) != bool(argument)):
@@ -96,12 +96,12 @@ def _row(data: ConfigDict) -> tuple[Source | None, str]:
 def _path(name: str) -> Path:
     try:
         return Path(name).expanduser().resolve()
-    except (RuntimeError, OSError) as error:  # no such user, links that go round
+    except (RuntimeError, OSError) as error:  # no such user, or a loop of links
         raise ValueError(f"data.source: found {name}, expected a path: {error}") from error
 
 
 def _digits(_, data: ConfigDict) -> Dataset:
-    """Load scikit-learn's 1,797 scans of handwritten digits, 8 x 8 in 17 grays: 1,500 to train, 297 to test."""
+    """Load scikit-learn's 1,797 scans of handwritten digits, 8 x 8 in 17 grays: 1,500 for training, 297 held out."""
     from sklearn.datasets import load_digits
 
     digits, order = load_digits(), np.random.RandomState(0).permutation(1797)
@@ -113,18 +113,19 @@ def _digits(_, data: ConfigDict) -> Dataset:
 
 
 def _toy2d(name: str, data: ConfigDict) -> Dataset:
-    """Draw 100,000 training and 10,000 held-out points of a two-dimensional density."""
+    """Draw 100,000 training and 10,000 held-out points from a two-dimensional density."""
     random, density = np.random.RandomState(0), toy2d.density(name)
     train, test = density.sample(random, 100_000), density.sample(random, 10_000)
     return Dataset(train, test, value_range=(-density.half_width, density.half_width), density=density)
 
 
 def _images(name: str, data: ConfigDict) -> Dataset:
-    """Decode a folder tree or zip file of images: its train/ and test/ if it has both, else every tenth is for test."""
+    """Decode the images of a folder tree or zip file. Unless it has train/ and test/, every tenth image is held out."""
     path = _path(name)
     files = images.list_files(path)
     if len(files) < 2:
-        raise ValueError(f"data.source: found {len(files)} images in {path}, expected 2 or more of {images.SUFFIXES}")
+        expected = f"2 or more files that end in {', '.join(images.SUFFIXES)}"
+        raise ValueError(f"data.source: found {len(files)} images in {path}, expected {expected}")
     train, test = ([name for name in files if name.startswith(f"{split}/")] for split in SPLITS)
     if not (train and test):
         held_out = _held_out(len(files))
@@ -136,10 +137,10 @@ def _images(name: str, data: ConfigDict) -> Dataset:
 
 
 def _tfds(name: str, data: ConfigDict) -> Dataset:
-    """Decode an image data set of TensorFlow Datasets: its train split, and test or else validation."""
+    """Decode an image data set of TensorFlow Datasets. Without a test split, the validation split is held out."""
     shape = _image_shape(data)
-    if found := cache.find(_key(data)):
-        return Dataset(*found)
+    if cached := cache.find(_key(data)):
+        return Dataset(*cached)
     readers = lambda split: {
         f"image {i}": lambda i=i: images.from_array(split[i]["image"], shape, data.crop) for i in range(len(split))
     }
@@ -159,13 +160,13 @@ def _image_shape(data) -> tuple[int, int, int]:
 
 
 def _held_out(num: int) -> np.ndarray:
-    """Choose every tenth of num examples, or the last of fewer than ten: [num] bool."""
+    """Return which examples to hold out: [num] bool. It is every tenth, or the last of fewer than ten examples."""
     index = np.arange(num)
     return index % 10 == 9 if num >= 10 else index == num - 1
 
 
 def _npz(name: str, data: ConfigDict) -> Dataset:
-    """Read arrays of a .npz file: "train" and "test", or a single one of which every tenth example is for test."""
+    """Read the arrays "train" and "test" of a .npz file. Of a single array, every tenth example is held out."""
     path = _path(name)
     if not path.is_file():
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
@@ -174,21 +175,23 @@ def _npz(name: str, data: ConfigDict) -> Dataset:
             for info in archive.infolist():
                 images.check_compression(info)
                 if not info.filename.endswith(".npy"):
-                    raise ValueError(f"an entry {info.filename}")
+                    raise ValueError(f"an entry {info.filename}, which is not an array")
             num_bytes, memory = sum(info.file_size for info in archive.infolist()), _physical_memory()
         if num_bytes > memory / 2:
             raise ValueError(f"{num_bytes / 1e9:.0f} GB, more than half of the {memory / 1e9:.0f} GB of memory")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # what is no array, numpy and zipfile refuse with a dozen kinds
-        what = images.first_line(error)
-        raise ValueError(f"data.source: found in {path}: {what}; expected a .npz file of plain arrays") from error
+    except Exception as error:  # numpy and zipfile raise many types of errors for invalid files
+        problem = images.first_line(error)
+        raise ValueError(f"data.source: found in {path}: {problem}; expected a .npz file of plain arrays") from error
     if len(arrays) == 1:
         (x,) = arrays.values()
         held_out = _held_out(len(np.atleast_1d(x)))
         arrays = {"train": np.atleast_1d(x)[~held_out], "test": np.atleast_1d(x)[held_out]}
     if set(arrays) != set(SPLITS):
-        raise ValueError(f"data.source: found arrays {sorted(arrays)} in {path}, expected 'train' and 'test', or one")
+        raise ValueError(
+            f"data.source: found arrays {sorted(arrays)} in {path}, expected 'train' and 'test', or one array"
+        )
     return Dataset(*(_examples(arrays[split], path) for split in SPLITS))
 
 
@@ -201,7 +204,7 @@ def _examples(x: np.ndarray, path: Path) -> np.ndarray:
         return x[..., None] if x.ndim == 3 else x
     if np.issubdtype(x.dtype, np.floating) and x.ndim == 2:
         if not np.isfinite(x).all():
-            raise ValueError(f"data.source: found NaN or infinite numbers in {path}, expected finite ones")
+            raise ValueError(f"data.source: found NaN or infinite numbers in {path}, expected finite numbers")
         return x.astype(np.float32)
     raise ValueError(
         f"data.source: found {x.dtype} {x.shape} in {path}, expected uint8 images [N, H, W, C] or float vectors [N, d]"
@@ -215,4 +218,4 @@ SOURCES = {
     "npz": Source(_npz, "'npz:PATH'"),
     "tfds": Source(_tfds, "'tfds:NAME'"),
 }
-"""Every data source by name: what stands before the colon of `data.source`. A new source is a function and a row."""
+"""All data sources by name, the part of `data.source` before the colon. To add one, write a function and add a row."""

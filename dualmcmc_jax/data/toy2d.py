@@ -1,4 +1,4 @@
-"""Two-dimensional data with a ground-truth density: points, curves and squares, blurred by Gaussian noise."""
+"""Two-dimensional toy densities: points, curves and squares, blurred by Gaussian noise."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,20 +8,22 @@ from scipy.special import log_ndtr, logsumexp
 
 _Place = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _ROWS = 4096
-"""Points whose densities are computed at a time."""
+"""Number of points whose densities are computed at a time."""
 
 
 class Density(NamedTuple):
-    """A ground-truth density.
+    """A ground-truth density in two dimensions.
 
-    A mixture of equally likely components, each a point, curve or square convolved with N(0, std^2 I).
+    It is a mixture of equally likely components. Each component is a point, curve or square convolved with
+    N(0, std^2 I).
 
     Attributes:
-      num_components: modes, arcs, arms or squares.
-      std: of the noise, in units of x.
-      half_width: of the square about 0 in which quadrature is done; the density is below exp(-40) outside.
-      place: (component [N], u [N, 2] uniform in [0, 1]) -> [N, 2], a point before the noise.
-      log_components: x [N, 2] -> [N, num_components], the log-density of each component, in nats.
+      num_components: number of components (modes, arcs, arms or squares).
+      std: standard deviation of the noise, in units of x.
+      half_width: half the side of the square around 0 in which quadrature is done, in units of x. Outside the square,
+        the density is below exp(-40).
+      place: (component [N], u [N, 2] uniform in [0, 1]) -> points [N, 2] without noise.
+      log_components: x [N, 2] -> [N, num_components], the log-density of each component in nats.
     """
 
     num_components: int
@@ -31,17 +33,17 @@ class Density(NamedTuple):
     log_components: Callable[[np.ndarray], np.ndarray]
 
     def sample(self, random: np.random.RandomState, num: int) -> np.ndarray:
-        """Draw [num, 2] float32 points."""
+        """Draw `num` points: [num, 2] float32."""
         component, u = random.randint(self.num_components, size=num), random.random_sample((num, 2))
         return (self.place(component, u) + self.std * random.standard_normal((num, 2))).astype(np.float32)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Return the log-density in nats, exact or by quadrature to better than 1e-6: [..., 2] -> [...]."""
+        """Return the log-density in nats, exact or with a quadrature error below 1e-6: [..., 2] -> [...]."""
         log_p = logsumexp(self.components(x.reshape(-1, 2)), axis=-1) - np.log(self.num_components)
         return log_p.reshape(x.shape[:-1])
 
     def components(self, x: np.ndarray) -> np.ndarray:
-        """Return `log_components` of any number of points, computed some at a time: [N, 2] -> [N, num_components]."""
+        """Return `log_components` of any number of points, computed in parts: [N, 2] -> [N, num_components]."""
         x = np.asarray(x, np.float64)
         return np.concatenate([self.log_components(x[i : i + _ROWS]) for i in range(0, len(x), _ROWS)])
 
@@ -52,12 +54,12 @@ def names() -> tuple[str, ...]:
 
 
 def density(name: str) -> Density:
-    """Return the density of a name, one of `names()`."""
+    """Return the density `name`, one of `names()`."""
     return _MAKE[name]()
 
 
 def _gaussian():
-    """N(0, C), C = diag(1.5^2, 0) turned by 30 degrees, plus 0.5^2 I: what one latent and a linear generator make."""
+    """N(0, C) with C = diag(1.5^2, 0) rotated by 30 degrees plus 0.5^2 I. A linear generator can model it exactly."""
     w = 1.5 * np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
     precision = np.linalg.inv(np.outer(w, w) + 0.5**2 * np.eye(2))
     log_normalizer = np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(precision)[1]
@@ -66,7 +68,7 @@ def _gaussian():
         return (-0.5 * np.einsum("ni,ij,nj->n", x, precision, x) - log_normalizer)[:, None]
 
     def place(_, u):
-        # Box and Muller's transformation: one standard normal of two uniforms.
+        # The Box-Muller transform makes a standard normal from two uniform numbers.
         return np.sqrt(-2 * np.log1p(-u[:, :1])) * np.cos(2 * np.pi * u[:, 1:]) * w
 
     return Density(1, 0.5, 15.0, place, log_components)
@@ -79,7 +81,7 @@ def _eight_gaussians():
 
 
 def _grid_of_gaussians():
-    """25 points, one apart; std 0.15; box 4."""
+    """25 points of a grid with spacing 1; std 0.15; box 4."""
     axis = np.arange(-2.0, 3.0)
     return _points(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), std=0.15, half_width=4.0)
 
@@ -91,7 +93,7 @@ def _rings():
         angle = 2 * np.pi * u[:, 0]
         return (1 + component)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
-    u = np.arange(200) / 200  # the trapezoidal rule of a periodic function: exact to rounding
+    u = np.arange(200) / 200  # the trapezoidal rule is exact up to rounding for a periodic function
     return _curves(2, place, u, np.full(200, 1 / 200), std=0.15, half_width=4.0)
 
 
@@ -102,7 +104,7 @@ def _checkerboard():
 
     def log_components(x):
         low, high = (corners - x[:, None]) / std, (corners + 1 - x[:, None]) / std  # [N, 8, 2]
-        flip = low > 0  # ndtr(high) - ndtr(low), from the side where neither is close to 1
+        flip = low > 0  # compute ndtr(high) - ndtr(low) in the tail where neither is close to 1
         low, high = np.where(flip, -high, low), np.where(flip, -low, high)
         return np.sum(log_ndtr(high) + np.log1p(-np.exp(log_ndtr(low) - log_ndtr(high))), axis=-1)
 
@@ -114,8 +116,8 @@ def _moons():
 
     def place(component, u):
         angle = np.pi * (u[:, 0] + component)
-        centre = np.where(component[:, None] == 0, (-0.75, -0.375), (0.75, 0.375))
-        return centre + 1.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        center = np.where(component[:, None] == 0, (-0.75, -0.375), (0.75, 0.375))
+        return center + 1.5 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
     return _curves(2, place, *_gauss_legendre(200), std=0.15, half_width=5.0)
 
@@ -148,7 +150,7 @@ def _points(centers: np.ndarray, *, std: float, half_width: float) -> Density:
 
 
 def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std: float, half_width: float) -> Density:
-    """Curves along the first of place's u, their density a sum over nodes u [Q] of those weights."""
+    """Return the density of the curves u -> place(k, (u, 0)), k < num, by quadrature with nodes u and weights [Q]."""
     both = np.stack([u, np.zeros_like(u)], axis=-1)
     nodes = np.concatenate([place(np.full(len(u), k), both) for k in range(num)])  # [num Q, 2]
     constant = np.tile(np.log(weights), num) - np.sum(nodes**2, -1) / (2 * std**2) - np.log(2 * np.pi * std**2)
@@ -161,6 +163,6 @@ def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std:
 
 
 def _gauss_legendre(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes in [0, 1] and their weights."""
+    """Return the nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(num)
     return (nodes + 1) / 2, weights / 2

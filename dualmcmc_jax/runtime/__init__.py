@@ -1,1 +1,1 @@
-"""What keeps a run alive: its folder, checkpoints, storage, processes, signals and parallelism."""
+"""Support for training runs: the workdir, checkpoints, storage, processes, signals, metric files and parallelism."""

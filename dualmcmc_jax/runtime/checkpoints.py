@@ -1,4 +1,4 @@
-"""Checkpoints of trees of arrays: saved asynchronously, with checksums, and restored from the newest whole one."""
+"""Checkpoints of trees of arrays, saved asynchronously and verified by checksums."""
 
 import contextlib
 import itertools
@@ -22,66 +22,74 @@ _log = logging.getLogger(__name__)
 
 
 def exist(workdir: Path) -> bool:
-    """Return whether a workdir has checkpoints, whole or not."""
+    """Return whether a workdir has checkpoints, intact or damaged."""
     return any((storage.home(workdir) / "checkpoints").glob("[0-9]*"))
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; a context manager that waits for the last save.
+    """The checkpoints of a workdir. As a context manager, it waits for the last save on exit.
 
     Args:
-      workdir: the checkpoints are in its folder checkpoints/, or in that of its bucket.
-      keep: number of newest checkpoints kept; None: all.
-      read_only: write nothing, not even a folder.
+      workdir: the folder of the run. The checkpoints are in its subfolder checkpoints/, or in checkpoints/ in the
+        bucket of a gs:// workdir.
+      keep: number of newest checkpoints to keep; None: all.
+      read_only: whether to write nothing. Then not even the folder is created.
     """
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
-        reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, **reading)
+        read_options = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, **read_options)
         self._folder = storage.home(workdir) / "checkpoints"
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._read_only = read_only
 
     def save(self, step: int, tree: Any) -> None:
-        """Save a tree of arrays under a step. Every process calls it, and the save goes on in the background.
+        """Start to save a tree of arrays in the background. Every process must call this method.
+
+        Args:
+          step: the step that names the checkpoint.
+          tree: the arrays to save.
 
         Raises:
-          ValueError: the folder is gone, has no space left, or the save before this one failed.
+          ValueError: the folder is missing or has too little space, or the previous save failed.
         """
         tree = jax.device_get(tree)
         self.wait()
         self._check_space(_num_bytes(tree))
         record = {"checksums": checksums(tree)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
-        with self._saying_what_failed():
+        with self._save_errors():
             self._manager.save(step, args=arguments)
         _log.debug("saving step %d to %s", step, self._folder)
 
     def wait(self) -> None:
-        """Wait until the last save is complete; raise ValueError if it failed."""
-        with self._saying_what_failed():
+        """Wait until the last save is complete. Raise ValueError if the save failed."""
+        with self._save_errors():
             self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
-        """Return the steps that have a checkpoint, in order."""
+        """Return the steps of all checkpoints in ascending order."""
         return sorted(self._manager.all_steps())
 
     def restore(
         self, template: Any, step: int | None = None, *, step_of: Callable[[Any], int] | None = None
     ) -> Any | None:
-        """Restore the tree of a step as host arrays; None if there are no checkpoints.
+        """Restore a checkpoint as a tree of host arrays.
 
-        A damaged checkpoint is named in a warning, renamed so that nothing takes it for one again (unless read_only),
-        and the one before it is restored.
+        If the newest checkpoint is damaged, warn, restore the checkpoint before it, and rename the damaged one (unless
+        read_only) so that it is not tried again.
 
         Args:
-          template: a tree of the shapes and dtypes that were saved.
-          step: default: the newest.
-          step_of: reads from a tree the step that it was saved under; a checkpoint of another step counts as damaged.
+          template: a tree with the shapes and dtypes that were saved.
+          step: the step to restore; None: the newest intact checkpoint.
+          step_of: tree -> the step stored in the tree. A checkpoint whose stored step differs from its name is damaged.
+
+        Returns:
+          The restored tree, or None if there are no checkpoints.
 
         Raises:
-          ValueError: the checkpoint of the given step is damaged, or all are.
+          ValueError: the checkpoint of the given step, or every checkpoint, is damaged.
         """
         steps = self.steps() if step is None else [step]
         damaged = {}
@@ -89,26 +97,30 @@ class Checkpoints:
             try:
                 tree = self._read(candidate, template)
                 if step_of and step_of(tree) != candidate:
-                    raise Damaged(f"it is of step {step_of(tree)}")
+                    raise Damaged(f"it holds step {step_of(tree)}")
             except MemoryError:
                 raise
-            except Exception as error:  # damage shows as any of a dozen kinds of error in Orbax and what it stands on
-                if storage.is_remote(self._folder) and not isinstance(error, Damaged):  # perhaps only for now
-                    found = f"{self._folder / str(candidate)}: found it out of reach or damaged ({first_line(error)})"
-                    raise ValueError(f"{found}, expected a whole checkpoint; try again, or remove it") from error
+            except Exception as error:  # Orbax and its dependencies raise many types of errors for damaged files
+                if storage.is_remote(self._folder) and not isinstance(error, Damaged):  # may be temporary
+                    problem = f"found an unreachable or damaged checkpoint ({first_line(error)})"
+                    raise ValueError(
+                        f"{self._folder / str(candidate)}: {problem}, expected an intact one; try again, or remove it"
+                    ) from error
                 damaged[candidate] = (
                     f"{self._folder / str(candidate)}: found a damaged checkpoint ({first_line(error)})"
                 )
                 continue
             if len({int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(candidate)))}) > 1:
-                raise ValueError(f"{self._folder}: found processes that read different checkpoints, expected the same")
-            for bad, what in damaged.items():
-                _log.warning("%s; going on from step %d", what, candidate)
+                raise ValueError(
+                    f"{self._folder}: found processes that restored different steps, expected the same step"
+                )
+            for damaged_step, problem in damaged.items():
+                _log.warning("%s; using the checkpoint of step %d instead", problem, candidate)
                 if not self._read_only:
-                    self._set_aside(bad)
+                    self._rename_damaged(damaged_step)
             return tree
         if damaged:
-            raise ValueError(f"{damaged[steps[-1]]}, expected a whole one; no other is left")
+            raise ValueError(f"{damaged[steps[-1]]}, expected an intact one; there is no other checkpoint")
         return None
 
     def _read(self, step: int, template: Any) -> Any:
@@ -120,49 +132,55 @@ class Checkpoints:
         return restored.state
 
     def _check_space(self, num_bytes: int) -> None:
-        """Raise ValueError if a checkpoint does not fit: Orbax notices late, with tracebacks, or makes a new folder."""
+        """Raise ValueError if the folder is missing or has too little space.
+
+        Orbax would notice this late and print tracebacks, or create the folder anew.
+        """
         if storage.is_remote(self._folder):
             return
         try:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
-            raise ValueError(f"{self._folder}: found no folder any more, expected that of the checkpoints") from error
+            raise ValueError(f"{self._folder}: found no such folder, expected the folder of the checkpoints") from error
         needed = 1.1 * num_bytes + 1e6
         if free < needed:
-            found = f"{free / 1e6:.1f} MB free, expected {needed / 1e6:.1f} MB for a checkpoint"
-            raise ValueError(f"{self._folder}: found {found}; {self._what_is_left()}")
+            problem = f"found {free / 1e6:.1f} MB free, expected {needed / 1e6:.1f} MB for a checkpoint"
+            raise ValueError(f"{self._folder}: {problem}; {self._newest_checkpoint()}")
 
     @contextlib.contextmanager
-    def _saying_what_failed(self) -> Iterator[None]:
+    def _save_errors(self) -> Iterator[None]:
+        """Turn an error in saving into a ValueError of one line."""
         try:
             yield
         except MemoryError:
             raise
-        except Exception as error:  # as with damage, any of a dozen kinds
+        except Exception as error:  # many types of errors, as in `restore`
             raise ValueError(
-                f"{self._folder}: found a save that failed ({first_line(error)}); {self._what_is_left()}"
+                f"{self._folder}: saving a checkpoint failed ({first_line(error)}); {self._newest_checkpoint()}"
             ) from error
 
-    def _what_is_left(self) -> str:
-        is_whole = lambda path: not storage.is_remote(path) or (path / "commit_success.txt").exists()  # Orbax's mark
-        whole = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_whole(path))
-        return f"the newest checkpoint is that of step {whole[-1]}" if whole else "there is no checkpoint yet"
+    def _newest_checkpoint(self) -> str:
+        """Return a sentence about the newest complete checkpoint, for error messages."""
+        # Orbax marks a complete checkpoint in a bucket by this file.
+        is_complete = lambda path: not storage.is_remote(path) or (path / "commit_success.txt").exists()
+        steps = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_complete(path))
+        return f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
 
     def _check_size(self, step: int, expected: int) -> None:
-        """Raise Damaged if the arrays claim to be too large: Orbax would read them before it compares shapes."""
+        """Raise Damaged if the stored sizes are too large. Orbax would read such arrays before it compares shapes."""
         arrays = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
         shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
-        found = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
-        if found > 1.5 * expected + 1e6:
-            raise Damaged(f"{found / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
+        size = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
+        if size > 1.5 * expected + 1e6:
+            raise Damaged(f"{size / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
 
-    def _set_aside(self, step: int) -> None:
-        """Rename a checkpoint to damaged-STEP-1, or the next number that is free."""
+    def _rename_damaged(self, step: int) -> None:
+        """Rename a checkpoint to damaged-STEP-1, or to the next number that is free."""
         multihost_utils.sync_global_devices(f"damaged {step}")
         if jax.process_index() == 0:
             names = (self._folder / f"damaged-{step}-{i}" for i in itertools.count(1))
             (self._folder / str(step)).rename(next(name for name in names if not name.exists()))
-        multihost_utils.sync_global_devices(f"set aside {step}")
+        multihost_utils.sync_global_devices(f"renamed {step}")
         self._manager.reload()
 
     def __enter__(self):

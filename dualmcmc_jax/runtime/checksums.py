@@ -1,4 +1,4 @@
-"""Checksums that tell whether a checkpoint gives back the arrays that were saved."""
+"""Checksums that detect whether restored arrays differ from the saved ones."""
 
 import hashlib
 from typing import Any
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def checksums(tree: Any) -> dict[str, str]:
-    """Return the sha256 of every array of a tree of host arrays, by its path.
+    """Return {path of the array in the tree: sha256} for a tree of host arrays.
 
-    They are needed because Orbax restores flipped bytes without a word.
+    Orbax restores flipped bits without an error. The checksums detect them.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     digest = lambda x: hashlib.sha256(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes()).hexdigest()
@@ -18,14 +18,14 @@ def checksums(tree: Any) -> dict[str, str]:
 
 
 class Damaged(ValueError):
-    """An error of a checkpoint that does not hold what was saved."""
+    """An error: the checkpoint does not contain what was saved."""
 
 
 def check_record(record: Any, restored: dict[str, str]) -> None:
-    """Raise Damaged unless a checkpoint's record holds the checksums of what was restored, and no others."""
+    """Raise Damaged unless the checksums in a checkpoint's record equal those of the restored arrays."""
     saved = record.get("checksums") if isinstance(record, dict) else None
     if not isinstance(saved, dict):
-        raise Damaged("its record holds no checksums")
+        raise Damaged("its record contains no checksums")
     differing = sorted(name for name in saved.keys() | restored.keys() if saved.get(name) != restored.get(name))
     if differing:
-        raise Damaged(f"{len(differing)} arrays are not what was saved, the first {differing[0]}")
+        raise Damaged(f"{len(differing)} arrays differ from what was saved, the first is {differing[0]}")

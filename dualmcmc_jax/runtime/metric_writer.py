@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard and a progress bar."""
+"""Output of training metrics to metrics.jsonl, TensorBoard and a progress bar."""
 
 import contextlib
 import importlib.util
@@ -20,9 +20,16 @@ _log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
-    """Writes rows of scalars of one run, from process 0 alone; a context manager.
+    """The writer of the metrics of one run, a context manager. Only process 0 writes.
 
-    Rows after `step`, left in metrics.jsonl by a run that was cut off later, are dropped: they will be written again.
+    If a run was interrupted after its last checkpoint, metrics.jsonl has rows beyond `step`. They are deleted, because
+    the resumed run writes them again.
+
+    Args:
+      workdir: the folder of the run.
+      step: number of updates made so far.
+      num_steps: number of updates in total, for the progress bar.
+      every: updates between rows of metrics.
     """
 
     def __init__(self, workdir: Path, *, step: int, num_steps: int, every: int):
@@ -36,13 +43,13 @@ class MetricsWriter:
             self._tensorboard = _tensorboard_writer(workdir)
         if self._leads and step:
             _log.info("resuming at step %d", step)
-        seconds = 0.1 if sys.stderr.isatty() else 10  # between two looks of the bar
-        hidden = {} if self._leads else {"disable": True}  # not False, which would overrule TQDM_DISABLE
+        seconds = 0.1 if sys.stderr.isatty() else 10  # between updates of the bar
+        hidden = {} if self._leads else {"disable": True}  # {"disable": False} would override TQDM_DISABLE
         self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, **hidden)
         self._clock = time.perf_counter(), step
 
     def finished(self, step: int, scalars: dict[str, jax.Array]) -> None:
-        """Waits for a step; writes its row if it is one of every n-th, or the last, with `steps_per_second` added."""
+        """Wait until a step is finished. After every n-th and the last step, write metrics and `steps_per_second`."""
         jax.block_until_ready(scalars)
         if not self._leads:
             return
@@ -58,10 +65,10 @@ class MetricsWriter:
         self._bar.set_postfix({name: f"{row[name]:.3g}" for name in shown if name in row}, refresh=False)
 
     def scalars(self, step: int, row: dict[str, float]) -> None:
-        """A row of numbers by name."""
+        """Write a row of metrics, {name: value}."""
         if self._leads and row:
             if not os.fstat(self._file.fileno()).st_nlink:
-                raise ValueError(f"{self._file.name}: found no file any more, expected that of this run")
+                raise ValueError(f"{self._file.name}: found no such file, expected the metrics of this run")
             try:
                 self._file.write(json.dumps({"step": step} | row) + "\n")
             except OSError as error:
@@ -70,7 +77,7 @@ class MetricsWriter:
                 self._tensorboard.write_scalars(step, row)
 
     def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Write pictures, uint8 [H, W, 3] by name, to TensorBoard."""
+        """Write images to TensorBoard: {name: uint8 [H, W, 3]}."""
         if self._leads and self._tensorboard:
             self._tensorboard.write_images(step, {name: picture[None] for name, picture in pictures.items()})
 
@@ -80,14 +87,14 @@ class MetricsWriter:
     def __exit__(self, *_):
         self._bar.close()
         if self._leads:
-            with contextlib.suppress(OSError):  # every row is flushed when written, or that write has raised
+            with contextlib.suppress(OSError):  # every row is flushed when it is written
                 self._file.close()
             if self._tensorboard:
                 self._tensorboard.close()
 
 
 def _step(row: str) -> float:
-    """The step of a row of metrics.jsonl; infinity for one cut off in the middle, or of what no run writes."""
+    """Return the step of a row of metrics.jsonl, or infinity if the row is incomplete or malformed."""
     try:
         return float(json.loads(row)["step"])
     except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
@@ -96,15 +103,15 @@ def _step(row: str) -> float:
 
 def _tensorboard_writer(workdir: Path):
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
-        _log.info("TensorBoard events are not written: that takes tensorflow, tensorboard and clu")
+        _log.info("TensorBoard events are not written: install tensorflow, tensorboard and clu to enable them")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which announces itself
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN prints a message otherwise
     import tensorflow as tf
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
-    _log.info("to watch: tensorboard --logdir=%s", storage.shown(workdir))
+    _log.info("to view the metrics: tensorboard --logdir=%s", storage.shown(workdir))
     try:
         return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
     except (tf.errors.OpError, OSError) as error:

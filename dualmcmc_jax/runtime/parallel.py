@@ -1,6 +1,6 @@
-"""Data parallelism: the only place of the package that calls pmap, or says on which devices an array is.
+"""Data parallelism. Only this module calls pmap and places arrays on devices.
 
-A train step runs on all devices of all processes. Everything else runs on the devices of this process.
+An update runs on all devices of all processes. Everything else runs on the devices of this process.
 """
 
 import functools
@@ -13,33 +13,33 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 AXIS = "batch"
-"""Name of the axis over which devices average their gradients."""
+"""Name of the pmapped axis, over which gradients are averaged."""
 
 
 def compile_update(function: Callable[..., Any], devices: list[jax.Device] | None = None) -> Callable[..., Any]:
-    """Compile an update of a state for all devices.
+    """Compile an update of the train state for all devices.
 
     Args:
-      function: function(state, batch) -> (state, metrics) on one device. The outputs must be the same on every device.
-      devices: default: all devices of all processes.
+      function: (state, batch) -> (state, metrics), on one device. The outputs must be equal on all devices.
+      devices: the devices to use; None: all devices of all processes.
 
     Returns:
-      update(state, batch): the state is the same on every device, and its buffers are reused; the arrays of the batch
-      are [devices of this process, B, ...].
+      update(state, batch) -> (state, metrics). The state is equal on all devices, and its buffers are donated. The
+      arrays of the batch are [devices of this process, B, ...].
     """
-    # Inputs and outputs that are the same everywhere need no copy per device and no unreplicate.
+    # in_axes=None and out_axes=None need no copy of the state per device and no unreplicate.
     return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
 def per_device(function: Callable[..., Any], devices: list[jax.Device] | None = None) -> Callable[..., Any]:
-    """Compile function(constants, parts) for all devices, each of which gets its row of parts.
+    """Compile a function that each device calls with the same constants and with its own row of `parts`.
 
     Args:
       function: (constants, parts) -> a tree, on one device.
-      devices: default: all devices of all processes.
+      devices: the devices to use; None: all devices of all processes.
 
     Returns:
-      call(constants, parts): the arrays of parts and of the result are [devices of this process, ...].
+      call(constants, parts) -> a tree. The arrays of `parts` and of the result are [devices of this process, ...].
     """
     return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=devices)
 
@@ -50,32 +50,34 @@ def available() -> list[jax.Device]:
 
 
 def replicate(tree: Any) -> Any:
-    """Copy the arrays of a tree to every device of this process, where an update also leaves its state.
+    """Copy the arrays of a tree to every device of this process.
 
-    A state that is elsewhere at first would be compiled for a second time.
+    An update leaves its state with this placement. A first state with another placement would trigger a second
+    compilation.
     """
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def split(tree: Any) -> Any:
-    """Give each device of this process its row of arrays [devices, ...]."""
+    """Place row i of each array [devices, ...] on device i of this process."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec(AXIS)))
 
 
 def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..., Iterator[Any]]:
-    """Compile a function of many examples, which are streamed through all devices in calls of one size.
+    """Compile a function of many examples and stream the examples through all devices in calls of a fixed size.
 
-    The size alone decides which examples share a call. So neither the number of devices nor of examples changes what a
-    generator with batch statistics makes of an example. While the host uses one part, the devices work on the next.
+    Which examples share a call depends only on the size. A generator with batch statistics therefore gives the same
+    results for any number of devices and examples. The devices compute the next part while the host uses the last one.
 
     Args:
-      function: function(constants, index [size], *parts [size, ...]) -> a tree of [size, ...], on one device. Beyond
-        the last example the index goes on and the arrays start again at their first row; results of these are dropped.
+      function: (constants, index [size], *parts [size, ...]) -> a tree of arrays [size, ...], on one device. The last
+        call is padded: its index counts on, its parts repeat rows from the beginning, and its results are dropped.
       size: examples per call.
       desc: text of the progress bar, which appears after two seconds.
 
     Returns:
-      run(constants, num, *arrays): yields the results of num examples, in order, as host arrays [B, ...].
+      run(constants, num, *arrays), a generator that yields the results of num examples in order, as host arrays
+      [B, ...].
     """
     call = _streamed(function, tuple(available()))
     count = len(available()) * size
@@ -84,32 +86,32 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[:length], out)
 
     def run(constants: Any, num: int, *arrays: np.ndarray) -> Iterator[Any]:
-        constants, under_way = replicate(constants), None
+        constants, pending = replicate(constants), None
         with tqdm(total=num, unit="example", desc=desc, delay=2, leave=False) as bar:
             for start in range(0, num, count):
                 index = np.arange(start, start + count).reshape(-1, size)  # [devices, size]
                 out = call(constants, (index, *(array[index % num] for array in arrays)))
-                if under_way:
-                    part = fetch(*under_way)
-                    bar.update(under_way[1])
+                if pending:
+                    part = fetch(*pending)
+                    bar.update(pending[1])
                     yield part
-                under_way = out, min(count, num - start)
-            if under_way:
-                part = fetch(*under_way)
-                bar.update(under_way[1])
+                pending = out, min(count, num - start)
+            if pending:
+                part = fetch(*pending)
+                bar.update(pending[1])
                 yield part
 
     return run
 
 
 def collect(parts: Iterator[Any]) -> Any:
-    """Concatenate the parts that a stream yields."""
+    """Return the concatenation of the parts that a stream yields."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 @functools.lru_cache(maxsize=64)
 def _streamed(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    """Compile a function of a stream, once for all streams of the same function through the same devices."""
+    """Compile the function of a stream once per function and devices."""
     return per_device(lambda constants, parts: function(constants, *parts), devices=list(devices))
 
 

@@ -1,4 +1,4 @@
-"""Several processes as one run: on the hosts of a TPU slice, or on a cluster of GPUs."""
+"""Runs of several processes, on the hosts of a TPU slice or on a cluster of GPUs."""
 
 import glob
 import importlib.util
@@ -7,7 +7,7 @@ import os
 import jax
 
 HEARTBEAT_TIMEOUT = 30
-"""Seconds without a sign of life after which JAX takes a process for dead and aborts the others, with code 134."""
+"""Seconds. JAX considers a process dead if it is silent for this long, and aborts the others with exit code 134."""
 
 
 def join(
@@ -16,16 +16,18 @@ def join(
     process_id: int | None = None,
     local_device_ids: list[int] | None = None,
 ) -> None:
-    """Make this process one of several; to be called before anything else of JAX. The cluster tells what is None.
+    """Connect this process to the other processes of the run. Call this before any other function of JAX.
+
+    Arguments that are None are detected from the cluster.
 
     Args:
-      coordinator_address: HOST:PORT where process 0 listens.
+      coordinator_address: HOST:PORT at which process 0 listens.
       num_processes: number of processes.
-      process_id: number of this process, from 0.
+      process_id: index of this process, from 0.
       local_device_ids: the GPUs of this host that this process uses; None: all.
 
     Raises:
-      ValueError: the processes do not find each other.
+      ValueError: the processes cannot connect.
     """
     try:
         jax.distributed.initialize(
@@ -36,14 +38,19 @@ def join(
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
-        found = f"{coordinator_address or 'no answer of the cluster'} ({str(error).splitlines()[0]})"
+        found = f"{coordinator_address or 'no address from the cluster'} ({str(error).splitlines()[0]})"
         raise ValueError(f"coordinator_address: found {found}, expected a free port of process 0's host") from error
 
 
 def join_cluster(coordinator_address: str | None) -> None:
-    """Join the others if a cluster has started this process as one of several: Cloud TPU, Slurm or Open MPI.
+    """Connect to the other processes if Cloud TPU, Slurm or Open MPI started this process as one of several.
 
-    Open MPI 5 does not tell where process 0 is, so there coordinator_address must.
+    Args:
+      coordinator_address: HOST:PORT at which process 0 listens. It is required under Open MPI 5, which does not provide
+        this address.
+
+    Raises:
+      ValueError: the processes cannot connect, or the required address is missing.
     """
     size, rank = os.environ.get("OMPI_COMM_WORLD_SIZE", "1"), os.environ.get("OMPI_COMM_WORLD_RANK", "0")
     if int(size) > 1 and "OMPI_MCA_orte_hnp_uri" not in os.environ:
@@ -55,11 +62,11 @@ def join_cluster(coordinator_address: str | None) -> None:
 
 
 def _in_slurm() -> bool:
-    """Return whether srun has started this process as one of several; the shell of a job is no such process."""
+    """Return whether srun started this process as one of several. The batch script of a job does not count."""
     return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def _on_tpu() -> bool:
-    wanted = os.environ.get("JAX_PLATFORMS", "tpu")
+    platforms = os.environ.get("JAX_PLATFORMS", "tpu")
     chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
-    return "tpu" in wanted and bool(chips) and importlib.util.find_spec("libtpu") is not None
+    return "tpu" in platforms and bool(chips) and importlib.util.find_spec("libtpu") is not None

@@ -1,4 +1,4 @@
-"""Stopping when asked: by SIGTERM, by SIGINT (Ctrl-C), or by notice that the machine will be taken away."""
+"""Stopping a run by SIGTERM, by SIGINT (Ctrl-C), or by the preemption notice of a machine."""
 
 import os
 import signal
@@ -7,21 +7,22 @@ import jax
 from jax.experimental import multihost_utils
 
 EXIT_CODE = 75
-"""Of a run that was asked to stop and saved its state: EX_TEMPFAIL of sysexits.h, try again later."""
+"""Exit code of a run that was asked to stop and saved its state: EX_TEMPFAIL (try again later) of sysexits.h."""
 
 
 class Stopped(Exception):
-    """Training stopped after `step`, whose state is saved, because it was asked to."""
+    """Training stopped after `step` on request, and its state is saved."""
 
     def __init__(self, step: int):
-        super().__init__(f"stopped after step {step}, which is saved; the same command goes on from there")
+        super().__init__(f"stopped after step {step} and saved a checkpoint; run the same command again to resume")
 
 
 class Watch:
-    """Notices the first signal and leaves at once at the second; a context manager of the main thread.
+    """A watch for signals that ask to stop, a context manager of the main thread.
 
-    Of several processes all stop after the same step: there JAX's coordination service hears of SIGTERM on any of them
-    and agrees on a step that none has passed.
+    The first signal asks training to stop after the current step. A second signal ends the process at once. If there
+    are several processes, JAX's coordination service receives a SIGTERM of any process and chooses the step after which
+    all of them stop.
     """
 
     def __init__(self):
@@ -29,7 +30,7 @@ class Watch:
         self._asked = False
 
     def asked(self, step: int) -> bool:
-        """Whether to stop after this step; every process asks once a step."""
+        """Return whether to stop after this step. Every process must call this method once per step."""
         return self._asked if self._alone else multihost_utils.reached_preemption_sync_point(step)
 
     def __enter__(self):

@@ -1,6 +1,7 @@
-"""Workdirs on Google Cloud Storage: checkpoints go there directly, all else by way of a local folder.
+"""Workdirs on Google Cloud Storage.
 
-Nothing in a bucket keeps two runs from one workdir.
+Checkpoints are written to the bucket directly. All other files are written to a local folder and copied to the bucket.
+A workdir in a bucket has no lock, so do not start two runs with the same one.
 """
 
 import contextlib
@@ -13,30 +14,30 @@ from dualmcmc_jax.data.images import first_line
 
 SCHEME = "gs://"
 ROWS = ("metrics.jsonl", "config.json")
-_HOME = ".home"  # a file of the local folder: where the workdir really is
+_HOME = ".home"  # a file in the local folder of a gs:// workdir, which holds its gs:// name
 _sent = {}
 REQUEST_SECONDS = 120
-"""After which a request to a bucket counts as failed, so that a stalled one cannot hold up training for ever."""
+"""Timeout of a request to a bucket, in seconds, so that a stalled request cannot block training."""
 _log = logging.getLogger(__name__)
 
 
 def open_workdir(name: str, *, argument: str = "workdir") -> Path:
-    """Return the local folder to work in.
+    """Return the local folder of a workdir.
 
     Args:
-      name: a local folder, or gs://BUCKET/FOLDER. The latter gets a temporary folder, with a copy of what is in the
-        bucket except checkpoints.
+      name: a local folder, or gs://BUCKET/FOLDER. The local folder of the latter is temporary and holds a copy of all
+        files in the bucket except checkpoints.
       argument: the caller's name of this argument, for error messages.
 
     Raises:
-      ValueError: the name is no path, or its bucket cannot be used.
+      ValueError: the name is not a valid path, or the bucket cannot be used.
     """
     if not name.startswith(SCHEME):
         return local_path(argument, name, expected="a local folder or gs://...")
     local = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-"))
     try:
-        with _said_in_one_line(f"{argument}: ", name):
-            _pull(name, local)
+        with _one_line_errors(f"{argument}: ", name):
+            _download(name, local)
     except ValueError:
         shutil.rmtree(local, ignore_errors=True)
         raise
@@ -44,11 +45,12 @@ def open_workdir(name: str, *, argument: str = "workdir") -> Path:
     return local
 
 
-def _pull(name: str, local: Path) -> None:
+def _download(name: str, local: Path) -> None:
     import fsspec
     from etils import epath
 
-    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False  # or others' checkpoints stay unseen
+    # A cached listing would hide new checkpoints of other processes.
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     bucket, root = _bucket_files(), _path_in_bucket(name)
     for remote in bucket.find(root):
         relative = remote.removeprefix(f"{root}/")
@@ -56,15 +58,15 @@ def _pull(name: str, local: Path) -> None:
         if remote == root or remote.endswith("/") or Path(relative).parts[0] == "checkpoints":
             continue
         if not path.resolve().is_relative_to(local.resolve()):
-            raise ValueError(f"an object {relative}")
+            raise ValueError(f"an object with the unsafe name {relative}")
         path.parent.mkdir(parents=True, exist_ok=True)
         bucket.get_file(remote, str(path))
         _sent[path] = _stamp(path)
-    (epath.Path(name) / "checkpoints").is_dir()  # by the way that Orbax takes
+    (epath.Path(name) / "checkpoints").is_dir()  # fails early if the library that Orbax uses cannot reach the bucket
 
 
 def local_path(argument: str, name: str, *, expected: str = "a local folder") -> Path:
-    """Return the local path of an argument's value, ~ expanded; raise ValueError if the value is no local path."""
+    """Return the local path of an argument's value, with ~ expanded. Raise ValueError if it is not a local path."""
     if "://" in name:
         raise ValueError(f"{argument}: found {name}, expected {expected}")
     try:
@@ -74,7 +76,7 @@ def local_path(argument: str, name: str, *, expected: str = "a local folder") ->
 
 
 def home(workdir: Path):
-    """Return where a workdir's checkpoints are: the workdir as an absolute path, or an epath.Path of its bucket."""
+    """Return the folder that contains checkpoints/: the workdir as an absolute path, or an epath.Path in its bucket."""
     if not (workdir / _HOME).is_file():
         return workdir.absolute()
     from etils import epath
@@ -83,7 +85,7 @@ def home(workdir: Path):
 
 
 def shown(path: Path) -> str:
-    """Return a path in a workdir as the user knows it."""
+    """Return a path as the user knows it, with the gs:// name in place of the local folder of a gs:// workdir."""
     for folder in (path, *path.parents):
         if (folder / _HOME).is_file():
             name = (folder / _HOME).read_text().rstrip("/")
@@ -97,16 +99,20 @@ def is_remote(folder) -> bool:
 
 
 def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
-    """Copy what is new or has changed in a workdir, of names if given, to its bucket; do nothing if it has none.
+    """Copy new and changed files of a gs:// workdir to its bucket. Do nothing for a local workdir.
+
+    Args:
+      workdir: the local folder of the workdir.
+      names: the files to copy; None: all files.
 
     Returns:
-      Whether the bucket has everything now. What cannot be copied is named in a warning, and tried again the next time.
+      Whether every file is in the bucket. A failure is logged as a warning, and the next call tries again.
     """
     if not (workdir / _HOME).is_file():
         return True
     name = (workdir / _HOME).read_text()
     try:
-        with _said_in_one_line("", name):
+        with _one_line_errors("", name):
             bucket, root = _bucket_files(), _path_in_bucket(name)
             paths = [workdir / n for n in names] if names else sorted(workdir.rglob("*"))
             for path in paths:
@@ -123,25 +129,25 @@ def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
 
 
 def close(workdir: Path, *, leads: bool = True) -> None:
-    """Copy what is left to the bucket, if this process leads, and remove the local folder of a gs:// workdir."""
+    """Remove the local folder of a gs:// workdir. If `leads`, copy the remaining files to the bucket first."""
     if not (workdir / _HOME).is_file():
         return
     if not leads or push(workdir):
         shutil.rmtree(workdir, ignore_errors=True)
     else:
-        _log.warning("what could not be copied is in %s", workdir)
+        _log.warning("some files could not be copied to the bucket; they are kept in %s", workdir)
 
 
 def _bucket_files():
-    """Return the file system of Google Cloud Storage, with no memory of what it listed before."""
+    """Return the file system of Google Cloud Storage, without a cache of listings."""
     import gcsfs
 
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints the tracebacks of errors that it also raises
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # gcsfs logs tracebacks of errors that it also raises
     return gcsfs.core.GCSFileSystem(use_listings_cache=False, requests_timeout=REQUEST_SECONDS)
 
 
 def _path_in_bucket(name: str) -> str:
-    """Return gs://BUCKET/FOLDER as gcsfs names it: BUCKET/FOLDER."""
+    """Return BUCKET/FOLDER, the name that gcsfs uses for gs://BUCKET/FOLDER."""
     return name.removeprefix(SCHEME).strip("/")
 
 
@@ -150,11 +156,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _said_in_one_line(argument: str, name: str):
+def _one_line_errors(argument: str, name: str):
+    """Turn an error in reaching a bucket into a ValueError of one line."""
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{argument}found no {error.name}, expected it: pip install gcsfs, for {name}") from error
-    except Exception as error:  # of gcsfs, google.auth, aiohttp and requests, which have no common kind
-        found = f"{name} out of reach ({first_line(error)})"
-        raise ValueError(f"{argument}found {found}, expected a bucket to write to") from error
+        raise ValueError(
+            f"{argument}found no package {error.name}, which {name} needs; install it by `pip install gcsfs`"
+        ) from error
+    except Exception as error:  # gcsfs, google.auth, aiohttp and requests have no common base class
+        found = f"{name} unreachable ({first_line(error)})"
+        raise ValueError(f"{argument}found {found}, expected a bucket that can be written to") from error

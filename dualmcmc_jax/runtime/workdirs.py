@@ -1,6 +1,6 @@
-"""A workdir: which config and which process it belongs to.
+"""The config.json of a workdir, and the lock that keeps other processes out.
 
-A config is plain data here: a dict of what config.json holds. Whether it is valid is checked above this package.
+Here a config is a plain dict. `config_check` checks whether its fields are valid.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from dualmcmc_jax.runtime import storage
 
 @contextlib.contextmanager
 def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | None = None) -> Iterator[None]:
-    """Lock a workdir for this process while entered, and write its config.json.
+    """Lock a workdir for this process within the context, and write its config.json.
 
     Args:
-      workdir: the folder of the run; made if it does not exist.
+      workdir: the folder of the run. It is created if it does not exist.
       config: the content of config.json.
-      check: called when the workdir is locked and nothing has been written. It raises ValueError if the workdir holds
-        a run of another config, which another process may have left there since the caller looked.
+      check: called after locking and before writing. It should raise ValueError if the workdir holds a run with another
+        config, because another process may have started one since the caller checked.
 
     Raises:
-      ValueError: check raises it, the workdir cannot be written to, or another process works in it.
+      ValueError: check raises it, the workdir cannot be written to, or another process holds the lock.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -40,20 +40,22 @@ def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | 
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"
-            raise ValueError(f"workdir: found {found}, expected a folder to write to") from error
+            raise ValueError(f"workdir: found {found}, expected a folder that can be written to") from error
         yield
 
 
 def _lock(file: IO[str], workdir: Path) -> None:
-    """Lock an open file until it is closed or this process ends, and write into it who has it."""
+    """Lock an open file until it is closed, and write the name of this process into it."""
     try:
         locked = filelock.lock_descriptor(file.fileno(), blocking=False)
-    except OSError:  # a file system without locks
+    except OSError:  # the file system does not support locks
         return
     if not locked:
         file.seek(0)
         owner = file.read().strip() or "another process"
-        raise ValueError(f"workdir: found {workdir} in use by {owner}, expected none that trains there")
+        raise ValueError(
+            f"workdir: found {workdir} in use by {owner}, expected a workdir in which no other process trains"
+        )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
@@ -64,7 +66,7 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically: a reader sees the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
@@ -77,17 +79,19 @@ def replace(path: Path, content: str | bytes) -> None:
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
-    """Read config.json of a workdir; None if there is no such file.
+    """Read the config.json of a workdir. Return None if the file does not exist.
 
     Raises:
-      ValueError: config.json is no file, or it does not hold a JSON object.
+      ValueError: config.json is not a regular file or does not contain a JSON object.
     """
     path = workdir / "config.json"
     shown = storage.shown(path)
     if not path.exists():
         return None
     if not path.is_file():
-        raise ValueError(f"{shown}: found no file, expected the config of a run; choose another workdir")
+        raise ValueError(
+            f"{shown}: found something other than a file, expected the config of a run; choose another workdir"
+        )
     try:
         stored = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
