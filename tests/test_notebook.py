@@ -54,3 +54,13 @@ def test_what_does_not_run_here_is_python(tag):
         for line in source.splitlines():
             if line.startswith("!dualmcmc"):
                 assert all(f"{word.partition('=')[0]}=" in script for word in line.split()[1:])
+
+
+def test_the_address_of_the_repository_is_asked_for_in_one_place():
+    cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if "git clone" in cell.source]
+    (source,) = cells
+    assert source.startswith('REPOSITORY = ""')
+    python = "\n".join(line for line in source.splitlines() if not line.startswith("!"))
+    with pytest.raises(ValueError, match="REPOSITORY: found nothing"):
+        exec(python, {})
+    exec(python.replace('REPOSITORY = ""', 'REPOSITORY = "https://example.com/dualmcmc_jax"'), {})
