@@ -14,10 +14,15 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
 CACHE = None
-if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they start share one
+PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "programs"
+MAX_PROGRAMS = 2**30  # bytes
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they start share both folders
     CACHE = tempfile.mkdtemp(prefix="dualmcmc_jax-tests-")
     os.environ["XDG_CACHE_HOME"] = CACHE
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(CACHE, "programs")
+    # Compiled programs stay for the next test session. A changed program has another name, so none is ever wrong.
+    if PROGRAMS.exists() and sum(path.stat().st_size for path in PROGRAMS.iterdir()) > MAX_PROGRAMS:
+        shutil.rmtree(PROGRAMS)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -44,10 +44,10 @@ def test_the_classifier_knows_digits():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "num_steps", "largest", "smallest"),
-    [(0, 420, 0.5, 4.2), *(pytest.param(seed, 1500, 0.25, 5.0, marks=pytest.mark.more) for seed in (0, 1, 2))],
+    [(0, 300, 0.7, 3.5), *(pytest.param(seed, 1500, 0.25, 5.0, marks=pytest.mark.more) for seed in (0, 1, 2))],
 )
 def test_trained_digits_are_good(seed, num_steps, largest, smallest, tmp_path):
-    """Train as a user does: 420 updates in every run of the tests, the 1,500 of the config on demand.
+    """Train as a user does: 300 updates in every run of the tests, the 1,500 of the config on demand.
 
     The bounds are the largest Frechet distance in pixel space and the smallest classifier score, both of the revised
     samples.
@@ -80,7 +80,7 @@ def test_trained_digits_are_good(seed, num_steps, largest, smallest, tmp_path):
     assert metrics["revised/svc_score"] >= smallest
     assert metrics["revised/class_entropy"] >= 2.2
     mse = {method: metrics[f"reconstruction/{method}/mse"] for method in ("encoder", "encoder_chain", "noise_chain")}
-    assert mse["encoder_chain"] <= 0.030
+    assert mse["encoder_chain"] <= 0.040
     assert mse["encoder_chain"] <= 0.85 * mse["encoder"] < mse["noise_chain"]
     assert metrics["auroc/uniform_noise"] > 0.95
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]

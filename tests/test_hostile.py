@@ -170,9 +170,18 @@ def test_zip_entry_with_a_wrong_size_is_refused(tmp_path):
     load(f"images:{path}", "the first is a.png: ", tmp_path)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-@pytest.mark.parametrize("kind", ["images", "npz"])
-def test_large_entry_with_a_wrong_size_is_refused(method, kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("images", zipfile.ZIP_DEFLATED),
+        ("npz", zipfile.ZIP_BZIP2),
+        ("images", zipfile.ZIP_LZMA),
+        pytest.param("npz", zipfile.ZIP_DEFLATED, marks=pytest.mark.more),
+        pytest.param("images", zipfile.ZIP_BZIP2, marks=pytest.mark.more),
+        pytest.param("npz", zipfile.ZIP_LZMA, marks=pytest.mark.more),
+    ],
+)
+def test_large_entry_with_a_wrong_size_is_refused(kind, method, tmp_path):
     """The entry has 600 MB, compressed to little, and claims to have 100 bytes."""
     path, name = tmp_path / f"a.{kind}", {"images": "a.png", "npz": "a.npy"}[kind]
     with zipfile.ZipFile(path, "w") as archive:

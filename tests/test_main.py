@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 TINY = [
     "--config.train.num_steps=4",
     "--config.train.batch_size=20",
+    "--config.train.unroll=1",
     "--config.energy.widths=(8,)",
     "--config.generator.widths=(8,)",
     "--config.encoder.widths=(8,)",

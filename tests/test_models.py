@@ -71,17 +71,17 @@ def test_group_norm_leaves_examples_independent(norm, independent):
     assert np.allclose(alone, together, atol=1e-10) == independent
 
 
-@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (32, 1), (64, 3), (128, 1), (256, 3)])
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (32, 1), (256, 3)])
 def test_residual_networks_at_every_size(size, channels):
     config = resnet_config(size, channels)
     nets = models.build(config)
-    params = [net.init(jax.random.key(i)) for i, net in enumerate(nets)]
+    params = [jax.jit(net.init)(jax.random.key(i)) for i, net in enumerate(nets)]
     z = jnp.asarray(random.normal(size=(2, 3)))
-    x = nets.generator.bind(params[1])(z)
+    x = jax.jit(nets.generator.apply)(params[1], z)
     assert x.shape == (2, size, size, channels)
     assert abs(x).max() < 1
-    energy = nets.energy.bind(params[0])(x)
-    mean, log_var = nets.encoder.bind(params[2])(x)
+    energy = jax.jit(nets.energy.apply)(params[0], x)
+    mean, log_var = jax.jit(nets.encoder.apply)(params[2], x)
     assert energy.shape == (2,)
     assert mean.shape == log_var.shape == (2, 3)
     for value in (x, energy, mean, log_var):

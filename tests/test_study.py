@@ -313,7 +313,7 @@ def test_for_real(programs, tmp_path):
     (tmp_path / "mine.py").write_text(STUDY)
     tiny = [f"--config.{name}.widths=(8,)" for name in ("energy", "generator", "encoder")]
     tiny += ["--config.train.num_steps=4", "--config.evaluation.num_samples=60", "--config.log.every=2"]
-    tiny += ["--config.train.batch_size=20", "--config.evaluation.num_held_out=20"]
+    tiny += ["--config.train.batch_size=20", "--config.evaluation.num_held_out=20", "--config.train.unroll=1"]
     folder = tmp_path / "study"
     arguments = ["--config=digits", *tiny, "--seeds=1", "--jobs=2", f"--workdir={folder}"]
     command = partial(programs.run, str(tmp_path / "mine.py"), *arguments, module="dualmcmc_jax.study")

@@ -63,7 +63,9 @@ EXAMPLES = {"digits": digits, "toy2d": toy2d, "linear_gaussian": linear_gaussian
 def example(name):
     """An example config with a small evaluation that asks every question."""
     config = EXAMPLES[name].get_config()
-    config.update_from_flattened_dict({"x_chain.num_steps": 2, "z_chain.num_steps": 2, "train.batch_size": 20})
+    config.update_from_flattened_dict(
+        {"x_chain.num_steps": 2, "z_chain.num_steps": 2, "train.batch_size": 20, "train.unroll": 1}
+    )
     config.evaluation.update(num_samples=30, num_held_out=25, num_neighbours=20, light_samples=20, ais_temperatures=3)
     return config
 

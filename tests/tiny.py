@@ -21,7 +21,7 @@ def config(**fields):
         config[name].widths = (16,)
     config.x_chain.num_steps = 3
     config.z_chain.num_steps = 2
-    config.train.update(num_steps=40, batch_size=40, ema_decay=0.9)
+    config.train.update(num_steps=40, batch_size=40, ema_decay=0.9, unroll=1)
     config.checkpoint.every = 20
     config.log.update(every=5, images_every=20, num_images=9)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
@@ -38,7 +38,6 @@ def coupled(**fields):
     """Return a float64 config whose generator couples the examples of a group by batch statistics."""
     coupled = config(train__compute_dtype="float64", evaluation__group_size=16, evaluation__num_samples=70)
     coupled.generator.update(kind="resnet", widths=(4, 4))
-    coupled.train.unroll = 1
     coupled.energy.temperature = 0.1
     coupled.x_chain.step_size = 0.01
     coupled.evaluation.update(num_held_out=50, num_neighbours=40)
