@@ -1,6 +1,7 @@
 """Classifiers that score samples of particular data sets.
 
-The score of a classifier is lower for blurred samples. A Frechet distance between pixels hardly depends on blur.
+A classifier judges every sample, for instance whether it is sharp. A Frechet distance between pixels depends only on
+the mean and the covariance of all samples.
 """
 
 import functools

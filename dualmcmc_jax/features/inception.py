@@ -1,8 +1,8 @@
 """The Inception network of 2015, by which FID and the Inception Score are defined, in Flax.
 
 The network is Inception v3 (Szegedy et al., 2015) as TensorFlow released it on 2015-12-05. The weights file names its
-arrays as PyTorch's Inception v3 does. The network differs from later versions of Inception v3 in ways that change FID: the
-epsilon of batch normalization, average pooling that does not count padding, max pooling in the last block, 1,008
+arrays as PyTorch's Inception v3 does. The network differs from later versions of Inception v3 in ways that change FID:
+the epsilon of batch normalization, average pooling that does not count padding, max pooling in the last block, 1,008
 classes, and the resizing and scaling of its input.
 """
 

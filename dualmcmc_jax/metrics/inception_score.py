@@ -6,9 +6,9 @@ import numpy as np
 class InceptionScore:
     """Accumulator of the Inception Score of images that arrive in batches (Salimans et al., 2016).
 
-    The images are divided, in their order, into `splits` parts. The score of a part is exp(E_x KL(p(y | x), p(y))), where
-    p(y | x) are the class probabilities of an image x and p(y) is their mean over the part. The score lies between 1 and
-    the number of classes. Higher is better.
+    The images are divided, in their order, into `splits` parts. The score of a part is exp(E_x KL(p(y | x), p(y))),
+    where p(y | x) are the class probabilities of an image x and p(y) is their mean over the part. The score lies
+    between 1 and the number of classes. Higher is better.
 
     Args:
       num_samples: total number of images.

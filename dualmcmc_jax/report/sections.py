@@ -1,7 +1,7 @@
 """Sections of a report: the labels of metrics, and the layout of labeled metrics in tables.
 
-This module does not contain the name of any metric. The modules of `evaluation` declare a `Section` for the metrics that
-they compute. Metrics that no section declares appear in a last section, so that no metric is lost.
+This module does not contain the name of any metric. The modules of `evaluation` declare a `Section` for the metrics
+that they compute. Metrics that no section declares appear in a last section, so that no metric is lost.
 """
 
 import math
