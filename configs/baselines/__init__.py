@@ -9,8 +9,8 @@ The results in the docstrings were measured with three seeds and 30 seconds of t
 
     python -m dualmcmc_jax.study baselines --config=digits --seconds=30
 
-In this study, dual-MCMC has a Frechet distance of 0.232, an SVC score of 6.33, a held-out reconstruction MSE of 0.0218 and an
-out-of-distribution AUROC of 0.976.
+In this study, dual-MCMC has a Frechet distance of 0.232, an SVC score of 6.33, a held-out reconstruction MSE of 0.0218
+and an out-of-distribution AUROC of 0.976.
 """
 
 import importlib

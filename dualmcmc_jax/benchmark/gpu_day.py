@@ -119,6 +119,7 @@ class Process:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        """Put each printed line into the queue, and "ended" once the process has closed its output."""
         for line in self._process.stdout:
             self._words.put(line.strip())
         self._words.put("ended")

@@ -51,7 +51,7 @@ SECTIONS = (
                 "Effective sample size, 5th percentile", "higher", f"of {NUM_LATENTS:,}", needs=("encoder",)
             ),
             "density/{group}/missed_modes": Metric("Missed modes", "lower"),
-            "density/{group}/smallest_mode": Metric("Rarest mode, relative to its true probability", "higher"),
+            "density/{group}/smallest_mode": Metric("Probability of rarest mode, relative to the truth", "higher"),
         },
         groups={
             "data": Group("ground truth"),

@@ -38,10 +38,10 @@ SECTIONS = (
         title="Samples",
         note=(
             "Samples compared with the training data, before and after the x-revision (Langevin steps on the energy). "
-            "Frechet and kernel distances depend on the number of samples, so compare them only at equal numbers; the "
-            "kernel distance is unbiased and can be slightly negative. Precision and density measure how realistic the "
-            "samples are, recall and coverage how much of the training data they cover. A network evaluation is one "
-            "call of the generator or one gradient of the energy."
+            "Frechet distances depend on the number of samples, so compare them only if this number is equal. The "
+            "estimate of the kernel distance is unbiased and can be slightly negative. Precision and density measure "
+            "how realistic the samples are; recall and coverage measure how much of the training data they cover. A "
+            "network evaluation is one call of the generator or one gradient of the energy."
         ),
         metrics={
             "{group}/fid": Metric("FID", "lower"),

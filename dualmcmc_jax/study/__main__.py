@@ -82,6 +82,7 @@ def main(argv) -> None:
 
 
 def _path(name: str) -> Path:
+    """Return the file of a study, which is given by its name in configs/studies or by its path."""
     folder = completion.CONFIGS / "studies"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     path = folder / f"{name}.py" if name in names else Path(name)

@@ -133,6 +133,7 @@ class Jobs:
             yield file
 
     def _stop(self, number: int | None = None, _frame=None):
+        """Ask all running processes to stop. `number` is the number of the signal, or None without a signal."""
         with self._lock:
             is_second_signal = self._stopping.is_set()
             self._stopping.set()
@@ -157,6 +158,7 @@ def _locked(file: IO, folder: Path) -> bool:
 
 
 def _cores() -> set[int]:
+    """Return the CPU cores that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
 
 

@@ -171,9 +171,11 @@ def write(folder: Path, study: Study, results: Results) -> None:
 
 
 def _cell(numbers: list[float]) -> str:
+    """Return the text of one cell: the mean of the numbers with its confidence interval, or a dash."""
     return _number(*interval(numbers)) if numbers else "-"
 
 
 def _number(mean: float, half: float) -> str:
+    """Return a mean as text, with the half-width of its confidence interval if the half-width is finite."""
     number = lambda x, digits: f"{x:,.0f}" if 1000 <= abs(x) < math.inf else f"{x:.{digits}g}"
     return f"{number(mean, 3)} ± {number(half, 2)}" if 0 < half < math.inf else number(mean, 3)
