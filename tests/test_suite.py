@@ -33,9 +33,8 @@ def test_metrics_do_not_depend_on_devices_or_batch_size(monkeypatch):
         results.append({name: value for name, value in metrics.items() if "seconds" not in name})
     assert len(results[0]) > 60
     for name, value in results[0].items():
-        assert results[1][name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)), (
-            name
-        )
+        expected = value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert results[1][name] == expected, name
 
 
 def test_diverged_model_can_be_evaluated(tmp_path):

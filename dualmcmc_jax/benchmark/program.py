@@ -164,7 +164,7 @@ def _computations(text: str) -> dict[str, dict[str, Instruction]]:
 
 
 def _instruction(text: str) -> Instruction:
-    """Parse the text of an instruction after its "NAME = "."""
+    """Parse the text of an instruction, which is the part of its line after the equals sign."""
     end = _closing(text) if text.startswith("(") else text.index(" ")
     opcode, _, rest = text[end:].strip().partition("(")
     close = _closing(f"({rest}") - 1

@@ -69,7 +69,10 @@ def applies(config, dataset) -> bool:
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure the energies of data, kept samples and out-of-distribution sets, and the AUROC of each of these sets."""
+    """Measure the energies of data, kept samples and out-of-distribution sets.
+
+    The AUROC is measured for each out-of-distribution set.
+    """
     train, held_out = inputs.dataset.train, inputs.held_out
     data = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **inputs.kept}
     measured = Energies(*({name: energies(model, x) for name, x in sets.items()} for sets in (data, inputs.others)))
