@@ -1,4 +1,4 @@
-"""Multiply-adds of one update in a straightforward ("textbook") implementation, as a reference for the compiled program.
+"""Multiply-adds of one update in a straightforward ("textbook") implementation: a reference for the compiled program.
 
 `Net.textbook_multiply_adds` holds the count of a forward pass. Each convolution counts at the resolution at which the
 network's definition applies it: before pooling, after interpolation, and with shortcuts at the larger size. Padding
