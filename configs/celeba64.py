@@ -3,10 +3,10 @@
     python -m dualmcmc_jax.main --config=configs/celeba64.py
     python -m dualmcmc_jax.main --config=configs/celeba64.py --config.data.source=images:img_align_celeba
 
-The second command reads the aligned images from a folder or zip file. Use it if the download of TensorFlow Datasets is
-over its quota, and sort the images into train/ and test/ first.
+The second command reads the aligned images from a folder or zip file. Use this command if the download by TensorFlow
+Datasets fails because its quota is exceeded. Sort the images into the folders train/ and test/ first.
 
-Expected: FID 5.15 (paper) or 3.84 (the authors' released checkpoint). It has not been measured with this program.
+Expected: FID 5.15 (paper) or 3.84 (the authors' released checkpoint). FID has not been measured with this program.
 """
 
 from dualmcmc_jax.configs import default

@@ -7,14 +7,17 @@ Add --config.train.batch_size=104 on 8 devices, because the batch size must be a
 --config.loss.fresh_negatives=False to train the energy by the paper's Eq. 7.
 
 Expected: FID 9.26 and Inception Score 8.55 (paper), or FID 7.86 (the authors' released checkpoint with their sampler of
-70 steps, --config.evaluation.x_chain="(70,5e-7,6.25e-6)"). It has not been measured with this program.
+70 steps, --config.evaluation.x_chain="(70,5e-7,6.25e-6)"). Neither has been measured with this program.
 """
 
 from dualmcmc_jax.configs import default
 
 
 def get_config():
-    """Return the authors' settings: 301 epochs with batches of 100. Chains, losses and optimizers are the default's."""
+    """Return the authors' settings: 301 epochs with batches of 100.
+
+    Chains, loss weights and optimizers are those of configs/default.py.
+    """
     config = default.get_config()
     config.data.source = "tfds:cifar10"
     config.data.shape = (32, 32, 3)

@@ -18,59 +18,61 @@ def get_config() -> ConfigDict:
     # "images:PATH" (a folder or zip file), "npz:PATH" or "tfds:NAME" (a data set of TensorFlow Datasets).
     data.source = "digits"
     data.shape = (8, 8, 1)  # shape of one example: (height, width, 1 for gray or 3 for color), or (dimensions,)
-    data.crop = ()  # (left, top, right, bottom) in pixels, cropped from images before the square crop; (): no crop
+    data.crop = ()  # (left, top, right, bottom) in pixels, a crop that precedes the square crop of images; (): no crop
     data.flip = False  # mirror each training image horizontally with probability 1/2
     data.skip_bad = False  # leave out images that cannot be read, instead of stopping with an error
 
     config.energy = energy = ConfigDict()
     energy.kind = "mlp"  # network: "mlp", "resnet", or "quadratic" (|A x + b|^2 / 2, the energy of a Gaussian)
     energy.widths = (256, 256, 256)  # width of each hidden layer (mlp) or residual block (resnet); () for quadratic
-    energy.num_pools = 2  # resnet: the number of blocks that halve the image, counted from the first block
+    energy.num_pools = 2  # resnet: the first num_pools blocks halve height and width
     energy.spectral_norm = True  # divide each weight matrix by its largest singular value
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
     config.generator = generator = ConfigDict()
     generator.kind = "mlp"  # network: "mlp" or "resnet"
-    generator.widths = (256, 256, 256)  # width of each hidden layer (mlp) or resolution from 4 x 4 up; (): linear mlp
+    # Width of each hidden layer (mlp), or of each resolution from 4 x 4 upwards (resnet). (): a linear mlp.
+    generator.widths = (256, 256, 256)
     generator.latent_dim = 128  # d, the number of latent variables
     generator.norm = "batch"  # resnet: normalize by "batch" statistics (the recipe) or by "group" within an example
     generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z), in squared units of x
 
     config.encoder = encoder = ConfigDict()
     encoder.kind = "mlp"  # network: "mlp" or "resnet"
-    encoder.widths = (256, 256, 256)  # width of each hidden layer (mlp) or convolution (resnet); (): linear mlp
+    encoder.widths = (256, 256, 256)  # width of each hidden layer (mlp) or convolution (resnet); (): a linear mlp
 
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x, the number of MCMC steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
     x_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
-    # Where x-chains start: "generator" (at g(z)), "noise" (at a draw of N(0, I)) or "persistent" (where earlier chains
-    # ended; 5% restart from noise in each update).
+    # Where x-chains start: "generator" (at g(z)), "noise" (at a draw from N(0, I)) or "persistent" (where earlier
+    # chains ended; in each update, 5% of the chains restart from noise).
     x_chain.init = "generator"
-    x_chain.start_std = 0.0  # standard deviation of noise added to g(z), in units of x; sigma gives a draw of p(x | z)
+    # Standard deviation of noise added to g(z), in units of x. With the value sigma, chains start at draws from p(x|z).
+    x_chain.start_std = 0.0
     x_chain.num_chains = 10_000  # persistent: the number of stored chains; each update continues train.batch_size
 
     config.z_chain = z_chain = ConfigDict()
     z_chain.num_steps = 10  # K_z, the number of MCMC steps of the z-revision
     z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
     z_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
-    # Where z-chains start: "encoder" (at a draw of q(z | x)), "noise" (at a draw of N(0, I)) or "persistent" (where the
-    # last chain of the same training example ended).
+    # Where z-chains start: "encoder" (at a draw from q(z | x)), "noise" (at a draw from N(0, I)) or "persistent" (where
+    # the last chain of the same training example ended).
     z_chain.init = "encoder"
     z_chain.num_chains = 0  # persistent: the number of stored chains, which must equal the number of training examples
 
-    # loss.OBJECTIVE.WEIGHT are factors of the terms of the losses. An objective whose weights are all 0 costs nothing.
-    # The default values are in the table in training/objectives.py:
+    # Each loss.OBJECTIVE.WEIGHT multiplies a term of a loss. An objective whose weights are all 0 is not computed. The
+    # default values are in the table of training/objectives.py:
     #   loss.energy.data_weight, model_weight        Eq. 7: the energies of data and of revised samples
     #   loss.generator.data_weight, model_weight     Eq. 10: the data pairs (x, z~) and the model pairs (x~, z)
     #   loss.encoder.data_weight, model_weight       Eq. 15: the data pairs (x, z~) and the model pairs (x~, z)
     #   loss.elbo.weight                             baselines: the negative ELBO of a VAE, times 2 sigma^2
     #   loss.generated.energy_weight, posterior_weight    baselines: the energy of g(z), and -log q(z | g(z))
     config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()})
-    loss.fresh_negatives = False  # train the energy on a second x-chain, started at the generator just updated
+    loss.fresh_negatives = False  # train the energy on a second x-chain, which starts at the updated generator
 
     config.optimizer = optimizer = ConfigDict()
-    # learning_rate: the initial learning rate of Adam. l2: the factor of the parameters added to their gradient.
+    # learning_rate: the initial learning rate of Adam. l2: this factor times the parameters is added to their gradient.
     optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0})
     optimizer.generator = ConfigDict({"learning_rate": 3e-4, "l2": 5e-4})
     optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4})
@@ -114,7 +116,7 @@ def get_config() -> ConfigDict:
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
     evaluation.batch_size = 100  # examples per call of the energy and of Inception; it affects only the speed
     evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision of samples; (): as in training
-    evaluation.ood = ()  # more data sources to test out-of-distribution detection on, as ("tfds:svhn_cropped",)
+    evaluation.ood = ()  # more data sources for out-of-distribution detection, such as ("tfds:svhn_cropped",)
     evaluation.ais_temperatures = 0  # temperatures of annealed importance sampling, for log Z and bits/dim; 0: skip it
     evaluation.every = 0  # updates between light evaluations during training; 0: none
     evaluation.light_samples = 1000  # samples, and at most as many held-out examples, of a light evaluation

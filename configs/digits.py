@@ -9,17 +9,20 @@ Expected, measured with seeds 0, 1 and 2 on 1,500 samples against the training i
 - SVC score 6.6 to 6.7 (real digits 7.7);
 - held-out reconstruction MSE 0.021 to 0.022 (the inference model alone 0.027 to 0.028).
 
-Limitation: the energy is trained with chains of 30 steps, and much longer chains leave the data, as the section on long
-x-chains in the report of --mode=evaluate shows. Measured with seed 0, the share of pixels outside [-1, 1] is 29% after
-30 steps, 60% after 300 and 93% after 3,000. Samples of 3,000 steps have a Frechet distance of 20 and an SVC score of
-2.9.
+Limitation: the energy is trained with chains of 30 steps. Much longer chains move away from the data, as the section on
+long x-chains in the report of --mode=evaluate shows. Measured with seed 0, the share of pixels outside [-1, 1] is 29%
+after 30 steps, 60% after 300 and 93% after 3,000. Samples after 3,000 steps have a Frechet distance of 20 and an SVC
+score of 2.9.
 """
 
 from dualmcmc_jax.configs import default
 
 
 def get_config():
-    """Return settings for MLPs. The generator learns little from model pairs, so the x-revision can improve it."""
+    """Return settings for MLPs.
+
+    The generator's weight of model pairs is small, so that the x-revision can improve the generator's samples.
+    """
     config = default.get_config()
     config.energy.spectral_norm = False
     config.energy.temperature = (0.01 / 0.3) ** 2

@@ -8,10 +8,11 @@ The maximum-likelihood parameters and the fixed point of training with finite ch
 
 Expected, measured with seeds 0, 1 and 2 (about a minute on two CPU cores): the variances of the EBM, the weight of the
 generator, and the slope and variance of the inference model are within 0.5% of the fixed point and within 2.5% of
-maximum likelihood. Their KL divergences from maximum likelihood are at most 2e-4, 1e-4 and 4e-4 nats.
+maximum likelihood. The KL divergences of the EBM, the generator and the inference model from maximum likelihood are at
+most 2e-4, 1e-4 and 4e-4 nats.
 
 With --config.loss.generator.model_weight=1 the fixed point is far from maximum likelihood. A long x-chain makes x~
-independent of the z it is paired with, so the model pairs (x~, z) mislead the generator.
+independent of the z in the same pair, so that the model pairs (x~, z) bias the weight of the generator towards 0.
 """
 
 from dualmcmc_jax.configs import default
@@ -20,8 +21,8 @@ from dualmcmc_jax.configs import default
 def get_config():
     """Return settings whose fixed point is near maximum likelihood.
 
-    The generator and the inference model are not trained on model pairs, and the x-chain is long enough to forget its
-    start.
+    The generator and the inference model are not trained on model pairs. The x-chain is so long that its end hardly
+    depends on its start.
     """
     config = default.get_config()
     config.data.source = "toy2d:gaussian"

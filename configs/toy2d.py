@@ -1,10 +1,10 @@
-"""Two-dimensional data with a ground-truth density, plain Langevin dynamics at temperature 1.
+"""Two-dimensional data with a ground-truth density, and an EBM at temperature 1.
 
     python -m dualmcmc_jax.main --config=configs/toy2d.py
     python -m dualmcmc_jax.main --config=configs/toy2d.py --mode=evaluate
 
 To train on another density, add --config.data.source=toy2d:NAME --workdir=runs/NAME. Every density is blurred by
-Gaussian noise of the given standard deviation. Quadrature integrates over the square [-h, h]^2.
+Gaussian noise with the standard deviation "std" of the table. Quadrature integrates over the square [-h, h]^2.
 
   8gaussians    points on a circle of radius 2                    std 0.2     h 5
   25gaussians   points of a 5 x 5 grid with spacing 1             std 0.15    h 4

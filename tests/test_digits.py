@@ -1,4 +1,4 @@
-"""What the default digits run must show, on three seeds: the program as a user starts it, then its samples."""
+"""The digits config: quality of the trained models, memory, and the digit classifier that scores samples."""
 
 import json
 import os
@@ -25,8 +25,11 @@ def flat(images):
     return np.asarray(images, np.float64).reshape(len(images), -1) / 127.5 - 1
 
 
-def test_the_classifier_knows_digits():
-    """Held-out digits score 7.7; a Gaussian fitted to the pixels, which the pixel distance cannot tell apart, 3.0."""
+def test_digit_classifier_distinguishes_digits_from_a_fitted_gaussian():
+    """Held-out digits have a score of 7.7, and draws from a Gaussian fitted to the pixels a score of 3.0.
+
+    The Frechet distance in pixel space does not distinguish the two.
+    """
     data = sources.load(tiny.config().data)
     classifier = classifiers.DigitClassifier()
     order = np.random.RandomState(0).permutation(1797)
@@ -46,11 +49,10 @@ def test_the_classifier_knows_digits():
     ("seed", "num_steps", "largest", "smallest"),
     [(0, 300, 0.7, 3.5), *(pytest.param(seed, 1500, 0.25, 5.0, marks=pytest.mark.more) for seed in (0, 1, 2))],
 )
-def test_trained_digits_are_good(seed, num_steps, largest, smallest, tmp_path):
-    """Train as a user does: 300 updates in every run of the tests, the 1,500 of the config on demand.
+def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, smallest, tmp_path):
+    """Train in a separate process, as a user does. Every run of the tests makes 300 updates. The 1,500 updates of the config are tested only on demand.
 
-    The bounds are the largest Frechet distance in pixel space and the smallest classifier score, both of the revised
-    samples.
+    The bounds are the largest Frechet distance in pixel space and the smallest classifier score of the revised samples.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path}"]

@@ -29,7 +29,7 @@ def test_frechet_distance_equals_closed_form_of_commuting_covariances():
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_distance_equals_scipys():
+def test_frechet_distance_equals_distance_by_scipys_sqrtm():
     random = np.random.RandomState(1)
     x, y = gaussian(random, 40), gaussian(random, 40)
     assert frechet_distance(x, y) == pytest.approx(distance_by_sqrtm(x, y), rel=1e-8)

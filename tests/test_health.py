@@ -78,9 +78,9 @@ def test_training_stops_after_the_maximum_number_of_rollbacks(tmp_path, caplog):
     with pytest.raises(ValueError, match="training has diverged; the last good state"):
         train(config, tmp_path)
     log = caplog.text
-    assert "attempt 1" in log
-    assert "attempt 2" in log
-    assert "attempt 3" not in log
+    assert "rollback 1" in log
+    assert "rollback 2" in log
+    assert "rollback 3" not in log
 
 
 def test_next_attempt_has_another_key(tmp_path):

@@ -44,7 +44,7 @@ def test_outputs_equal_stored_reference(size, reference):
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch_fidelity"), reason="needs torch and torch-fidelity")
 @pytest.mark.parametrize("size", inception_oracle.SIZES)
-def test_outputs_equal_torch_fidelitys(size, reference):
+def test_outputs_equal_those_of_torch_fidelity(size, reference):
     weights, _ = reference
     images = inception_oracle.images(size)
     expected = inception_oracle.outputs(inception_oracle.network(weights), images)
@@ -57,7 +57,7 @@ def with_half_pixels(x, size=299):
 
 
 MISTAKES = {
-    "the usual epsilon of batch norm": ("BATCH_NORM_EPSILON", 1e-5),
+    "the default epsilon of batch normalization": ("BATCH_NORM_EPSILON", 1e-5),
     "average pools that count padding": ("average_pool", lambda x: nn.avg_pool(x, (3, 3), (1, 1), "SAME")),
     "an average pool in the last block": ("last_pool", inception.average_pool),
     "a resize with half-pixel centers": ("resize", with_half_pixels),
@@ -85,8 +85,11 @@ def test_bias_would_change_the_logits(reference):
     assert relative_error(logits[:, ::16] + weights["fc.bias"][::16], numbers["logits_32"]) > 0.1
 
 
-def test_resize_equals_tensorflow_1s():
-    """Output i reads source i n / size. From 2 to 4 pixels, these positions are 0, 1/2, 1, and the edge again."""
+def test_resize_equals_that_of_tensorflow_1():
+    """Output pixel i reads input position i n / size.
+
+    For a resize from 2 to 4 pixels, the positions are 0, 1/2, 1 and 3/2. The position 3/2 reads the last pixel.
+    """
     x = jnp.array([[0.0, 10.0], [20.0, 30.0]])[None, ..., None]
     rows = [[0, 5, 10, 10], [10, 15, 20, 20], [20, 25, 30, 30], [20, 25, 30, 30]]
     np.testing.assert_allclose(inception.resize(x, 4)[0, ..., 0], rows)

@@ -189,7 +189,8 @@ CASES = [
     ),
     (
         "--config=digits --config.data.source=npz:FILES/five.npz",
-        "data.source: found 5 training and 1 held-out examples, expected at least 6 and 1 to evaluate with",
+        "data.source: found 5 training and 1 held-out examples, expected at least 6 training examples and 1 held-out "
+        "example for an evaluation",
     ),
     (
         "--config=digits --inception_weights=FILES/none.pth",

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_bits_per_dimension_equal_those_of_known_densities():
-    """A constant energy is a uniform density with 8 bits. A linear energy is a product over pixels of 256 levels."""
+    """A constant energy gives 8 bits per dimension. A linear energy gives a product of densities of single pixels."""
     config = tiny.config(evaluation__ais_temperatures=100)
     x = np.random.RandomState(0).randint(0, 256, (300, 8, 8, 1)).astype(np.uint8)
     for slope in (0.0, 1.5):

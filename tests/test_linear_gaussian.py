@@ -257,7 +257,7 @@ QUICK = {
     ("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), pytest.param({}, 0.025, 0.04, marks=pytest.mark.more)]
 )
 def test_training_ends_at_maximum_likelihood(fields, bias, largest, data):
-    """The quick chains have a known bias of up to 5% and may deviate by 6%; the config's chains, by 4%."""
+    """The fixed point and the learned parameters differ from maximum likelihood by less than `bias` and `largest`."""
     metrics = trained(config_of(**fields), data)
     print(errors(metrics, "maximum_likelihood"), errors(metrics, "fixed_point"))
     for row, error in errors(metrics, "maximum_likelihood").items():

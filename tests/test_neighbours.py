@@ -39,6 +39,6 @@ def test_nearest_examples_are_sorted_by_distance(monkeypatch):
     monkeypatch.setattr(neighbours, "CHUNK", 3)
     train = np.arange(0, 80, 10, dtype=np.float64)[:, None] * np.ones((1, 4))
     x = np.array([[12.0] * 4, [69.0] * 4])
-    distance, place = neighbours.nearest(x, train, num=2, to_vector=lambda x: x)
-    np.testing.assert_array_equal(place, [[1, 2], [7, 6]])
+    distance, indices = neighbours.nearest(x, train, num=2, to_vector=lambda x: x)
+    np.testing.assert_array_equal(indices, [[1, 2], [7, 6]])
     np.testing.assert_allclose(distance, [[2, 8], [1, 9]])

@@ -54,7 +54,7 @@ ENTRY %main (a: f32[2,8,8,3], k: f32[3,3,3,5], m: f32[8,8]) -> f32[8,8] {
 """
 
 
-def test_gpu_program_is_counted():
+def test_operations_of_a_gpu_program_are_counted():
     gpu_cost = program.cost(GPU)
     assert gpu_cost.multiply_adds == 3 * (2 * 8 * 8 * 9 * 3 * 5) + 8**3 + 4 * 8**3
     assert gpu_cost.collectives == {("all-gather", 16 * 8 * 4): 1}
@@ -133,7 +133,7 @@ def test_textbook_counts_equal_those_of_the_authors_networks():
     assert models.build(config).generator.textbook_multiply_adds == pytest.approx(6.71e9, rel=2e-3)
 
 
-def test_memory_does_not_grow_with_the_chain():
+def test_memory_does_not_grow_with_the_length_of_the_chain():
     memory = [chain(residual(), num_steps, 1).memory_analysis().temp_size_in_bytes for num_steps in (30, 300)]
     assert memory[1] < 1.02 * memory[0]
 
@@ -146,7 +146,7 @@ def compiled_step(config):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_gradients_and_metrics_share_one_all_reduce(fresh):
-    """Perceptrons have no batch normalization, so only gradients and metrics are communicated."""
+    """MLPs have no batch normalization, so only gradients and metrics are communicated."""
     config = tiny.config(loss__fresh_negatives=fresh)
     work, compiled = compiled_step(config)
     collectives = program.cost(compiled.as_text()).collectives

@@ -1,4 +1,7 @@
-"""Studies: their statistics by hand, their processes with a stand-in for the program, and one small study for real."""
+"""Studies: their statistics compared with hand calculations, their processes, and one small study.
+
+Tests of the processes replace `dualmcmc_jax.main` by a stand-in that trains nothing.
+"""
 
 import importlib
 import json
@@ -38,7 +41,7 @@ work, steps = pathlib.Path(given["workdir"]), int(given["config.train.num_steps"
 seed, gpu = int(given["config.train.seed"]), os.environ.get("CUDA_VISIBLE_DEVICES")
 def stop(*_):
     signal.signal(signal.SIGTERM, lambda *_: (work / "killed").touch() or os._exit(143))
-    time.sleep(0.1 + 0.7 * seed)  # it saves
+    time.sleep(0.1 + 0.7 * seed)  # the time that saving takes
     (work / "saved").touch()
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
@@ -68,7 +71,7 @@ else:
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A program in the place of dualmcmc_jax.main, and what it was called with."""
+    """Replace dualmcmc_jax.main by the stand-in. Return a function that lists the calls of the stand-in."""
     program, calls = tmp_path / "program", tmp_path / "calls"
     program.write_text(STAND_IN.replace("PYTHON", sys.executable))
     program.chmod(0o755)
@@ -79,7 +82,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def order(tmp_path):
-    """When stand-ins began and ended: lines "begin WORKDIR" and "end WORKDIR"."""
+    """Return the order in which stand-ins began and ended, as lines "begin WORKDIR" and "end WORKDIR"."""
     return (tmp_path / "calls.order").read_text().splitlines()
 
 
@@ -92,8 +95,11 @@ def settings(workdir, seeds=range(2), num_jobs=1, seconds=0.0):
     return runs.Settings(workdir, seeds, num_jobs, seconds, ())
 
 
-def test_interval():
-    """Of 1, 2, 4: mean 7/3, standard error sqrt(7/9), and the 97.5% quantile of t with two degrees of freedom."""
+def test_confidence_interval_equals_hand_calculation():
+    """The values 1, 2, 4 have the mean 7/3 and the standard error sqrt(7)/3.
+
+    The 97.5% quantile of Student's t with two degrees of freedom is 4.302652730.
+    """
     assert tables.interval([1, 2, 4]) == pytest.approx((7 / 3, 4.302652730 * np.sqrt(7) / 3))
     assert tables.interval([5.0]) == (5.0, math.inf)
 
@@ -105,8 +111,8 @@ def results(a, b, name="density/ebm/kl_data_model"):
     return {"a": made(a), "b": made(b)}
 
 
-def test_verdicts():
-    """Runs are paired by seed: what all seeds agree on holds although the seeds differ more than the variants."""
+def test_verdicts_compare_runs_of_equal_seed():
+    """A claim holds if all seeds agree, although the seeds differ by more than the variants."""
     claim = beats("a", "b")
     assert tables.verdict(claim, results([1, 2, 3], [1.1, 2.12, 3.09])).startswith(
         "holds: a beats b in quality (by 0.103 ± 0.038"
@@ -116,21 +122,22 @@ def test_verdicts():
     )
     undecided = tables.verdict(claim, results([1, 2, 3], [1.1, 1.9, 3.2]))
     assert undecided.startswith("not decided: ")
-    assert undecided.endswith("; 2 of 3 seeds for it)")
-    assert tables.verdict(claim, results([1], [2])) == "not decided: a beats b in quality (by 1; 1 of 1 seeds for it)"
+    assert undecided.endswith("; 2 of 3 seeds in favor)")
+    one_seed = tables.verdict(claim, results([1], [2]))
+    assert one_seed == "not decided: a beats b in quality (by 1; 1 of 1 seeds in favor)"
     assert tables.verdict(claim, results([None], [1])) == "not measured: a beats b in quality"
     assert "(by 2; 2 of 2" in tables.verdict(claim, results([1, None, 3], [3, 9, 5]))
     shrinking = Claim("x", ((1, "a", "quality"), (-2, "b", "quality")))
     assert tables.verdict(shrinking, results([4, 4.1], [1, 1])).startswith("holds: x (by 2.05")
     higher = tables.verdict(beats("a", "b", "score"), results([6.5, 6.6], [6.1, 6.2], "revised/svc_score"))
     assert higher.startswith("holds: a beats b in score (by 0.4")
-    spoilt = {"density/ebm/kl_data_model": None, "density/generator/kl_data_model": 0.0}  # null: it was not finite
-    diverged = results([], [1, 1.2]) | {"a": [Result(0, spoilt), Result(1, spoilt)]}
-    assert tables.verdict(claim, diverged) == ("not decided: a beats b in quality (by -inf; 0 of 2 seeds for it)")
+    not_finite = {"density/ebm/kl_data_model": None, "density/generator/kl_data_model": 0.0}
+    diverged = results([], [1, 1.2]) | {"a": [Result(0, not_finite), Result(1, not_finite)]}
+    assert tables.verdict(claim, diverged) == ("not decided: a beats b in quality (by -inf; 0 of 2 seeds in favor)")
 
 
-def test_columns():
-    """By the beginnings of names; a column without numbers is left out, and one missing number is a dash."""
+def test_table_shows_the_columns_that_were_measured():
+    """Metrics are selected by prefix. A column without numbers is omitted, and a missing number is shown as a dash."""
     metrics = {"auroc/noise": 0.8, "auroc/constant": 0.6}
     assert tables.value({"revised/frechet_pixels": None}, "quality") == math.inf
     assert tables.value(metrics, "auroc/") == pytest.approx(0.7)
@@ -141,10 +148,11 @@ def test_columns():
     assert tables.value(generator | {"density/ebm/kl_data_model": 0.3, "revised/fid": 9.0}, "quality") == 9
     assert tables.value(metrics, "reconstruction") is None
     assert tables.value({"revised/svc_score": 6.5}, "score") == 6.5
-    ways = {"reconstruction/encoder/mse": 0.3, "reconstruction/noise_chain/mse": 0.2, "reconstruction/encoder/psnr": 0}
-    assert tables.value(metrics | ways, "reconstruction") == 0.2
-    found = results([0.1, 0.3], [0.5, None]) | {"c": [Result(0, {"revised/frechet_pixels": 2.0}, "")]}
-    grid = tables.table(Study({}, (), ("FID", {"b": 9.26})), found)
+    errors = {"reconstruction/encoder/mse": 0.3, "reconstruction/noise_chain/mse": 0.2}
+    errors["reconstruction/encoder/psnr"] = 0
+    assert tables.value(metrics | errors, "reconstruction") == 0.2
+    of_three = results([0.1, 0.3], [0.5, None]) | {"c": [Result(0, {"revised/frechet_pixels": 2.0}, "")]}
+    grid = tables.table(Study({}, (), ("FID", {"b": 9.26})), of_three)
     assert grid == [
         ["", "KL(data, EBM)", "Frechet", "seeds", "paper: FID"],
         ["a", "0.2 ± 1.3", "-", "2", "-"],
@@ -153,26 +161,26 @@ def test_columns():
     ]
 
 
-def test_a_study(stand_in, tmp_path):
-    """Every variant with every seed, trained and then evaluated; the same again does nothing and finds the same."""
-    found = runs.run(two(), settings(tmp_path / "study"))
+def test_every_variant_is_trained_and_evaluated_with_every_seed(stand_in, tmp_path):
+    """A second command with the same settings runs nothing and returns the same results."""
+    first = runs.run(two(), settings(tmp_path / "study"))
     calls = stand_in()
     assert [call[0] for call in calls] == ["train", "evaluate"] * 4
     assert len({call[1] for call in calls}) == 4
-    assert [r.metrics["density/ebm/kl_data_model"] for r in found["2 x-steps"]] == pytest.approx([0.5, 0.51])
-    assert found["2 x-steps"][0].metrics["seconds"] == pytest.approx(20 / 20)
-    assert runs.run(two(), settings(tmp_path / "study")) == found
+    assert [r.metrics["density/ebm/kl_data_model"] for r in first["2 x-steps"]] == pytest.approx([0.5, 0.51])
+    assert first["2 x-steps"][0].metrics["seconds"] == pytest.approx(20 / 20)
+    assert runs.run(two(), settings(tmp_path / "study")) == first
     assert stand_in() == calls
     assert len(runs.run(two(), settings(tmp_path / "study", range(3)))["1 x-steps"]) == 3
     assert len(stand_in()) == 12
     runs.run(two(), settings(tmp_path / "study")._replace(flags=("--inception_weights=x",)))
-    assert [call[0] for call in stand_in()[12:]] == ["train", "evaluate"] * 4  # other results are asked for
+    assert [call[0] for call in stand_in()[12:]] == ["train", "evaluate"] * 4  # other flags give other results
     longer = runs.run(two(num_steps=30), settings(tmp_path / "study"))
     assert longer["1 x-steps"][0].metrics["num_steps"] == 30
 
 
-def test_another_study_is_refused(stand_in, tmp_path):
-    """Before anything is run: what other configs have begun, and what is longer already than it should be."""
+def test_stored_runs_of_another_config_or_length_are_refused(stand_in, tmp_path):
+    """Stored runs with other configs, or with more updates than requested, are refused before anything is run."""
     folder = tmp_path / "1-x-steps" / "0"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(two()["1 x-steps"].to_dict()))
@@ -187,10 +195,13 @@ def test_another_study_is_refused(stand_in, tmp_path):
     runs.run(two(num_steps=30), settings(tmp_path))
 
 
-def test_equal_seconds(stand_in, tmp_path):
-    """Rates 10 and 20 a second, measured once: 30 s are 300 and 600 updates; learning rates end where they did."""
-    found = runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
-    assert [r[0].metrics["num_steps"] for r in found.values()] == [300, 600]
+def test_variants_train_for_equal_seconds(stand_in, tmp_path):
+    """Variants with 10 and 20 updates per second are trained for 300 and 600 updates in 30 seconds.
+
+    The rates are measured only once. The final learning rates are those of the config.
+    """
+    results_of = runs.run(two(), settings(tmp_path, range(1), seconds=30.0))
+    assert [r[0].metrics["num_steps"] for r in results_of.values()] == [300, 600]
     assert [call[2] for call in stand_in() if call[0] == "train"] == [runs.PILOT_STEPS] * 2 + [300, 600]
     made_with = json.loads((tmp_path / "1-x-steps" / "0" / "evaluation" / "300" / "study.json").read_text())
     (decay,) = (float(flag.split("=")[1]) for flag in made_with if flag.startswith("--config.optimizer.decay="))
@@ -199,24 +210,24 @@ def test_equal_seconds(stand_in, tmp_path):
     assert len(stand_in()) == 6
 
 
-def test_a_run_that_fails(stand_in, tmp_path, monkeypatch):
-    """Is said with its reason, and tried again by the next command; the others go on."""
+def test_failed_run_is_reported_and_retried(stand_in, tmp_path, monkeypatch):
+    """The table shows the reason of the failure. The other runs continue, and the next command retries the run."""
     monkeypatch.setenv("FAIL", "1")
-    found = runs.run(two(), settings(tmp_path))
-    assert found["2 x-steps"][1].problem == "exit code 1: error: step 7: it diverged"
-    assert not found["2 x-steps"][0].problem
-    shown = tables.text(Study(two(), (beats("2 x-steps", "1 x-steps"),)), found)
+    results_of = runs.run(two(), settings(tmp_path))
+    assert results_of["2 x-steps"][1].problem == "exit code 1: error: step 7: it diverged"
+    assert not results_of["2 x-steps"][0].problem
+    shown = tables.text(Study(two(), (beats("2 x-steps", "1 x-steps"),)), results_of)
     assert "2 x-steps, seed 1: exit code 1: error: step 7: it diverged" in shown
     assert "1 of 2" in shown
-    tables.write(tmp_path, Study(two()), found)
+    tables.write(tmp_path, Study(two()), results_of)
     assert json.loads((tmp_path / "results.json").read_text())["2 x-steps"][1]["problem"]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.delenv("FAIL")
     assert not runs.run(two(), settings(tmp_path))["2 x-steps"][1].problem
 
 
-def test_jobs_share_the_devices(stand_in, tmp_path, monkeypatch):
-    """Each job has a GPU of its own, and two jobs are at work at a time."""
+def test_each_job_has_its_own_gpu(stand_in, tmp_path, monkeypatch):
+    """Two jobs run at a time, each on one of the two GPUs."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setenv("SECONDS_EACH", "0.5")
     runs.run(two(), settings(tmp_path, range(2), num_jobs=2))
@@ -235,7 +246,7 @@ COMMAND = [
 
 
 def start(workdir, seconds, num_jobs=1, **environment):
-    """A process of its own that runs the study of `two` with three seeds."""
+    """Start a process that runs the study of `two` with three seeds."""
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SECONDS_EACH": str(seconds)}
     env |= environment
     code = "\n".join(COMMAND)
@@ -244,7 +255,7 @@ def start(workdir, seconds, num_jobs=1, **environment):
 
 
 def test_two_commands_share_the_runs(stand_in, tmp_path):
-    """Started twice on one folder, each run is made once, by one or the other, and both know all results."""
+    """If two commands use one folder, one of the two makes each run, and both print all results."""
     both = [start(tmp_path / "study", 0.6) for _ in range(2)]
     printed = {process.communicate(timeout=60)[0] for process in both}
     assert printed == {"{'1 x-steps': 3, '2 x-steps': 3}\n"}
@@ -256,13 +267,13 @@ HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.more)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more), HANG_UP])
-def test_a_study_is_stopped_and_goes_on(number, stand_in, tmp_path):
-    """Each of its processes is told once, however long it takes to save, and none is begun any more."""
+def test_stopped_study_can_be_continued(number, stand_in, tmp_path):
+    """Each process gets one signal, however long saving takes, and no other process is started."""
     process = start(tmp_path / "study", 30, num_jobs=4)
     while len(stand_in()) < 4:
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.communicate(timeout=30)[0] == "stopped; the same command goes on from there\n"
+    assert process.communicate(timeout=30)[0] == "stopped; run the same command again to continue\n"
     assert process.returncode == 75
     assert len(stand_in()) == 4
     assert len(list(tmp_path.rglob("saved"))) == 4
@@ -271,24 +282,25 @@ def test_a_study_is_stopped_and_goes_on(number, stand_in, tmp_path):
     assert len(stand_in()) == 4 + 12
 
 
-def test_a_study_is_killed_and_its_runs_go_on(stand_in, tmp_path):
-    """The next command does not begin what is still under way; it waits for it."""
+def test_runs_of_a_killed_study_are_not_started_twice(stand_in, tmp_path):
+    """The process of a run continues after its study was killed. The next command waits for this process."""
     process = start(tmp_path / "study", 0, UNTIL=str(tmp_path / "go"))
     while not stand_in():
         time.sleep(0.05)
     process.kill()
     process.wait()
     again = start(tmp_path / "study", 0)
-    while len(stand_in()) < 1 + 2 * 5:  # all the other runs
+    while len(stand_in()) < 1 + 2 * 5:  # until all other runs are finished
         time.sleep(0.05)
     (tmp_path / "go").touch()
     assert again.communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
     _, workdir, *_ = first = stand_in()[0]
     assert [call[0] for call in stand_in() if call[1] == workdir] == ["train", "train", "evaluate"]
-    assert [call[:2] for call in stand_in()].index(first[:2], 1) == 11  # the second, which finds the run trained
+    # The last training is that of the killed study. It begins after all other runs and has nothing left to do.
+    assert [call[:2] for call in stand_in()].index(first[:2], 1) == 11
 
 
-def test_flags_make_the_config(monkeypatch):
+def test_flags_of_a_config_recreate_the_config(monkeypatch):
     config = importlib.import_module("dualmcmc_jax.configs.celeba64").get_config()
     config.evaluation.ood = ("tfds:svhn_cropped", "digits")
     monkeypatch.setattr(sys, "argv", ["program", *runs.flags_of(config)])
@@ -298,8 +310,8 @@ def test_flags_make_the_config(monkeypatch):
 
 
 @pytest.mark.parametrize("path", sorted(Path(studies.__file__).parent.glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_the_papers_studies(path):
-    """Claims and the paper's numbers are of variants that there are, and no two runs share a folder."""
+def test_claims_and_paper_numbers_name_existing_variants(path):
+    """Also, no two variants have the same folder or the same config."""
     config = importlib.import_module("dualmcmc_jax.configs.digits").get_config()
     study = importlib.import_module(f"dualmcmc_jax.configs.studies.{path.stem}").get_study(config)
     named = {name for claim in study.claims for _, name, _ in claim.terms} | set(study.paper[1])
@@ -308,8 +320,8 @@ def test_the_papers_studies(path):
     assert len({str(variant) for variant in study.variants.values()}) == len(study.variants)
 
 
-def test_for_real(programs, tmp_path):
-    """The command on a study of one's own: it trains, evaluates and prints a table with a claim."""
+def test_command_runs_a_study_from_a_file(programs, tmp_path):
+    """The command trains, evaluates and prints a table with a claim, without a stand-in."""
     (tmp_path / "mine.py").write_text(STUDY)
     tiny = [f"--config.{name}.widths=(8,)" for name in ("energy", "generator", "encoder")]
     tiny += ["--config.train.num_steps=4", "--config.evaluation.num_samples=60", "--config.log.every=2"]
@@ -337,8 +349,8 @@ def test_for_real(programs, tmp_path):
         ),
         (["table4"], "--config: found nothing"),
         (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4: "),
-        (["FOLDER/alike.py", "--config=digits"], "study: found variants x-y, x y, expected names of different letters"),
-        (["FOLDER/claim.py", "--config=digits"], "study: found '1 x-steps' and 'qualty' in the claim"),
+        (["FOLDER/alike.py", "--config=digits"], "study: found variants x-y, x y, expected names that differ in"),
+        (["FOLDER/claim.py", "--config=digits"], "study: found variant '1 x-steps' and metric 'qualty' in claim"),
         (["FOLDER/none.py", "--config=digits"], "study: found no study in"),
         (["rivals", "--config=digits"], "study: found 'rivals', expected its new name, baselines"),
         (["baselines", "--config=baselines/vae:digits"], "study: found the config of a baseline method"),
@@ -359,7 +371,7 @@ def test_for_real(programs, tmp_path):
         ),
     ],
 )
-def test_bad_flags(flags, message, tmp_path, programs):
+def test_bad_flags_are_refused(flags, message, tmp_path, programs):
     (tmp_path / "misspelt.py").write_text(STUDY.replace("x_chain__", "x_chan__"))
     (tmp_path / "claim.py").write_text(STUDY.replace('"1 x-steps"', '"1 x-steps", "qualty"'))
     (tmp_path / "none.py").write_text("get_study = lambda config: {}")

@@ -1,4 +1,4 @@
-"""The whole evaluation: what its numbers do not depend on, how they are labelled, and what it compiles."""
+"""The whole evaluation: independence of devices and batch size, labels of metrics, and compilations."""
 
 import jax
 import numpy as np
@@ -22,21 +22,22 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def test_nothing_depends_on_devices_or_batch_size(monkeypatch):
-    """1 and 4 devices, energies and features in batches of 100 and of 7, and more samples than one call makes."""
-    found = []
+def test_metrics_do_not_depend_on_devices_or_batch_size(monkeypatch):
+    """Compare 4 devices with 1 device, and batches of 100 with batches of 7, with more samples than one call draws."""
+    results = []
     for num_devices, batch_size in ((4, 100), (1, 7)):
         monkeypatch.setattr(parallel, "available", lambda n=num_devices: jax.local_devices()[:n])
         config = tiny.coupled(evaluation__batch_size=batch_size)
         inputs = suite.inputs(config, sources.load(config.data), None, seed=1)
         metrics = suite.evaluate(tiny.model(config), inputs).metrics
-        found.append({name: value for name, value in metrics.items() if "seconds" not in name})
-    assert len(found[0]) > 60
-    for name, value in found[0].items():
-        assert found[1][name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)), name
+        results.append({name: value for name, value in metrics.items() if "seconds" not in name})
+    assert len(results[0]) > 60
+    for name, value in results[0].items():
+        expected = value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert results[1][name] == expected, name
 
 
-def test_a_model_that_diverged_is_measured(tmp_path):
+def test_diverged_model_can_be_evaluated(tmp_path):
     config = tiny.coupled(x_chain__num_steps=2)
     params = tiny.model(config).params
     params = params._replace(energy=jax.tree.map(lambda x: x * np.nan, params.energy))
@@ -48,7 +49,7 @@ def test_a_model_that_diverged_is_measured(tmp_path):
     assert len(suite.draw(model, results, tmp_path)) == 8
 
 
-def test_without_an_x_chain(tmp_path):
+def test_model_without_x_chain_can_be_evaluated(tmp_path):
     config = tiny.coupled(x_chain__num_steps=0)
     model = tiny.model(config)
     results = suite.evaluate(model, suite.inputs(config, sources.load(config.data), None))
@@ -61,7 +62,7 @@ EXAMPLES = {"digits": digits, "toy2d": toy2d, "linear_gaussian": linear_gaussian
 
 
 def example(name):
-    """An example config with a small evaluation that asks every question."""
+    """Return an example config with a small evaluation that includes the likelihood."""
     config = EXAMPLES[name].get_config()
     config.update_from_flattened_dict(
         {"x_chain.num_steps": 2, "z_chain.num_steps": 2, "train.batch_size": 20, "train.unroll": 1}
@@ -71,8 +72,8 @@ def example(name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_metric_is_labelled_once_and_new_parameters_compile_nothing(name):
-    """No metric of the example configs lands among the other metrics, and none belongs to two sections."""
+def test_every_metric_has_one_section_and_new_parameters_compile_nothing(name):
+    """No metric of the example configs appears in the section for undeclared metrics."""
     config = example(name)
     inputs = suite.inputs(config, sources.load(config.data), None)
     model = tiny.model(config)
@@ -80,8 +81,8 @@ def test_every_metric_is_labelled_once_and_new_parameters_compile_nothing(name):
     keys = [key for key in results.metrics if key not in suite.FACTS]
     assert len(keys) > 40
     for key in keys:
-        homes = [section.title for section in suite.SECTIONS if section.find(key)]
-        assert len(homes) == 1, f"{key} is declared by {homes or 'no section'}"
+        titles = [section.title for section in suite.SECTIONS if section.find(key)]
+        assert len(titles) == 1, f"{key} is declared by {titles or 'no section'}"
     assert sections.OTHER_TITLE not in {block.title for block in suite.blocks(results.metrics)}
 
     others = jax.tree.map(lambda x: 1.01 * x, model.params)
@@ -91,11 +92,11 @@ def test_every_metric_is_labelled_once_and_new_parameters_compile_nothing(name):
     assert again.metrics["revised/precision"] >= 0
     assert again.metrics["energy/train/mean"] != results.metrics["energy/train/mean"]
     jax.jit(lambda x: x + 1)(1.0)
-    assert compiled.count(COMPILED) == 1  # so compilations are counted
+    assert compiled.count(COMPILED) == 1  # the listener does count compilations
 
 
-def test_light_metrics_are_labelled():
-    """Without their prefix, they are metrics of the evaluation."""
+def test_every_light_metric_has_a_section():
+    """Without the prefix "light/", the keys are those of the evaluation."""
     config = example("digits")
     metrics = suite.light(config, suite.inputs(config, sources.load(config.data), None))(tiny.model(config).params)
     assert metrics
@@ -103,15 +104,16 @@ def test_light_metrics_are_labelled():
         assert any(section.find(key.removeprefix("light/")) for section in suite.SECTIONS), key
 
 
-def test_a_metric_without_a_section_is_shown():
-    """It is shown under its key, in a section of its own."""
+def test_metric_without_a_section_is_shown_under_its_key():
+    """The metric appears in the section for undeclared metrics."""
     blocks = suite.blocks({"revised/precision": 0.5, "revised/beauty": 0.75})
     assert [block.title for block in blocks] == ["Samples", sections.OTHER_TITLE]
     assert blocks[-1].table == sections.Table(["value"], {"revised/beauty": ["0.75"]})
     assert "revised/beauty" in tables.text("summary", blocks)
 
 
-def test_every_figure_has_a_caption_and_a_section():
+def test_titles_are_unique_and_captions_end_with_a_period():
+    """Also, the docstring of each question begins with a question."""
     titles = {section.title for section in suite.SECTIONS}
     assert len(titles) == len(suite.SECTIONS)
     for question in suite.QUESTIONS:

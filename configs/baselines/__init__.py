@@ -1,16 +1,16 @@
-"""Baseline methods as configs, and what they share.
+"""Baseline methods as configs, and functions that these configs share.
 
-Each file of this folder changes the config whose name follows the colon: --config=baselines/vae:digits trains a VAE on
-the digits. A baseline runs the same train step as dual-MCMC, with other chain starts, chain lengths and loss weights.
-The networks, the optimizers, the batch size and, unless the docstring says otherwise, the chains are those of the named
-config. Hyperparameters were tuned for dual-MCMC only, not for the baselines.
+Each file of this folder changes the config whose name follows the colon. For example, --config=baselines/vae:digits
+trains a VAE on the digits. A baseline runs the same train step as dual-MCMC, with other chain starts, chain lengths and
+loss weights. The networks, the optimizers, the batch size and, unless the docstring of the file says otherwise, the
+chains are those of the named config. Hyperparameters were tuned for dual-MCMC only, not for the baselines.
 
 The results in the docstrings were measured with three seeds and 30 seconds of training per run on two busy CPU cores:
 
     python -m dualmcmc_jax.study baselines --config=digits --seconds=30
 
-There, dual-MCMC has a Frechet distance of 0.232, an SVC score of 6.33, a held-out reconstruction MSE of 0.0218 and an
-out-of-distribution AUROC of 0.976.
+In this study, dual-MCMC has a Frechet distance of 0.232, an SVC score of 6.33, a held-out reconstruction MSE of 0.0218
+and an out-of-distribution AUROC of 0.976.
 """
 
 import importlib
@@ -21,10 +21,10 @@ from dualmcmc_jax.training import objectives
 NETS = ("energy", "generator", "encoder")
 NO_LOSS = {"data_weight": 0.0, "model_weight": 0.0}
 TEMPERATURE = 0.1
-"""Temperature T of energies that no chain samples. In an MLP, spectral norm limits the slope of f to about 1 / T."""
+"""Temperature T for training without x-chains. In an MLP, spectral norm limits the slope of f to about 1 / T."""
 
 
-def untaught(config, *names: str) -> None:
+def untrained(config, *names: str) -> None:
     """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks."""
     for name in names:
         config.loss[name].update(NO_LOSS)
@@ -33,7 +33,7 @@ def untaught(config, *names: str) -> None:
 
 def without_energy(config) -> None:
     """Train no energy and run no x-chain."""
-    untaught(config, "energy")
+    untrained(config, "energy")
     config.x_chain.num_steps, config.evaluation.x_chain = 0, ()
 
 
@@ -60,7 +60,7 @@ def names() -> list[str]:
 
 
 def check_base(config) -> None:
-    """Raise ValueError if a config is already that of a baseline method."""
+    """Raise ValueError if a config is that of a baseline method instead of dual-MCMC."""
     if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
         raise ValueError("found the config of a baseline method, expected a dual-MCMC config, such as --config=digits")
 
@@ -72,7 +72,7 @@ def changed(name: str, config):
 
 
 def named(name: str):
-    """Return the config `name` of configs/."""
+    """Return the config of the file `name` in configs/."""
     try:
         return importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
     except ImportError as error:

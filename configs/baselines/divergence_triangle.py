@@ -3,11 +3,11 @@
     python -m dualmcmc_jax.main --config=configs/baselines/divergence_triangle.py:digits
 
 The generator and the inference model are trained by the ELBO and by the energy of generated samples. The energy is
-trained on generated samples without revision. No chain corrects an energy that is too steep, so spectral norm bounds
-its slope.
+trained on generated samples without revision. Spectral norm bounds the slope of the energy, because without chains
+nothing else keeps the energy from becoming too steep.
 
 Measured on digits (see configs/baselines/__init__.py): Frechet distance 2.31 ± 0.30, SVC score 2.63 ± 0.18,
-reconstruction MSE 0.0193, AUROC 0.946. This reconstruction is better than that of dual-MCMC.
+reconstruction MSE 0.0193, AUROC 0.946. The reconstruction is better than that of dual-MCMC.
 """
 
 from dualmcmc_jax.configs.baselines import autoencoder, named, without_chains

@@ -2,8 +2,8 @@
 
     python -m dualmcmc_jax.main --config=configs/baselines/no_mcmc.py:digits
 
-The paper estimates the gradient of the generator's entropy with a posterior fitted to each sample. Here
--log q(z | g(z)) of the inference model bounds the entropy. Only the energy is trained on data.
+The paper estimates the gradient of the generator's entropy with a posterior fitted to each sample. Here, the entropy is
+bounded by means of -log q(z | g(z)) of the inference model. Only the energy is trained on data.
 
 Measured on digits (see configs/baselines/__init__.py): Frechet distance 8.59 ± 0.59, SVC score 1.44 ± 0.07,
 reconstruction MSE 0.124, AUROC 0.955.

@@ -2,18 +2,18 @@
 
     python -m dualmcmc_jax.main --config=configs/baselines/short_run.py:digits
 
-The noise is N(0, I).
+The noise is drawn from N(0, I).
 
 Measured on digits (see configs/baselines/__init__.py): Frechet distance 0.862 ± 0.036, SVC score 4.21 ± 0.42,
 AUROC 0.884.
 """
 
-from dualmcmc_jax.configs.baselines import named, untaught
+from dualmcmc_jax.configs.baselines import named, untrained
 
 
 def baseline(config):
     """Return `config`, changed in place to this method."""
-    untaught(config, "generator", "encoder")
+    untrained(config, "generator", "encoder")
     config.x_chain.update(init="noise", num_steps=100)
     config.evaluation.x_chain = ()
     return config

@@ -6,14 +6,14 @@ Measured on digits (see configs/baselines/__init__.py): Frechet distance 1.24 ±
 reconstruction MSE 0.0272.
 """
 
-from dualmcmc_jax.configs.baselines import named, untaught, without_energy
+from dualmcmc_jax.configs.baselines import named, untrained, without_energy
 
 
 def baseline(config):
     """Return `config`, changed in place to this method."""
     without_energy(config)
     config.loss.generator.update(data_weight=1.0, model_weight=0.0)
-    untaught(config, "encoder")
+    untrained(config, "encoder")
     config.z_chain.update(init="noise", num_steps=25)
     return config
 

@@ -3,7 +3,7 @@
     python -m dualmcmc_jax.main --config=configs/baselines/vae.py:digits
 
 Measured on digits (see configs/baselines/__init__.py): Frechet distance 1.35 ± 0.09, SVC score 3.23 ± 0.14,
-reconstruction MSE 0.0182. This reconstruction is better than that of dual-MCMC.
+reconstruction MSE 0.0182. The reconstruction is better than that of dual-MCMC.
 """
 
 from dualmcmc_jax.configs.baselines import NO_LOSS, autoencoder, named, without_energy

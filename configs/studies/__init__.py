@@ -1,1 +1,1 @@
-"""Studies: sets of configs to compare, each made from the config that the command line names."""
+"""Studies: sets of configs to compare, all derived from the config that the command line names."""

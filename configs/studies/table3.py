@@ -13,7 +13,10 @@ PAPER = {"vae": 0.0341, "abp": 0.0183, "cooperative": 0.0271, "divergence_triang
 
 
 def get_study(config):
-    """Return the methods of the table. Each is evaluated with the inference model alone and with z-steps after it."""
+    """Return the methods of the table.
+
+    An evaluation measures the error of the inference model alone and the error after additional z-steps.
+    """
     baselines.check_base(config)
     variants = {name: baselines.changed(name, config) for name in baselines.names() if name in PAPER} | {
         "dual-MCMC": config

@@ -12,8 +12,8 @@ flags:
 
 The benchmark uses random input data of the configured shape. It counts the multiply-adds of all convolutions and matrix
 products in the compiled program; the body of a loop counts as many times as the loop runs. Each count is shown next to
-the count of a straightforward ("textbook") implementation of the same update. The peaks are the measured rates of one
-device's best matrix product and best copy.
+the count of a straightforward ("textbook") implementation of the same update. The peak rates are those of the
+fastest of several large matrix products and of the fastest of several large copies on one device.
 """
 
 import json
@@ -28,7 +28,7 @@ from dualmcmc_jax.cli import command_line
 
 _VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Number of timed updates.", lower_bound=3)
-_JSON = flags.DEFINE_string("json", None, "File for all numbers.")
+_JSON = flags.DEFINE_string("json", None, "File to which all numbers are written.")
 
 
 def main(_argv) -> None:
@@ -40,7 +40,7 @@ def main(_argv) -> None:
         config_check.check(config)
     if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
         raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
-    global_dtypes = ("float64", "tensorfloat32")  # these set options of JAX that hold for the whole process
+    global_dtypes = ("float64", "tensorfloat32")  # these dtypes set JAX options that apply to the whole process
     settings = {(config.train.compute_dtype, config.train.deterministic) for config in configs}
     settings = {(dtype if dtype in global_dtypes else "", deterministic) for dtype, deterministic in settings}
     if len(settings) > 1:
@@ -117,7 +117,8 @@ def measure(config, versus=None) -> dict:
         num_runs["x_chain"] * textbook.x_chain(config, work.nets) * config.train.batch_size
     )
     numbers["textbook_z_chain_multiply_adds"] = textbook.z_chain(config, work.nets) * config.train.batch_size
-    breakdown["losses_and_gradients"] = second - sum(breakdown.values())  # the rest, because the parts are timed alone
+    # An estimate: the update minus its other parts, which are timed as separate programs.
+    breakdown["losses_and_gradients"] = second - sum(breakdown.values())
     breakdown |= {"data_wait": float(np.median(waits)), "logging": timing.logging_seconds(work)}
     numbers["seconds"] = breakdown
     numbers |= timing.sampling(work)

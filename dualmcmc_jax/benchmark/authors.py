@@ -9,8 +9,8 @@ The authors' networks, settings and function `fit` run on random images of the d
   bfloat16    like "benchmark", with the networks under autocast to bfloat16 and in channels-last layout
   compile     like "benchmark", with the networks compiled by torch.compile
 A variant whose name contains "one_chain" turns off the second x-chain of each iteration (the authors' setting
-`fine_tune`). The energy is then trained on unrevised samples; an iteration costs about as much as one of the paper's
-Eq. 7.
+`fine_tune`). The energy is then trained on unrevised samples. An iteration costs about as much as an iteration that
+trains the energy by the paper's Eq. 7.
 
 The process prints "ready" once PyTorch is loaded, "prepared" after the first variant's warm-up, and "timed" at the end.
 After "ready" and after "prepared", the process waits for a line on standard input before it continues.
@@ -34,11 +34,11 @@ WARM_UP = 2
 
 
 class Enough(Exception):
-    """Exception that ends the authors' training loop, which has no other way to stop early."""
+    """Exception that ends the authors' training loop early. The loop has no other way to stop early."""
 
 
 class Feed:
-    """A data loader that repeats one batch and records when each iteration begins.
+    """Data loader that repeats one batch and records when each iteration begins.
 
     After the last timed iteration, the loader raises `Enough`.
 
@@ -47,7 +47,7 @@ class Feed:
       synchronize: function that waits until the device has finished.
       most: maximum number of timed iterations.
       seconds: time limit; no further iteration is timed once the timed iterations have taken this long.
-      warmed_up: function called after the warm-up.
+      warmed_up: function that is called after the warm-up.
     """
 
     def __init__(self, x, *, synchronize, most, seconds, warmed_up):
@@ -90,7 +90,7 @@ def main() -> None:
     import torch
 
     sys.path.insert(0, str(flags.authors.absolute()))
-    # The authors' module of this name needs lmdb, and is not used here.
+    # The authors' module `dataset` imports lmdb. It is not used here, so an empty module takes its place.
     sys.modules["dataset"] = types.SimpleNamespace(get_dataset=None)
     import train
 
@@ -166,7 +166,7 @@ def run(train, torch, variant: str, flags, warmed_up) -> dict:
 
 
 def under_autocast(torch, device: str, forward):
-    """Return a forward pass under autocast to bfloat16. Its outputs are float32, as the authors' losses expect."""
+    """Return a forward pass that runs under autocast to bfloat16 and returns float32, as the authors' losses expect."""
 
     def autocast_forward(x):
         with torch.autocast(device, dtype=torch.bfloat16):

@@ -3,9 +3,10 @@
   python -m dualmcmc_jax.benchmark.gpu_day --out=DIR [--authors=DIR] [--seconds=N] [--tiny]
 
 Every measurement runs in a separate process. All processes start at once and prepare everything that needs no GPU. Then
-the groups compile one after another, so that the GPU is nearly idle while XLA chooses its algorithms. Within a group,
-one process at a time is timed. The most important measurements come first; the last ones are skipped if time runs out.
-Each process writes DIR/NAME.json whenever it has a new number. The final table is printed and written to DIR/table.md.
+the groups of processes compile one after another, so that the GPU is nearly idle while XLA chooses its algorithms.
+Within a group, one process at a time is timed. The most important measurements come first. If time runs out, the last
+ones are skipped. Each process writes DIR/NAME.json whenever it has a new number. The final table is printed and written
+to DIR/table.md.
 
 --out=DIR       folder for the results
 --authors=DIR   a checkout of the authors' repository; without this flag, the authors' code is not timed
@@ -30,7 +31,7 @@ from dualmcmc_jax.benchmark.gpu_table import table
 WIDTHS = ("energy", "generator", "encoder")
 LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
 SHORTEST = 40.0
-"""A group begins only if at least this many seconds are left."""
+"""Smallest number of remaining seconds with which a group still begins."""
 
 
 class Job(NamedTuple):
@@ -96,7 +97,7 @@ def groups(out: Path, authors: Path | None, *, tiny: bool) -> list[list[Job]]:
 
 
 class Process:
-    """The process of one measurement. It prints a word after each phase and waits for a cue before the next phase.
+    """Process of one measurement. The process prints a word after each phase and waits for a cue before the next phase.
 
     Attributes:
       job: the measurement.
@@ -118,12 +119,13 @@ class Process:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        """Put each printed line into the queue, and "ended" once the process has closed its output."""
         for line in self._process.stdout:
             self._words.put(line.strip())
         self._words.put("ended")
 
     def wait_for(self, word: str, *, until: float) -> bool:
-        """Return whether the process prints a word before the time `until`. If it does not, kill the process."""
+        """Return whether the process prints `word` before the time `until`. If it does not, kill the process."""
         while True:
             try:
                 printed = self._words.get(timeout=max(0.01, until - time.monotonic()))
@@ -179,7 +181,7 @@ def main() -> None:
     finally:
         for process in (process for group in started for process in group):
             if process.timed:
-                process.finish(until=max(time.monotonic(), deadline) + 3)  # the process is still counting operations
+                process.finish(until=max(time.monotonic(), deadline) + 3)  # it may still be counting operations
             else:
                 process.end()
     text = table({path.stem: json.loads(path.read_text()) for path in sorted(flags.out.glob("*-*.json"))})

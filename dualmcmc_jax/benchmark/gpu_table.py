@@ -8,8 +8,8 @@ HEADER = ("program", "s per update", "quartiles", "images/s", "TFLOP/s", "share 
 def table(measured: dict[str, dict]) -> str:
     """Return a Markdown table, followed by lines with the measured peaks.
 
-    The table counts two floating-point operations per multiply-add. For JAX, the multiply-adds are counted in the
-    compiled program; for the authors' code, they are the textbook count of the same update.
+    FLOP/s count two floating-point operations per multiply-add. For JAX, the multiply-adds are counted in the compiled
+    program. For the authors' code, they are the textbook count of the same update.
 
     Args:
       measured: numbers by measurement. The names are "jax-RECIPE-DTYPE-CHAINS" for `on_cue` and "torch-RECIPE-NAME" for
@@ -25,7 +25,10 @@ def table(measured: dict[str, dict]) -> str:
 
 
 def peaks(measured: dict[str, dict]) -> dict[str, float]:
-    """Return the best FLOP/s of a matrix product for each dtype, in JAX or PyTorch, and the best bytes/s of a copy."""
+    """Return the measured peak rates: FLOP/s of a matrix product by dtype, and bytes/s of a copy.
+
+    Each rate is the highest that any measurement reached, in JAX or PyTorch.
+    """
     best = {}
     for numbers in measured.values():
         values = {name.removeprefix("peak_flops_"): n for name, n in numbers.items() if name.startswith("peak_flops_")}

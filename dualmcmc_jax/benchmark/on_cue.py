@@ -1,4 +1,4 @@
-"""Compile and time the update of one config, step by step on command, so that several processes can share one GPU.
+"""Compile and time the update of one config in phases that begin on command, so that processes can share one GPU.
 
   python -m dualmcmc_jax.benchmark.on_cue --config=cifar10 --config.train.compute_dtype=bfloat16 --json=FILE
 
@@ -7,7 +7,7 @@ flags:
   --json=FILE      write each number to this file as soon as it is known, and the compiled program to a file beside it
   --repeats=N      maximum number of timed updates (default: 20)
   --seconds=S      time limit; no further update is timed after S seconds (default: 8)
-  --peaks          also measure the peak rates of this GPU: its best matrix product and its best copy
+  --peaks          also measure the peak rates of this GPU, with large matrix products and large copies
   --profile=DIR    also write a profile of one update to this folder
 
 The process prints "ready" once it has traced the update, "prepared" once it has compiled the update, and "timed" once
@@ -29,12 +29,12 @@ from dualmcmc_jax.cli import command_line
 _JSON = flags.DEFINE_string("json", None, "File for the numbers.")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Maximum number of timed updates.", lower_bound=3)
 _SECONDS = flags.DEFINE_float("seconds", 8.0, "Seconds after which no further update is timed.")
-_PEAKS = flags.DEFINE_bool("peaks", False, "Whether to measure the best matrix product and copy.")
+_PEAKS = flags.DEFINE_bool("peaks", False, "Whether to measure the peak rates of the GPU.")
 _PROFILE = flags.DEFINE_string("profile", None, "Folder for a profile of one update.")
 
 
 def say(word: str, *, wait: bool) -> None:
-    """Print a word for the parent process. If `wait` is set, wait for an answer, and exit if the parent has ended."""
+    """Print a word for the parent process. If `wait` is True, wait for an answer, and exit if the parent has ended."""
     print(word, flush=True)
     if wait and not sys.stdin.readline():
         sys.exit(1)
@@ -59,7 +59,8 @@ def main(_argv) -> None:
     from dualmcmc_jax.cli import startup
 
     startup.start(config)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the programs of timing.peaks compile fast
+    # Also cache programs that compile fast, such as those of timing.peaks.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     from dualmcmc_jax.benchmark import program, textbook, timing
     from dualmcmc_jax.training import loop
 
@@ -85,14 +86,14 @@ def main(_argv) -> None:
     compiled = lowered.compile()
     numbers["compile_seconds"] = time.perf_counter() - start
     if _PEAKS.value:
-        timing.peaks(config)  # compiles the programs, which are measured later when the GPU is idle
+        timing.peaks(config)  # only to compile the programs; they are measured later, when the GPU is idle
     numbers["program_bytes"] = program_bytes(compiled)
     save(_JSON.value, numbers)
     say("prepared", wait=True)
 
     state, numbers["updates"] = time_updates(compiled, state, batch)
     numbers |= summary(numbers["updates"], config.train.batch_size)
-    numbers["allocator"] = device.memory_stats() or {}  # counted since the start, so the peak includes compilation
+    numbers["allocator"] = device.memory_stats() or {}  # since the start, so that the peak includes compilation
     save(_JSON.value, numbers)
     if _PEAKS.value:
         numbers |= timing.peaks(config)

@@ -96,11 +96,13 @@ def _executed(computations, name: str, times: int = 1, fused: bool = False) -> I
 
 
 def _trip_count(loop: Instruction) -> int | None:
+    """Return how many times a loop runs, or None if XLA does not know."""
     match = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
     return int(match[1]) if match else None
 
 
 def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> int:
+    """Return the multiply-adds of one run of an instruction; 0 unless it is a convolution or a matrix product."""
     opcode, attributes = instruction.opcode, instruction.attributes
     target = re.search(r'custom_call_target="([^"]*)"', attributes)
     if opcode not in ("dot", "convolution") and not (
@@ -127,6 +129,7 @@ def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> i
 
 
 def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: str) -> int:
+    """Return the multiply-adds of a convolution, from the dimensions of its result and its kernel."""
     labels, _, out_labels = re.search(r"dim_labels=\w+?_(\w+)(->)(\w+)", attributes).groups()
     match = re.search(r"window=\{([^}]*)\}", attributes)
     window = dict(re.findall(r"(\w+)=(\S+)", match[1])) if match else {}
@@ -146,6 +149,7 @@ def _convolution(result: tuple[int, ...], kernel: tuple[int, ...], attributes: s
 
 
 WINDOW_DEFAULTS = {"size": "1", "stride": "1", "pad": "0_0", "lhs_dilate": "1", "rhs_dilate": "1"}
+"""Values of the attributes that XLA omits from the text of a convolution's window."""
 
 
 def _computations(text: str) -> dict[str, dict[str, Instruction]]:
@@ -160,6 +164,7 @@ def _computations(text: str) -> dict[str, dict[str, Instruction]]:
 
 
 def _instruction(text: str) -> Instruction:
+    """Parse the text of an instruction, which is the part of its line after the equals sign."""
     end = _closing(text) if text.startswith("(") else text.index(" ")
     opcode, _, rest = text[end:].strip().partition("(")
     close = _closing(f"({rest}") - 1

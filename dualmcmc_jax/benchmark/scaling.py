@@ -57,7 +57,7 @@ def main(_argv) -> None:
     import jax
     from tqdm import tqdm
 
-    jax.config.update("jax_platforms", "cpu")  # JAX_PLATFORMS would come too late, because configs import JAX
+    jax.config.update("jax_platforms", "cpu")  # the configs have imported JAX, so it is too late for JAX_PLATFORMS
 
     costs = {n: count(config, n) for n in tqdm(NUM_DEVICES, desc="compiling", unit="program")}
     print(text(costs))
@@ -108,7 +108,7 @@ def seconds(multiply_adds: float, cost, num_devices: int, machine: Machine) -> t
 
 
 def text(costs: dict) -> str:
-    """Return the table for the terminal, from the `program.Cost` of an update by number of devices."""
+    """Return the table for the terminal. `costs` holds the `program.Cost` of an update by number of devices."""
     rows = [
         ["devices", "collectives", "MB sent", *(f"{name} {kind}" for name in MACHINES for kind in ("weak", "strong"))]
     ]
@@ -117,7 +117,7 @@ def text(costs: dict) -> str:
         num_bytes = sum(size * times for (_, size), times in collectives.items())
         row = [str(n), str(sum(collectives.values())), f"{num_bytes / 1e6:.1f}"]
         for machine in MACHINES.values():
-            for images, images_alone in ((100, 100), (1024 / n, 1024)):  # images per device: of n devices, of one alone
+            for images, images_alone in ((100, 100), (1024 / n, 1024)):  # images per device: with n devices, with one
                 alone, _ = seconds(costs[1].multiply_adds * images_alone, costs[1], 1, machine)
                 work, sending = seconds(costs[1].multiply_adds * images, cost, n, machine)
                 speedup = alone / (work + sending) * (n if images == images_alone else 1)

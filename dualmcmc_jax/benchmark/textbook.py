@@ -1,4 +1,4 @@
-"""Multiply-adds of one update in a straightforward ("textbook") implementation, the reference for the compiled program.
+"""Multiply-adds of one update in a straightforward ("textbook") implementation: a reference for the compiled program.
 
 `Net.textbook_multiply_adds` holds the count of a forward pass. Each convolution counts at the resolution at which the
 network's definition applies it: before pooling, after interpolation, and with shortcuts at the larger size. Padding
@@ -22,7 +22,7 @@ def z_chain(config, nets: Nets) -> int:
 def step(config, nets: Nets) -> int:
     """Return the multiply-adds of one update, per example.
 
-    The sum contains both chains, their initial states, and the three losses, each on two batches.
+    The sum contains both chains, their initial states, and the three losses with their gradients, each on two batches.
     """
     energy, generator, encoder = (net.textbook_multiply_adds for net in nets)
     starts = generator + encoder

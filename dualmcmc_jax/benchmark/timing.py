@@ -62,7 +62,7 @@ def workload(config) -> Workload:
 
 
 def train_step(work: Workload):
-    """Return the update as training compiles it. Each call reuses (donates) the buffers of the state."""
+    """Return the update as training compiles it. A call donates the buffers of the state, so the state is used up."""
     return loop.compiled_step(work.config, work.nets, work.optimizers)
 
 
@@ -70,7 +70,7 @@ def parts(work: Workload) -> dict[str, tuple[Callable, tuple]]:
     """Return the parts of the update as separate programs.
 
     Returns:
-      {name: (compiled function, its arguments)} for the x-chain, the z-chain and the optimizers.
+      (compiled function, its arguments) by name, for "x_chain", "z_chain" and "optimizer".
     """
     config, nets, state = work.config, work.nets, work.state
     num_devices = jax.local_device_count()
@@ -136,7 +136,7 @@ def compile_seconds(make: Callable[[], Any], *arguments) -> tuple[Any, dict[str,
 
 
 def runs(work: Workload) -> Iterator[tuple[float, float]]:
-    """Yield, forever, the seconds of an update and the seconds that the update waited for its batch."""
+    """Run updates without end. Yield the seconds of each update and the seconds that it waited for its batch."""
     step, state = train_step(work), jax.tree.map(jnp.copy, work.state)
     feed = batches.prefetch(loop.share_of_batch(work.config, work.train), range(10**9))
     while True:
@@ -188,7 +188,9 @@ def sampling(work: Workload) -> dict[str, float]:
 
 
 def peaks(config) -> dict[str, float]:
-    """Measure the best matrix product and the best copy of one device. Call `startup.start(config)` first.
+    """Measure the peak rates of one device: the fastest of several matrix products and the fastest of several copies.
+
+    Call `startup.start(config)` first.
 
     Args:
       config: the whole config. train.compute_dtype is the dtype of the matrix product.

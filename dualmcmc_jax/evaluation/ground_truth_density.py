@@ -23,7 +23,7 @@ from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
 NUM_CHAINS = 10_000
-"""Number of chains that measure the variance bias, so that a variance has a standard error of about 1%."""
+"""Number of chains that measure the variance bias. The relative standard error of their variance is about 1%."""
 NUM_HELD_OUT = 1000
 """Largest number of held-out examples for log-likelihoods and acceptance rates."""
 NUM_LATENTS = 1000
@@ -34,7 +34,7 @@ SECTIONS = (
         note=(
             "The EBM and the generator compared with the density that the data were drawn from (column: ground truth). "
             "Log-likelihoods are means over held-out data. The EBM's numbers, and the generator's log-likelihood if it "
-            "has two latents, are computed by quadrature; the importance-sampling estimate is low where its effective "
+            "has two latents, are computed by quadrature. The importance-sampling estimate is too low if its effective "
             "sample size is small. A mode counts as missed if it has less than 0.1 of its true probability."
         ),
         metrics={
@@ -51,7 +51,7 @@ SECTIONS = (
                 "Effective sample size, 5th percentile", "higher", f"of {NUM_LATENTS:,}", needs=("encoder",)
             ),
             "density/{group}/missed_modes": Metric("Missed modes", "lower"),
-            "density/{group}/smallest_mode": Metric("Rarest mode, relative to its true probability", "higher"),
+            "density/{group}/smallest_mode": Metric("Probability of rarest mode, relative to the truth", "higher"),
         },
         groups={
             "data": Group("ground truth"),
@@ -65,9 +65,9 @@ SECTIONS = (
         note=(
             "Langevin chains with finite steps sample their densities only approximately. The acceptance rate is the "
             "fraction of steps that a Metropolis correction would accept; 1 means exact. The variance bias is the "
-            "relative change of the variance within modes when exact draws from the EBM are run for ten times the "
-            "training length; 0 means exact, and a large bias can also mean that chains leave the square of the "
-            "quadrature."
+            "relative change of the variance within modes along x-chains that start at exact draws from the EBM and "
+            "run for ten times the training length; 0 means exact. A large bias can also mean that chains leave the "
+            "square of the quadrature."
         ),
         metrics={
             "chain/{group}/acceptance": Metric("Metropolis acceptance rate", "higher"),
@@ -85,7 +85,12 @@ CAPTIONS = {
 
 
 class Densities(NamedTuple):
-    """Ground-truth log-density and the EBM's log-density on a grid of cells: [side, side] each, indexed by (x1, x2)."""
+    """Log-densities on a grid of cells, indexed by (x1, x2).
+
+    Attributes:
+      data: [side, side], log-density of the ground truth.
+      ebm: [side, side], log-density of the EBM.
+    """
 
     data: np.ndarray
     ebm: np.ndarray
@@ -100,7 +105,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     """Measure KL divergences, log-likelihoods, the probabilities of modes, and the discretization error of the chains.
 
     The KL divergences of the EBM are sums over a grid. The KL divergence of the generator is the mean difference of
-    log-densities over held-out examples.
+    log-densities over held-out examples. It is measured only if the generator has two latents.
     """
     truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
     config = model.config
@@ -121,27 +126,27 @@ def measure(model: Model, inputs: Inputs) -> Measured:
         log_p_theta = np.concatenate([np.asarray(_by_quadrature(model, x[i : i + 500])) for i in range(0, len(x), 500)])
         metrics["density/generator/log_likelihood"] = float(log_p_theta.mean())
         metrics["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - log_p_theta.mean())
-    estimate, size = likelihood_by_importance(model, x, seed=seed)
-    metrics["density/generator/log_likelihood_by_importance"] = float(estimate.mean())
-    metrics["density/generator/effective_sample_size_median"] = float(np.median(size))
-    metrics["density/generator/effective_sample_size_5_percent"] = float(np.percentile(size, 5))
+    estimates, sample_sizes = likelihood_by_importance(model, x, seed=seed)
+    metrics["density/generator/log_likelihood_by_importance"] = float(estimates.mean())
+    metrics["density/generator/effective_sample_size_median"] = float(np.median(sample_sizes))
+    metrics["density/generator/effective_sample_size_5_percent"] = float(np.percentile(sample_sizes, 5))
 
-    shares = {"ebm": np.bincount(cell_mode, np.exp(log_q) * cells.area, truth.num_components)}
+    mode_probabilities = {"ebm": np.bincount(cell_mode, np.exp(log_q) * cells.area, truth.num_components)}
     for name, samples in inputs.kept.items():
         counts = np.bincount(truth.components(samples).argmax(axis=1), minlength=truth.num_components)
-        shares[name] = counts / len(samples)
-    for name, share in shares.items():
-        metrics[f"density/{name}/missed_modes"] = int(np.sum(share * truth.num_components < 0.1))
-        metrics[f"density/{name}/smallest_mode"] = float(share.min() * truth.num_components)
+        mode_probabilities[name] = counts / len(samples)
+    for name, probabilities in mode_probabilities.items():
+        metrics[f"density/{name}/missed_modes"] = int(np.sum(probabilities * truth.num_components < 0.1))
+        metrics[f"density/{name}/smallest_mode"] = float(probabilities.min() * truth.num_components)
 
     keys = chain_keys(random_streams.key(seed, Stream.ACCEPTANCE), np.arange(len(x)))
     metrics |= {f"chain/{name}/acceptance": float(rate) for name, rate in _acceptance(model, keys, x).items()}
     start = quadrature.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
     keys = chain_keys(random_streams.key(seed, Stream.VARIANCE_BIAS), np.arange(NUM_CHAINS))
-    exact = _variance_within(cells.x, cell_mode, np.exp(log_q) * cells.area)
+    variance = _variance_within(cells.x, cell_mode, np.exp(log_q) * cells.area)
     end = np.asarray(_long_chain(model, keys, start), np.float64)
-    drifted = _variance_within(end, truth.components(end).argmax(axis=1), np.full(NUM_CHAINS, 1 / NUM_CHAINS))
-    metrics["chain/x/variance_bias"] = drifted / exact - 1
+    variance_after = _variance_within(end, truth.components(end).argmax(axis=1), np.full(NUM_CHAINS, 1 / NUM_CHAINS))
+    metrics["chain/x/variance_bias"] = variance_after / variance - 1
 
     side = round(len(cells.x) ** 0.5)
     return Measured(metrics, Densities(log_p.reshape(side, side), log_q.reshape(side, side)))
@@ -156,7 +161,7 @@ def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_wid
     """Draw the ground-truth density and the density of the EBM beside samples before and after the x-revision.
 
     Args:
-      log_densities: log-densities on a grid over the square [-half_width, half_width]^2.
+      log_densities: the log-densities on a grid over the square [-half_width, half_width]^2.
       samples: [N, 2] points by "generator" and "revised".
       half_width: half the width of the square, in units of x. The figure shows the part where the ground-truth density
         is not negligible.
@@ -228,7 +233,10 @@ def _long_chain(model, keys, x):
 
 
 def _variance_within(x: np.ndarray, component: np.ndarray, weight: np.ndarray) -> float:
-    """Return the weighted variance of x [N, 2] about the means of their components; the weights [N] sum to 1."""
+    """Return the weighted variance of x [N, 2] about the mean of the component that each point belongs to.
+
+    The weights [N] sum to 1.
+    """
     total = np.bincount(component, weight)
     mean = np.stack([np.bincount(component, weight * column) for column in x.T], axis=-1)
     mean = mean / np.maximum(total, 1e-300)[:, None]

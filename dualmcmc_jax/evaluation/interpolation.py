@@ -21,7 +21,7 @@ class Interpolation(NamedTuple):
     """Interpolations between pairs of latents, one pair per row: uint8 images [rows, columns, H, W, C].
 
     Attributes:
-      samples: decoded points between two draws from the prior, each followed by the x-revision.
+      samples: decoded points between two draws from the prior, after the x-revision.
       reconstructions: decoded points between the latents that the z-revision infers for two held-out images. The first
         and the last column show the held-out images themselves.
     """
@@ -35,15 +35,15 @@ def interpolate(
 ) -> Interpolation:
     """Decode points on the arcs between pairs of latents.
 
-    Each point is decoded in one batch with latents drawn from the prior, so that batch statistics are those of usual
-    samples and points do not influence each other.
+    Each point is decoded in a batch of its own, whose other latents are drawn from the prior. The batch statistics are
+    then those of usual samples, and the points do not influence each other.
 
     Args:
-      model: the model, which makes images.
+      model: a model of images.
       held_out: [N, H, W, C], held-out uint8 images.
       seed: seed of latents and chains.
-      num_rows: number of pairs of latents; reduced to half the model's group size if that is smaller.
-      num_points: number of points of each pair, both ends included.
+      num_rows: number of pairs of latents, at most half the model's group size. A larger number is reduced.
+      num_points: number of points per pair, including both ends.
 
     Returns:
       The interpolations. A row of `reconstructions` has num_points + 2 images.

@@ -1,7 +1,7 @@
 """How likely are held-out examples under the EBM?
 
-The log-likelihood is -energy(x) / T - log Z. Annealed importance sampling bounds the log partition function log Z
-from below and from above.
+The log-likelihood is -energy(x) / T - log Z, where T is the temperature. Annealed importance sampling bounds the log
+partition function log Z from below and from above.
 """
 
 import jax.numpy as jnp
@@ -25,10 +25,11 @@ SECTIONS = (
     Section(
         title="Likelihood of held-out data",
         note=(
-            "The EBM's log-likelihood of held-out examples, restricted to the box [-1, 1]^D for images. Forward and "
-            "backward annealed importance sampling bound log Z, in expectation, from below and from above. For images "
-            "the upper bound can be too low, because both bounds ignore modes that no forward chain reached. If the "
-            "bounds are far apart or an effective sample size is small, raise evaluation.ais_temperatures."
+            "The log-likelihood of held-out examples under the EBM. For images, the EBM is restricted to the box "
+            "[-1, 1]^D. Forward annealed importance sampling bounds log Z from below in expectation, and backward "
+            "annealed importance sampling bounds log Z from above. For images the upper bound can be too low, because "
+            "the backward chains do not visit modes that no forward chain reached. If the bounds are far apart or an "
+            "effective sample size is small, raise evaluation.ais_temperatures."
         ),
         metrics={
             "likelihood/{group}/log_z_from_below": Metric("log Z, lower bound", unit="nats"),
@@ -68,7 +69,7 @@ def check(config, dataset: sources.Dataset) -> None:
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the config asks for likelihoods, by evaluation.ais_temperatures > 0."""
+    """Return whether the config asks for likelihoods: evaluation.ais_temperatures is above 0."""
     return config.evaluation.ais_temperatures > 0
 
 
@@ -78,7 +79,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     Images are dequantized: each of the 256 pixel levels corresponds to an interval of width 1/128 in [-1, 1], and x is
     drawn uniformly from the intervals of its levels. Bits per dimension are the mean of -log2(p(x) 128^-D) / D, which
     is an upper bound on the bits per dimension of the discrete levels. The standard error of the log-likelihood
-    combines those of the mean over held-out examples and of the upper bound on log Z.
+    combines the standard errors of the mean over held-out examples and of the upper bound on log Z.
     """
     config, dtype = model.config, model.dtype
     random, draw = np.random.RandomState(inputs.seed), None

@@ -96,8 +96,8 @@ def compare(model: Model, train: np.ndarray) -> dict[str, float]:
       train: [N, D], the training data.
 
     Returns:
-      Parameters, and KL divergences from maximum likelihood, by "linear/SOLUTION/PARAMETER". Numbers of the fixed
-      point are missing if it does not exist; see `fixed_point`.
+      Parameters, and KL divergences from maximum likelihood, by "linear/SOLUTION/PARAMETER". The numbers of the fixed
+      point are missing if `fixed_point` returns None.
     """
     config, x = model.run_config, np.asarray(train, np.float64)
     mean, covariance = x.mean(0), np.cov(x.T, bias=True)
@@ -153,11 +153,12 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
     Returns:
       The solution, or None in the following cases:
 
-      - for no EBM do the revised samples x~ have the variance of the data, because the x-chain is too short or its
-        steps are too long;
+      - there is no EBM whose revised samples x~ satisfy Eq. 7, because the x-chain is too short or its steps are too
+        long;
       - the x-chain does not start at the generator, or the z-chain does not start at the inference model;
       - the data weight of the generator or of the inference model, or the model weight of the energy, is 0;
-      - training uses L2, spectral normalization, or objectives besides Eq. 7, 10 and 15.
+      - training uses L2, spectral normalization, or objectives besides Eq. 7, 10 and 15;
+      - the iteration over the parameters does not converge.
     """
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
@@ -208,21 +209,21 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
 
 def learned(model: Model, mean: np.ndarray) -> Solution:
     """Return the parameters of the learned models, from derivatives of the networks at the mean [D] of the data."""
-    at, bound, temperature = np.asarray(mean, np.float32), model.bound(), model.run_config.energy.temperature
+    center, bound, temperature = np.asarray(mean, np.float32), model.bound(), model.run_config.energy.temperature
     energy = lambda x: bound.energy(x[None])[0] / temperature
     encode = lambda x: bound.encode(x[None])[0][0, 0]
     decode = lambda z: bound.decode(z[None])[0]
     zero = np.zeros(1, np.float32)
-    covariance = np.linalg.inv(np.asarray(jax.hessian(energy)(at), np.float64))
-    slope = np.asarray(jax.grad(encode)(at), np.float64)
+    covariance = np.linalg.inv(np.asarray(jax.hessian(energy)(center), np.float64))
+    slope = np.asarray(jax.grad(encode)(center), np.float64)
     return Solution(
-        mean=at - covariance @ np.asarray(jax.grad(energy)(at), np.float64),
+        mean=center - covariance @ np.asarray(jax.grad(energy)(center), np.float64),
         covariance=covariance,
         weight=np.asarray(jax.jacobian(decode)(zero), np.float64)[:, 0],
         bias=np.asarray(decode(zero), np.float64),
         slope=slope,
-        intercept=float(encode(at)) - slope @ at,
-        variance=float(np.exp(bound.encode(at[None])[1][0, 0])),
+        intercept=float(encode(center)) - slope @ center,
+        variance=float(np.exp(bound.encode(center[None])[1][0, 0])),
     )
 
 
@@ -239,18 +240,18 @@ def divergences(
       variance: noise variance sigma^2 of the generator.
 
     Returns:
-      The divergences of pi(x), p(x) and q(z | x) by "kl_ebm", "kl_generator" and "kl_encoder". The last is a mean over
-      the training data.
+      The divergences of pi(x), p(x) and q(z | x) by "kl_ebm", "kl_generator" and "kl_encoder". The divergence of
+      q(z | x) is a mean over the training data.
     """
     marginal = lambda s: (s.bias, np.outer(s.weight, s.weight) + variance * np.eye(len(s.weight)))
     sign = -1 if solution.weight @ best.weight < 0 else 1  # the sign of z is arbitrary
     slope, intercept = sign * solution.slope - best.slope, sign * solution.intercept - best.intercept
-    off = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
+    squared_error = slope @ covariance @ slope + (slope @ mean + intercept) ** 2
     ratio = best.variance / solution.variance
     return {
         "kl_ebm": quadrature.kl_of_gaussians((best.mean, best.covariance), (solution.mean, solution.covariance)),
         "kl_generator": quadrature.kl_of_gaussians(marginal(best), marginal(solution)),
-        "kl_encoder": 0.5 * (ratio - 1 - np.log(ratio) + off / solution.variance),
+        "kl_encoder": 0.5 * (ratio - 1 - np.log(ratio) + squared_error / solution.variance),
     }
 
 
@@ -267,9 +268,9 @@ def _parameters(solution: Solution, covariance: np.ndarray) -> dict[str, float]:
 
 
 def _solve_rho(revised: float, start: float, chain) -> float | None:
-    """Return the rho in (0, 1) with which a chain leads from the variance `start` to `revised`, or None if none does.
+    """Return the rho in (0, 1) with which a chain changes the variance `start` to `revised`, or None if there is none.
 
-    The variance after the chain increases with rho, so that the solution is unique.
+    The variance after the chain increases with rho, so the solution is unique.
     """
     s, k = chain.step_size, chain.num_steps
     excess = lambda rho: rho ** (2 * k) * start + 2 * s * np.sum(rho ** (2 * np.arange(k))) - revised

@@ -1,7 +1,7 @@
-"""Where do x-chains end that are much longer than the x-chains of training?
+"""Where do x-chains end if they run for much longer than in training?
 
-The EBM is trained with short chains. If longer chains drift to much lower energies, then the energy is not a good
-density model away from the data, even if the samples of short chains look good.
+The EBM is trained with short chains. If longer chains drift to much lower energies, then the EBM assigns high density
+to regions away from the data, even if the samples of short chains look good.
 """
 
 from typing import NamedTuple
@@ -53,11 +53,11 @@ LENGTHS = (1, 10, 100)
 
 
 class LongChains(NamedTuple):
-    """A group of x-chains, observed at each of LENGTHS.
+    """A group of x-chains, with their states after each of LENGTHS.
 
     Attributes:
       steps: [3], numbers of Langevin steps.
-      states: [3, B, ...], states of the chains after these numbers of steps.
+      states: [3, B, ...], states of the chains after each number of steps.
       energy: [steps[-1] + 1, B], energy before the first step and after each step.
     """
 
@@ -109,7 +109,7 @@ def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
 def run(model: Model, *, seed: int) -> LongChains:
     """Run one group of x-chains for 100 times the number of steps used in training.
 
-    The chains have the initial states, step size and temperature of training, whatever `evaluation.x_chain` is.
+    The chains have the initial states, step size and temperature of training; `evaluation.x_chain` is not used.
 
     Args:
       model: the model.

@@ -22,7 +22,8 @@ SECTIONS = (
         note=(
             "Energies are outputs of the network, before division by the temperature; lower energy means higher "
             "density. AUROC is the probability that a held-out example has a lower energy than an example of this set: "
-            "0.5 is chance, 1 is perfect separation. Image samples are clipped to [-1, 1] and rounded to 8 bits first."
+            "0.5 is chance, 1 is perfect separation. Before their energies are computed, image samples are clipped to "
+            "[-1, 1] and rounded to 8 bits."
         ),
         metrics={
             "energy/{group}/mean": Metric("Mean energy", needs=("energy",)),
@@ -68,7 +69,10 @@ def applies(config, dataset) -> bool:
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Measure the energies of data, kept samples and out-of-distribution sets, and the AUROC of each of the latter."""
+    """Measure the energies of data, kept samples and out-of-distribution sets.
+
+    The AUROC is measured for each out-of-distribution set.
+    """
     train, held_out = inputs.dataset.train, inputs.held_out
     data = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **inputs.kept}
     measured = Energies(*({name: energies(model, x) for name, x in sets.items()} for sets in (data, inputs.others)))
@@ -102,14 +106,15 @@ def energies(model: Model, x: np.ndarray) -> np.ndarray:
 
 
 def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
-    """Make out-of-distribution sets, of the same type as the data.
+    """Make out-of-distribution sets. Their examples have the type and shape of the data.
 
     The sets are:
 
     - "average_of_two": averages of pairs of held-out examples;
     - "uniform_noise": independent uniform values for each pixel, or for each coordinate over its range in held_out;
     - "constant", only for images: images of one random color;
-    - each source of `evaluation.ood`, under its own name: its test examples, then its training examples.
+    - each source of `evaluation.ood`, under its own name: up to N of its test examples, filled up with its training
+      examples.
 
     Args:
       config: the whole config.
@@ -137,7 +142,7 @@ def other_sets(config, held_out: np.ndarray) -> dict[str, np.ndarray]:
             dataset = sources.load(data)
         except ValueError as error:
             shape = tuple(config.data.shape)
-            wrong_shape = f"found examples of another shape, expected {shape}, that of the data"
+            wrong_shape = f"found examples of another shape, expected {shape}, the shape of the training data"
             problem = wrong_shape if str(error).startswith("data.shape") else error
             raise ValueError(f"evaluation.ood: {source!r}: {problem}") from error
         test = dataset.test[subset(len(dataset.test), len(held_out))]

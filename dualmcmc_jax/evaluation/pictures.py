@@ -1,4 +1,4 @@
-"""Figures that training writes now and then: samples, and trajectories of both chains."""
+"""Figures that training writes at regular intervals: samples, and trajectories of both chains."""
 
 import logging
 from collections.abc import Callable

@@ -8,10 +8,11 @@ To add a metric to an existing question:
 
 1. If the number is computed by a new formula, add a pure function of arrays to `dualmcmc_jax/metrics/`.
 2. In the question's module, let `measure` put the number into its dictionary of metrics. A key consists of parts
-   separated by "/". One part names the group, that is what the number was measured on: "reconstruction/encoder/mse".
+   separated by "/". One part names the group, which is what the number was measured on. In
+   "reconstruction/encoder/mse", the group is "encoder".
 3. In `SECTIONS` of the same module, declare the metric under its key, with "{group}" in place of the group:
-   "reconstruction/{group}/mse": Metric("MSE", "lower"). A `Metric` has a label, a direction and a unit. The groups of
-   a section, with their labels, are in its `groups`.
+   "reconstruction/{group}/mse": Metric("MSE", "lower"). A `Metric` has a label, a direction and a unit. The `groups`
+   of a section hold the labels of its groups.
 
 A metric that is not declared still appears in the report: under its key, in a last section called "Other".
 

@@ -21,7 +21,7 @@ from dualmcmc_jax.runtime import parallel
 GROUPS = {"generator": Group("generator", needs=("generator",)), "revised": Group("after x-revision")}
 """The two kinds of samples: g(z), and the same samples after the x-revision."""
 NUM_KEPT = 1000
-"""Number of samples of each kind that are kept for other questions and figures, which bounds the memory in use."""
+"""Number of samples of each kind that are kept for other questions and figures. This limit bounds the memory in use."""
 K_NEAREST = 5
 """k of the k-th nearest neighbor that defines precision, recall, density and coverage."""
 
@@ -38,10 +38,10 @@ SECTIONS = (
         title="Samples",
         note=(
             "Samples compared with the training data, before and after the x-revision (Langevin steps on the energy). "
-            "Frechet and kernel distances depend on the number of samples, so compare them only at equal numbers; the "
-            "kernel distance is unbiased and can be slightly negative. Precision and density measure how realistic the "
-            "samples are, recall and coverage how much of the training data they cover. A network evaluation is one "
-            "call of the generator or one gradient of the energy."
+            "Frechet distances depend on the number of samples, so compare them only if this number is equal. The "
+            "estimate of the kernel distance is unbiased and can be slightly negative. Precision and density measure "
+            "how realistic the samples are; recall and coverage measure how much of the training data they cover. A "
+            "network evaluation is one call of the generator or one gradient of the energy."
         ),
         metrics={
             "{group}/fid": Metric("FID", "lower"),
@@ -79,7 +79,8 @@ def check(config, *, num_train: int, num_held_out: int) -> None:
             raise ValueError(f"evaluation.{name}: found {config.evaluation[name]}, expected {least} or more")
     if num_train < least or not num_held_out:
         counts = f"{num_train} training and {num_held_out} held-out examples"
-        raise ValueError(f"data.source: found {counts}, expected at least {least} and 1 to evaluate with")
+        expected = f"at least {least} training examples and 1 held-out example for an evaluation"
+        raise ValueError(f"data.source: found {counts}, expected {expected}")
 
 
 def applies(config, dataset) -> bool:

@@ -1,4 +1,4 @@
-"""How samples are drawn for an evaluation: in batches, on all devices. Also their figure."""
+"""Sampling for an evaluation, in batches on all devices, and the figure that shows the samples."""
 
 from collections.abc import Iterator
 

@@ -49,7 +49,7 @@ TRAINING_CAPTION = (
     "z-revision, all per pixel or coordinate."
 )
 FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
-"""Keys of metrics.json that describe the evaluation itself. They are not in any table; `summary` shows most of them."""
+"""Keys of metrics.json that describe the evaluation itself. `summary` shows most of them, and no table shows them."""
 
 
 class Results(NamedTuple):
@@ -95,14 +95,14 @@ def inputs(config, dataset: sources.Dataset, inception_weights: Path | None, *, 
 
 
 def evaluate(model: Model, inputs: Inputs) -> Results:
-    """Measure the metrics of every question that applies.
+    """Measure the metrics of every question that applies to the model and the data.
 
     Args:
       model: the model.
       inputs: the inputs of the evaluation, from `inputs`.
     """
     config = model.run_config
-    # Made first, so that an unreadable data source is reported before the slow measurements start.
+    # These sets are made first, so that an unreadable data source is reported before the slow measurements start.
     inputs = inputs._replace(others=out_of_distribution.other_sets(config, inputs.held_out))
     facts = {
         "step": model.step,
@@ -145,7 +145,7 @@ def draw(model: Model, results: Results, workdir: Path) -> dict[str, Figure]:
 
 
 def light(config, inputs: Inputs) -> Callable[[Params], dict[str, float]]:
-    """Return a function that runs a light evaluation: samples and reconstructions, on few examples.
+    """Return a function that runs a light evaluation, which compares few samples and reconstructs few examples.
 
     Args:
       config: the whole config.

@@ -24,8 +24,8 @@ class XTrajectory(NamedTuple):
     """Trajectories of x-chains.
 
     Attributes:
-      states: [K, num_chains, H, W, C] uint8, states of some chains. Every third state is kept, or fewer, such that K
-        is at most about 30.
+      states: [K, num_chains, H, W, C] uint8, states of some chains. Every third state is kept, or fewer states of a
+        long chain, so that K is at most about 30.
       steps: [K], the number of Langevin steps before each state.
       energy: [num_steps, B], the energy of all chains before each step.
     """
@@ -42,7 +42,7 @@ class ZTrajectory(NamedTuple):
       states: [K, num_chains, H, W, C] uint8, decoded states of some chains; K is at most about 20.
       steps: [K], the number of Langevin steps before each state.
       mse: [K, B], mean squared error per pixel of the decoded states of all chains, with pixels in [-1, 1].
-      x: [num_chains, H, W, C] uint8, the held-out images that the chains infer latents of.
+      x: [num_chains, H, W, C] uint8, the held-out images whose latents the chains infer.
     """
 
     states: np.ndarray
@@ -69,7 +69,7 @@ def z_trajectory(model: Model, held_out: np.ndarray, *, seed: int, num_chains: i
 
 
 def group_of(held_out: np.ndarray, size: int) -> np.ndarray:
-    """Return `size` held-out examples chosen at random with a fixed seed, repeated if there are fewer."""
+    """Return `size` held-out examples, chosen at random with a fixed seed. If there are fewer, they are repeated."""
     return held_out[np.resize(subset(len(held_out), size), size)]
 
 

@@ -1,1 +1,1 @@
-"""In which feature space are images compared? Pixels, Inception features, and classifiers that score samples."""
+"""In which feature space are images compared? Pixels and Inception features; also classifiers that score samples."""

@@ -1,6 +1,7 @@
 """Classifiers that score samples of particular data sets.
 
-A classifier notices whether samples are sharp. A Frechet distance between pixels does not.
+A classifier judges every sample, for instance whether it is sharp. A Frechet distance between pixels depends only on
+the mean and the covariance of all samples.
 """
 
 import functools
@@ -12,10 +13,10 @@ from dualmcmc_jax.data.batches import to_float
 
 
 class DigitClassifier:
-    """The digit classifier: a support vector machine trained on the training digits of scikit-learn.
+    """Digit classifier: a support vector machine trained on the training digits of scikit-learn.
 
-    For comparison, real held-out digits have an `svc_score` of 7.7. Draws from a Gaussian fitted to the pixels have
-    3.0, although the Frechet distance between pixels does not distinguish them from real digits.
+    For comparison, real held-out digits have an `svc_score` of 7.7. Draws from a Gaussian fitted to the pixels have an
+    `svc_score` of 3.0, although the Frechet distance between pixels does not distinguish them from real digits.
     """
 
     def __init__(self):
@@ -38,7 +39,7 @@ CLASSIFIERS = {"digits": digit_classifier}
 
 
 def scores(p: np.ndarray) -> dict[str, float]:
-    """Score samples by their class probabilities, in the way of the Inception Score (Salimans et al., 2016).
+    """Score samples by their class probabilities, with the formula of the Inception Score (Salimans et al., 2016).
 
     Args:
       p: [N, 10], class probabilities p(y | x) of each sample x.

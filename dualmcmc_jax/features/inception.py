@@ -1,8 +1,8 @@
 """The Inception network of 2015, by which FID and the Inception Score are defined, in Flax.
 
-The network is Inception v3 (Szegedy et al., 2015) as TensorFlow released it on 2015-12-05. Its weights are distributed
-under the names of PyTorch ports. The network differs from later versions of Inception v3 in ways that change FID: the
-epsilon of batch normalization, average pooling that does not count padding, max pooling in the last block, 1,008
+The network is Inception v3 (Szegedy et al., 2015) as TensorFlow released it on 2015-12-05. The weights file names its
+arrays as PyTorch's Inception v3 does. The network differs from later versions of Inception v3 in ways that change FID:
+the epsilon of batch normalization, average pooling that does not count padding, max pooling in the last block, 1,008
 classes, and the resizing and scaling of its input.
 """
 
@@ -77,7 +77,7 @@ def scale(x: jax.Array) -> jax.Array:
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """Average over 3 x 3 windows with stride 1. Pixels outside the image do not count."""
+    """Average over 3 x 3 windows with stride 1. The average is over the pixels inside the image, without padding."""
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype)
 
 
@@ -87,11 +87,11 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
 
 
 last_pool = partial(max_pool, stride=1)
-"""The pooling of the last block, where later versions of Inception average."""
+"""The pooling of the last block. Later versions of Inception use average pooling there."""
 
 
 def _unit(x, name, width, size, *, stride=1, padding=None):
-    """Apply a convolution and ReLU. By default stride 1 keeps the size, and stride 2 uses windows inside the image."""
+    """Apply a convolution and ReLU. By default, stride 1 keeps the size, and stride 2 uses only windows inside x."""
     shape = (size, size) if isinstance(size, int) else size
     padding = padding or ("SAME" if stride == 1 else "VALID")
     return nn.relu(nn.Conv(width, shape, stride, padding, precision="highest", name=name.replace(".", "_"))(x))

@@ -21,7 +21,7 @@ NUM_COMPONENTS = 64
 NUM_TO_FIT = 10_000
 """Largest number of training images from which the principal components are computed."""
 LARGEST_SIDE = 32
-"""Height and width, in pixels, to which larger images are averaged before the principal components."""
+"""Largest height and width, in pixels, for the principal components. Larger images are averaged over blocks first."""
 LABELS = {"inception": "Inception features", "pixels_pca": "pixel PCA", "vectors": "data vectors"}
 """Names of the feature spaces for readers, by their names in metric keys."""
 NAMES = tuple(LABELS)
@@ -34,8 +34,8 @@ class Space(NamedTuple):
       name: one of `NAMES`.
       size: number of features, d.
       key: a function without arguments that returns a text unique to this space, for use in cache keys.
-      extract: a function from examples [N, ...] to features [N, d] and logits [N, classes]. The logits are None in all
-        spaces but Inception's.
+      extract: a function from examples [N, ...] to features [N, d] and logits [N, classes]. The logits are None unless
+        the space is that of Inception.
     """
 
     name: str
@@ -82,7 +82,7 @@ def _inception(config, path: Path) -> Space:
     params = parallel.replicate(inception.load(path))
     size = config.evaluation.batch_size
     if jax.default_backend() == "cpu":
-        size = min(size, 16)  # larger batches exceed the CPU's caches: 10.4 images/s at 8, 6.8 at 100
+        size = min(size, 16)  # larger batches exceed the CPU's caches: 10.4 images/s at size 8, 6.8 at 100
     run = parallel.stream(_inception_features, size, desc="Inception")
     extract = lambda x: parallel.collect(run(params, len(x), x))
     return Space(
@@ -91,12 +91,18 @@ def _inception(config, path: Path) -> Space:
 
 
 def _inception_features(params, _index, x):
-    """Return features and logits of uint8 images. At module level, so that the stream compiles it only once."""
+    """Return features and logits of uint8 images.
+
+    The function is defined at module level, so that `parallel.stream` compiles it only once.
+    """
     return inception.Inception().apply({"params": params}, x)
 
 
 def _pixels(train: np.ndarray) -> Space:
-    """Return the space of the principal components of pixels in [-1, 1], after averaging to at most 32 x 32 pixels."""
+    """Return the space of the principal components of pixels in [-1, 1].
+
+    Images with a side above LARGEST_SIDE are averaged over blocks of pixels first.
+    """
 
     def pixels(x):
         x = to_float(x, np.float32)
@@ -126,26 +132,27 @@ def _pixels(train: np.ndarray) -> Space:
 def statistics(space: Space, train: np.ndarray, *, num_features: int) -> Statistics:
     """Compute the statistics of the training data in a feature space, or read them from the cache folder.
 
-    The cache key contains a hash of the training data, so that other sources or preprocessing never share an entry.
+    The cache key contains a hash of the training data, so that data from another source, or with other preprocessing,
+    never share an entry.
 
     Args:
       space: the feature space.
       train: [N, ...], training examples.
-      num_features: number of examples whose features are kept, M; at most N are.
+      num_features: number of examples whose features are kept, M. If it exceeds N, the features of all are kept.
     """
     num_features = min(num_features, len(train))
 
     def make():
         accumulator, kept = frechet.Accumulator(space.size), np.empty((num_features, space.size), np.float32)
-        place = np.full(len(train), -1)
-        place[subset(len(train), num_features)] = np.arange(num_features)
+        row_of = np.full(len(train), -1)  # the row of each example in `kept`; -1: the example is not kept
+        row_of[subset(len(train), num_features)] = np.arange(num_features)
         for i in tqdm(
             range(0, len(train), 1000), desc="features of training data", unit="thousand", delay=2, leave=False
         ):
             features, _ = space.extract(train[i : i + 1000])
             accumulator.add(features)
-            here = place[i : i + 1000]
-            kept[here[here >= 0]] = features[here >= 0]
+            rows = row_of[i : i + 1000]
+            kept[rows[rows >= 0]] = features[rows >= 0]
         moments = accumulator.moments()
         return {"mean": moments.mean, "covariance": moments.covariance, "features": kept}
 

@@ -16,10 +16,11 @@ from dualmcmc_jax.core.densities import squared_norm
 from dualmcmc_jax.core.langevin import LogDensity, chain_keys, normal
 
 _NUM_PILOTS = 100
-"""Number of chains that find the schedule."""
+"""Number of pilot chains, which determine the annealing schedule."""
 _PILOT_STEP = 0.5
 """Change of beta times the standard deviation of log f, between neighboring temperatures of the pilot chains."""
 _MAX_PILOT_STEPS = 20_000
+"""Largest number of temperatures of the pilot chains."""
 _ACCEPTANCE = 0.8
 """Acceptance rate to which the step size is adapted."""
 _NUM_BOOTSTRAPS = 500
@@ -58,7 +59,7 @@ class Estimate(NamedTuple):
 
 
 def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.Array, jax.Array]:
-    """Reflect a straight motion at the walls of the box [-half_width, half_width]^D.
+    """Reflect a motion along a straight line at the walls of the box [-half_width, half_width]^D.
 
     Args:
       x: [B, ...], end points of the motion without walls.
@@ -76,10 +77,10 @@ def reflect(x: jax.Array, velocity: jax.Array, half_width: float) -> tuple[jax.A
 def move(
     keys: jax.Array, x: jax.Array, log_density: LogDensity, step_size: jax.Array, *, half_width: float, num_steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Make one step of Hamiltonian Monte Carlo in a box, which leaves the density invariant.
+    """Make one step of Hamiltonian Monte Carlo in a box. The step leaves the density invariant.
 
-    Leapfrog steps with reflecting walls preserve volume and are reversible, so that the usual Metropolis rule is exact
-    (Neal, 2011, Sec. 5.1). A single leapfrog step is a Metropolis-adjusted Langevin step.
+    Leapfrog steps with reflecting walls preserve volume and are reversible, so the usual Metropolis rule is exact
+    (Neal, 2011, Sec. 5.1). With num_steps = 1 this is a step of the Metropolis-adjusted Langevin algorithm.
 
     Args:
       keys: [B] keys, one per chain.
@@ -160,8 +161,8 @@ def pilot(
 ) -> Schedule:
     """Find an annealing schedule by pilot chains, which are not used for the estimate itself.
 
-    Neighboring temperatures of the schedule have the same thermodynamic length: the change of beta times the standard
-    deviation of log f.
+    The thermodynamic length between neighboring temperatures of the schedule is constant. This length is the change of
+    beta times the standard deviation of log f.
 
     Args:
       key: one key.
@@ -184,7 +185,7 @@ def pilot(
             reached = f"beta = {betas[-1]:.3g} after {len(betas):,} temperatures"
             raise ValueError(
                 f"evaluation.ais_temperatures: found an energy that varies too much to be annealed ({reached}), "
-                "expected to reach beta = 1"
+                "expected the pilot chains to reach beta = 1"
             )
         betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
         x, probability, spread = _pilot_step(
@@ -204,8 +205,8 @@ def uniform(key: jax.Array, num: int, shape: tuple[int, ...], *, half_width: flo
 def log_mean(log_w: np.ndarray) -> Estimate:
     """Return the log of the mean of weights, with its bootstrap standard error and the effective sample size.
 
-    By Jensen's inequality, the expectation of the log of the mean is at most log E w. The standard error is large if a
-    few weights dominate.
+    By Jensen's inequality, the expectation of the log of the mean weight is at most log E w. The standard error is
+    large if a few weights dominate.
 
     Args:
       log_w: [B], log weights.
@@ -244,9 +245,9 @@ def bounds(
       num_temperatures: number of steps between beta = 0 and beta = 1.
       num_chains: number of chains in each direction.
       dtype: dtype of the chains.
-      draw: key -> [num_chains, *shape], exact draws from f / Z. None replaces exact draws by the final states of the
-        forward chains, which are resampled by their weights and moved num_temperatures more steps at beta = 1. The
-        upper bound then misses modes that no forward chain has reached.
+      draw: key -> [num_chains, *shape], exact draws from f / Z. If None, the backward chains start at the final states
+        of the forward chains instead, resampled by their weights and moved by num_temperatures more steps at beta = 1.
+        The upper bound then misses modes that no forward chain has reached.
 
     Returns:
       The lower bound and the upper bound.
@@ -278,7 +279,7 @@ def _values(constants, x, *, log_f_of):
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
 def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width):
-    """Move the pilot chains by one step; return states, mean acceptance and the standard deviation of log f."""
+    """Move the pilot chains by one step. Return their states, mean acceptance, and the standard deviation of log f."""
     log_f, step_keys = log_f_of(constants), jax.vmap(jax.random.fold_in, (0, None))(keys, t)
     tempered = lambda x: beta * log_f(x)
     x, probability = move(step_keys, x, tempered, step_size, half_width=half_width, num_steps=_NUM_LEAPFROG_STEPS)
@@ -287,5 +288,5 @@ def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width)
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
 def _anneal(constants, keys, x, schedule, *, log_f_of, half_width):
-    """Compile `anneal`."""
+    """Run `anneal` as a compiled function."""
     return anneal(keys, x, log_f_of(constants), schedule, half_width=half_width)

@@ -5,9 +5,10 @@ from sklearn.metrics import roc_auc_score
 
 
 def auroc(data: np.ndarray, other: np.ndarray) -> float:
-    """Return the AUROC: the probability that a random example of the data has a lower energy than one of the other set.
+    """Return the AUROC of the energy.
 
-    Ties count one half. A value of 0.5 is chance, and 1 is perfect separation.
+    The AUROC is the probability that a random example of the data has a lower energy than a random example of the other
+    set. Ties count one half. A value of 0.5 is chance, and 1 is perfect separation.
 
     Args:
       data: [N], energies of examples of the data.

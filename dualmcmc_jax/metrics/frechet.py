@@ -13,7 +13,7 @@ class Moments(NamedTuple):
 
 
 class Accumulator:
-    """Accumulator of the moments of features that arrive in batches. Memory is one [d, d] matrix.
+    """Accumulator of the moments of features that arrive in batches. It stores one [d, d] matrix.
 
     Args:
       num_features: number of features, d.
@@ -60,8 +60,8 @@ def frechet_distance(x: Moments, y: Moments) -> float:
     is the FID (Heusel et al., 2017).
 
     tr (S1 S2)^(1/2) is computed as the sum of the square roots of the eigenvalues of A^T S2 A, where A A^T = S1.
-    Eigenvalues below the rounding error are set to 0. Few samples in many dimensions have many such eigenvalues, and
-    the sum of their square roots would not be negligible.
+    Eigenvalues below the rounding error are set to 0. With fewer samples than dimensions there are many of these
+    eigenvalues, and the sum of their square roots would not be negligible.
 
     Returns:
       The distance, or NaN if a moment is not finite.

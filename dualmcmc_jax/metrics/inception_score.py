@@ -6,14 +6,14 @@ import numpy as np
 class InceptionScore:
     """Accumulator of the Inception Score of images that arrive in batches (Salimans et al., 2016).
 
-    The images are divided into `splits` parts in their order. The score of a part is exp(E_x KL(p(y | x), p(y))), where
-    p(y | x) are the class probabilities of an image x and p(y) is their mean over the part. It lies between 1 and the
-    number of classes. Higher is better.
+    The images are divided, in their order, into `splits` parts. The score of a part is exp(E_x KL(p(y | x), p(y))),
+    where p(y | x) are the class probabilities of an image x and p(y) is their mean over the part. The score lies
+    between 1 and the number of classes. Higher is better.
 
     Args:
       num_samples: total number of images.
       num_classes: number of classes y.
-      splits: number of parts; at most num_samples are used.
+      splits: number of parts. If it exceeds num_samples, there are num_samples parts.
     """
 
     def __init__(self, num_samples: int, num_classes: int, splits: int = 10):

@@ -54,7 +54,7 @@ def quadrature(
 ) -> jax.Array:
     """Compute log p_theta(x) of a generator with two latents by quadrature over a grid of latents.
 
-    Memory grows with B times num_points.
+    Memory is proportional to B times num_points.
 
     Args:
       decode: z [B, 2] -> g(z) [B, ...].

@@ -20,8 +20,8 @@ class Grid(NamedTuple):
 def grid(half_width: float, num_points: int = 500) -> Grid:
     """Divide the square [-half_width, half_width]^2 into num_points^2 square cells.
 
-    The sum over the midpoints equals the integral up to rounding, if the density is smooth on the scale of a cell and
-    negligible at the border of the square.
+    The sum of a density over the midpoints, times the area of a cell, equals its integral up to rounding if the density
+    is smooth on the scale of a cell and negligible at the border of the square.
 
     Args:
       half_width: half the side of the square.
@@ -77,5 +77,5 @@ def sample(random: np.random.RandomState, cells: Grid, log_p: np.ndarray, num: i
 def kl_of_gaussians(p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> float:
     """Return the KL divergence KL(p, q) in nats between Gaussians, each given as (mean [D], covariance [D, D])."""
     (mean_p, cov_p), (mean_q, cov_q) = p, q
-    ratio, off = np.linalg.solve(cov_q, cov_p), mean_q - mean_p
-    return 0.5 * (np.trace(ratio) - len(off) - np.linalg.slogdet(ratio)[1] + off @ np.linalg.solve(cov_q, off))
+    ratio, diff = np.linalg.solve(cov_q, cov_p), mean_q - mean_p
+    return 0.5 * (np.trace(ratio) - len(diff) - np.linalg.slogdet(ratio)[1] + diff @ np.linalg.solve(cov_q, diff))

@@ -24,7 +24,7 @@ def histograms(axis: Axes, values: dict[str, np.ndarray], label: str) -> None:
     Args:
       axis: axes to draw on.
       values: values [N] of each set, by the label of the set in the legend.
-      label: label of the horizontal axis, which names the values and their unit.
+      label: label of the horizontal axis, with the name of the values and their unit.
     """
     finite = {name: v[np.isfinite(v)] for name, v in values.items() if np.isfinite(v).any()}
     axis.set(xlabel=label, ylabel="probability density")
@@ -63,7 +63,7 @@ def show(axis: Axes, pixels: np.ndarray, title: str = "") -> None:
 
 
 def grid(x: np.ndarray) -> np.ndarray:
-    """Tile uint8 images [N, H, W, C] into the largest square grid that they fill: [height, width(, C)]."""
+    """Tile uint8 images [N, H, W, C] into the largest square grid that they fill completely: [height, width(, C)]."""
     side = int(len(x) ** 0.5)
     return tile(x[: side * side].reshape(side, side, *x.shape[1:]))
 

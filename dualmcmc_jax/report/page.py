@@ -10,7 +10,7 @@ from dualmcmc_jax.report.sections import Block
 
 
 def html(title: str, summary: str, blocks: Sequence[Block], *, config: str) -> str:
-    """Return the HTML of the report. The page embeds its figures, and refers to no other file.
+    """Return the HTML of the report. The page embeds its figures and refers to no other file.
 
     Args:
       title: heading of the page.

@@ -1,7 +1,7 @@
 """Sections of a report: the labels of metrics, and the layout of labeled metrics in tables.
 
-This module knows no metric by name. The modules of `evaluation` declare a `Section` for the metrics that they compute.
-Metrics that no section declares appear in a last section, so that no metric is lost.
+This module does not contain the name of any metric. The modules of `evaluation` declare a `Section` for the metrics
+that they compute. Metrics that no section declares appear in a last section, so that no metric is lost.
 """
 
 import math
@@ -19,8 +19,8 @@ class Metric(NamedTuple):
       label: name of the metric for readers.
       better: whether higher or lower values are better; "" if neither is.
       unit: unit, range or reference value, printed in parentheses after the label; "" for none.
-      needs: names of the networks that the metric measures, fields of `Params`. The metric is left out of the report if
-        one of these networks is not trained.
+      needs: names of the networks that the metric depends on, as fields of `Params`. The metric is left out of the
+        report if one of these networks is not trained.
     """
 
     label: str
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The label, followed by an arrow for the better direction and by the unit."""
+        """Return the label, followed by an arrow for the better direction and by the unit."""
         arrow = {"higher": " ↑", "lower": " ↓", "": ""}[self.better]
         return f"{self.label}{arrow}{f' ({self.unit})' if self.unit else ''}"
 
@@ -40,7 +40,7 @@ class Group(NamedTuple):
 
     Attributes:
       label: name of the group for readers.
-      needs: names of the networks that all metrics of the group measure, as in `Metric`.
+      needs: names of the networks that all metrics of the group depend on, as in `Metric`.
     """
 
     label: str

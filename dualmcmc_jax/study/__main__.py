@@ -82,6 +82,7 @@ def main(argv) -> None:
 
 
 def _path(name: str) -> Path:
+    """Return the file of a study, which is given by its name in configs/studies or by its path."""
     folder = completion.CONFIGS / "studies"
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     path = folder / f"{name}.py" if name in names else Path(name)
@@ -106,14 +107,16 @@ def _load(path: Path, config) -> Study:
         raise ValueError(f"study: found no study in {path}, expected a get_study(config) that returns a Study")
     slugs = [runs.slug(name) for name in study.variants]
     if not all(slugs) or len(set(slugs)) < len(slugs):
-        raise ValueError(f"study: found variants {', '.join(study.variants)}, expected names of different letters")
+        expected = "names that differ in their letters or digits"
+        raise ValueError(f"study: found variants {', '.join(study.variants)}, expected {expected}")
     for claim in study.claims:
         for _, name, metric in claim.terms:
             known = ("quality", "score", "reconstruction")
             if name not in study.variants or not (metric in known or "/" in metric):
-                expected = f"a variant ({', '.join(study.variants)}) and a metric ({', '.join(known)}, or one with a /)"
+                metrics = f"{', '.join(known)}, or a name with a /"
+                expected = f"a variant ({', '.join(study.variants)}) and a metric ({metrics})"
                 raise ValueError(
-                    f"study: found {name!r} and {metric!r} in the claim {claim.text!r}, expected {expected}"
+                    f"study: found variant {name!r} and metric {metric!r} in claim {claim.text!r}, expected {expected}"
                 )
     for name, variant in study.variants.items():
         try:

@@ -16,10 +16,10 @@ The metric has a name from metrics.json, or one of these names:
 
 
 class Claim(NamedTuple):
-    """A statement about the variants, such as "50 x-steps beats 10 x-steps in quality".
+    """Statement about the variants, such as "50 x-steps beats 10 x-steps in quality".
 
-    A claim compares runs of the same seed. The claim holds if the sum of its terms, as a mean over seeds, is
-    significantly above 0.
+    The terms of a claim are added for each seed. The claim holds if the mean of these sums over seeds is significantly
+    above 0.
 
     Attributes:
       text: the statement, as the table prints it.
@@ -31,12 +31,12 @@ class Claim(NamedTuple):
 
 
 class Study(NamedTuple):
-    """The variants to compare, and what is expected of them.
+    """Variants to compare, with the expected results.
 
     Attributes:
       variants: configs by name.
-      claims: expected results, from the paper or from common sense.
-      paper: a heading, and the numbers in the paper by variant. The table shows them in a column with this heading.
+      claims: statements about the variants that are expected to hold.
+      paper: a heading, and numbers from the paper by variant. The table shows them in a column with this heading.
     """
 
     variants: dict[str, ConfigDict]

@@ -1,4 +1,4 @@
-"""Processes of a study: a limited number at a time, each with a share of this machine and a locked folder."""
+"""Processes of a study. A limited number runs at a time, each with a share of this machine and a locked folder."""
 
 import contextlib
 import glob
@@ -20,10 +20,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """Raised when a signal asks the study to stop. The states of its runs are saved."""
+    """Exception that is raised if a signal asks the study to stop. The states of its runs are saved."""
 
     def __init__(self):
-        super().__init__("stopped; the same command goes on from there")
+        super().__init__("stopped; run the same command again to continue")
 
 
 def gpus() -> list[str]:
@@ -34,7 +34,7 @@ def gpus() -> list[str]:
 
 
 class Jobs:
-    """A context manager that runs up to `num` processes at a time, each on a share of the cores or on one GPU.
+    """Context manager that runs up to `num` processes at a time, each on a share of the cores or on one GPU.
 
     Use it in the main thread. A signal to this process, or leaving the context early, asks the running processes to
     stop; they then save and exit. A second signal makes them exit at once.
@@ -133,6 +133,7 @@ class Jobs:
             yield file
 
     def _stop(self, number: int | None = None, _frame=None):
+        """Ask all running processes to stop. `number` is the number of the signal, or None without a signal."""
         with self._lock:
             is_second_signal = self._stopping.is_set()
             self._stopping.set()
@@ -157,6 +158,7 @@ def _locked(file: IO, folder: Path) -> bool:
 
 
 def _cores() -> set[int]:
+    """Return the CPU cores that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
 
 

@@ -16,11 +16,11 @@ from dualmcmc_jax.study import jobs
 from dualmcmc_jax.study.definitions import changed
 
 PILOT_STEPS, PILOT_EVERY = 60, 10
-"""Number of updates of a pilot run, which measures the rate of a variant, and number of updates between its logs."""
+"""Number of updates of a pilot run, and number of updates between its logs. The run measures updates per second."""
 
 
 class Settings(NamedTuple):
-    """How a study is run.
+    """Settings for the runs of a study.
 
     Attributes:
       workdir: folder of the study, which contains a folder for each run.
@@ -42,8 +42,8 @@ class Result(NamedTuple):
 
     Attributes:
       seed: seed of the run.
-      metrics: metrics by name, empty if the run failed.
-      problem: reason of the failure, empty if the run succeeded.
+      metrics: metrics by name; empty if the run failed.
+      problem: reason for the failure; empty if the run succeeded.
     """
 
     seed: int
@@ -52,14 +52,14 @@ class Result(NamedTuple):
 
 
 def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[Result]]:
-    """Run the missing runs of a study.
+    """Train and evaluate the runs of a study that have no result yet.
 
     Runs that another command is working on are skipped at first. When no other run is left, this function waits for
-    them.
+    the skipped runs.
 
     Args:
       variants: configs by name.
-      settings: how to run the study.
+      settings: settings of the study.
 
     Returns:
       The results of all runs by variant.
@@ -73,7 +73,7 @@ def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[R
         if settings.seconds:
             bar.set_description("measuring rates")
             configs = workers.map(lambda name: _for_seconds(workers, settings, name, variants[name]), variants)
-            variants = dict(zip(variants, configs, strict=True))  # a str instead of a config: reason of a failure
+            variants = dict(zip(variants, configs, strict=True))  # a str: why the pilot run failed
             bar.set_description()
         _check(variants, settings)
 
@@ -124,7 +124,7 @@ def _train_and_evaluate(
 ) -> Result | None:
     """Return the result of one run. A stored result is reused if it was made with the same flags.
 
-    If another process has locked the run, wait until it is free; without `wait`, return None.
+    If another process has locked the run, wait until the run is free; if `wait` is False, return None.
     """
     seed, num_steps = config.train.seed, config.train.num_steps
     config.evaluation.every, config.log.images_every = 0, num_steps

@@ -53,8 +53,8 @@ def value(metrics: dict[str, float | None], name: str) -> float | None:
 
     Args:
       metrics: the metrics of the run. None stands for a number that was not finite, and counts as infinite.
-      name: a prefix; the mean of the metrics whose names start with it is returned. "quality" and "score" select the
-        first metric of QUALITY or SCORE that was measured, "reconstruction" the smallest metric of RECONSTRUCTION.
+      name: "quality" or "score" for the first metric of QUALITY or SCORE that was measured; "reconstruction" for the
+        smallest metric of RECONSTRUCTION; otherwise a prefix, for the mean of the metrics whose names start with it.
 
     Returns:
       The number, or None if no such metric was measured.
@@ -75,7 +75,7 @@ def values(results: list[Result], name: str) -> list[float]:
 
 
 def verdict(claim: Claim, results: Results) -> str:
-    """Return in one line whether a claim holds.
+    """Return a line of text that says whether a claim holds.
 
     The sum of the claim's terms is computed for each seed that all variants of the claim share. The claim holds if the
     confidence interval of the mean of these sums lies above 0, and does not hold if the interval lies below 0.
@@ -91,7 +91,7 @@ def verdict(claim: Claim, results: Results) -> str:
     (mean, half), num_in_favor = interval(sums), sum(s > 0 for s in sums)
     decided = math.isfinite(mean) and abs(mean) > half
     outcome = "not decided" if not decided else "holds" if mean > 0 else "does NOT hold"
-    return f"{outcome}: {claim.text} (by {_number(mean, half)}; {num_in_favor} of {len(sums)} seeds for it)"
+    return f"{outcome}: {claim.text} (by {_number(mean, half)}; {num_in_favor} of {len(sums)} seeds in favor)"
 
 
 def table(study: Study, results: Results) -> list[list[str]]:
@@ -171,9 +171,11 @@ def write(folder: Path, study: Study, results: Results) -> None:
 
 
 def _cell(numbers: list[float]) -> str:
+    """Return the text of one cell: the mean of the numbers with its confidence interval, or a dash."""
     return _number(*interval(numbers)) if numbers else "-"
 
 
 def _number(mean: float, half: float) -> str:
+    """Return a mean as text, with the half-width of its confidence interval if the half-width is finite."""
     number = lambda x, digits: f"{x:,.0f}" if 1000 <= abs(x) < math.inf else f"{x:.{digits}g}"
     return f"{number(mean, 3)} ± {number(half, 2)}" if 0 < half < math.inf else number(mean, 3)
