@@ -24,7 +24,7 @@ class Diverged(ValueError):
 def check(step: int, scalars: dict[str, jax.Array], config) -> None:
     """Check the metrics of an update.
 
-    The authors' code makes the same checks. Its limit for the difference of the mean energies is 10,000.
+    The authors' code stops at a NaN, and if the mean energies differ by more than 10,000.
 
     Args:
       step: number of updates made, including this one.

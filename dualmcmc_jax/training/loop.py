@@ -128,7 +128,7 @@ def _run(
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
             state, scalars = update(state, x)
             pending.append((step, scalars))
-            log_pending(2)  # waits until at most two updates are queued, so that the devices are never idle
+            log_pending(2)  # leaves two updates queued, so that the devices are never idle and the queue does not grow
             stopping = watch.asked(step) and step < last
             if stopping or is_due(step, config.checkpoint.every):
                 log_pending(0)  # a run resumed from this checkpoint does not write these rows again
