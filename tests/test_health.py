@@ -51,7 +51,7 @@ def test_parameters_that_are_not_finite_are_a_divergence(tmp_path):
         health.check_params(2, bad_params)
 
 
-def test_stopped_run_keeps_only_finite_checkpoints(tmp_path):
+def test_diverged_run_keeps_only_finite_checkpoints(tmp_path):
     with pytest.raises(ValueError, match=r"step \d+: .*; training has diverged; the last good state is from step \d+"):
         train(diverging_config(), tmp_path)
     for folder in (tmp_path / "checkpoints").iterdir():
@@ -78,9 +78,9 @@ def test_training_stops_after_the_maximum_number_of_rollbacks(tmp_path, caplog):
     with pytest.raises(ValueError, match="training has diverged; the last good state"):
         train(config, tmp_path)
     log = caplog.text
-    assert "attempt 1" in log
-    assert "attempt 2" in log
-    assert "attempt 3" not in log
+    assert "rollback 1" in log
+    assert "rollback 2" in log
+    assert "rollback 3" not in log
 
 
 def test_next_attempt_has_another_key(tmp_path):
