@@ -70,14 +70,13 @@ def test_next_adam_update_equals_pytorchs(imported):
         expected = torch_names.parameters(net, getattr(state.params, net), content[f"next{torch_name[-1]}"])
         moved = lambda new, net=net: jax.tree.map(np.subtract, new, getattr(state.params, net))
         for a, b in zip(jax.tree.leaves(moved(actual)), jax.tree.leaves(moved(expected)), strict=True):
-            assert (
-                relative_error(a, b) < 2e-3
-            )  # the moves are differences of float32 numbers that are 1000 times larger
+            # The moves are differences of float32 numbers that are 1000 times larger.
+            assert relative_error(a, b) < 2e-3
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_imported_state_has_the_structure_of_a_new_state(name):
-    """The shapes and dtypes are those of a new state. The counts of steps are those of the file and of `step`."""
+    """The shapes and dtypes are those of a new state. Adam counts the file's updates, the schedules count `step`."""
     config = config_of(name)
     state = torch_import.convert(FILES[name], config, step=700)
     assert int(state.step) == 700

@@ -2,8 +2,8 @@
 
 The paper's losses use data pairs (x, z~) drawn from Q~ and model pairs (x~, z) drawn from P~ (see `core.sampling`). The
 pairs are constants. Terms that do not depend on the trained network, such as the entropies of P~ and Q~, are left out.
-The gradient of each loss equals that of its KL divergences, up to a constant factor that the docstring states. In
-`elbo_loss` and `generated_loss`, the gradient also passes through the samples.
+With weights of 1, the gradient of each loss equals that of its KL divergences, up to a constant factor that the
+docstring states. In `elbo_loss` and `generated_loss`, the gradient also passes through the samples.
 
 Each loss is a weighted sum of named terms. The divergences of the paper have weight 1 for both terms; the authors'
 recipe uses other weights (see `configs/default.py`). A term of weight 0 is not computed. Every function returns the

@@ -104,8 +104,8 @@ def resumed(
       params: the parameters of each network.
       vectors: the singular vectors of spectral norm.
       step: number of updates made so far.
-      moments: the `optimizers.Moments` of each network. For a network whose value is None, Adam starts from zero
-        moments. None instead of all moments: the same for all networks.
+      moments: the `optimizers.Moments` of each network. If the value of a network is None, its Adam starts from zero
+        moments. If moments is None, this applies to all networks.
 
     Returns:
       The state, with the dtypes of the config. Its average equals the given parameters after spectral norm.

@@ -13,8 +13,8 @@ The update differs from the authors' code in these points:
 - With `loss.fresh_negatives`, the second x-chain starts at g(z) of newly drawn latents z. The authors' code uses the
   latents of the first x-chain again.
 - Spectral norm makes one power iteration per update. The authors' code makes one in every forward pass of the energy,
-  which is 63 per update. If the singular vectors have converged before, the energy's parameters after three updates
-  differ by 0.3% of the distance that they have moved.
+  which is 63 per update. If the singular vectors have converged beforehand, the energy's parameters after three
+  updates differ by 0.3% of the distance that they have moved.
 """
 
 from functools import partial
