@@ -1,4 +1,4 @@
-"""A diverging run is detected, is not saved, and is stopped or rolled back."""
+"""Divergence: it is detected before the state is saved, and the run stops or is rolled back."""
 
 import json
 

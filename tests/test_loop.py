@@ -1,4 +1,4 @@
-"""Complete runs: resuming, and the content of the workdir."""
+"""Complete training runs: resuming, metrics, checkpoints, and the content of the workdir."""
 
 import io
 import json
