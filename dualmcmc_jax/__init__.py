@@ -1,6 +1,6 @@
 """Energy-based models trained by Dual-MCMC Teaching (Cui & Han, NeurIPS 2023), in JAX.
 
-The public API, each as dualmcmc_jax.NAME:
+The public API consists of these names, which can be imported from dualmcmc_jax:
 
   load, Model                                     load and use a trained model
   langevin, chain_keys, Trace                     the Langevin kernel, for any log-density

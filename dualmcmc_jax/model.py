@@ -24,7 +24,7 @@ class BoundModel(NamedTuple):
 
     `Model.bound` creates an instance. The methods call functions of `core.sampling` with the bound networks and the
     chain settings of the config. Keyword arguments, such as `num_steps` or `keep_every`, override these settings.
-    Unlike the methods of `Model`, these methods take one key per chain and do not compile anything.
+    The methods differ from those of `Model` in two points: they take one key per chain, and they are not compiled.
 
     Attributes:
       energy: x [B, ...] -> energy [B].
@@ -64,7 +64,7 @@ class BoundModel(NamedTuple):
         return densities.log_joint(x, z, self.decode, variance=self.config.generator.variance)
 
     def synthesize(self, keys: jax.Array, **settings) -> sampling.Synthesis:
-        """Draw samples from the generator and revise them with the x-chain, by `core.sampling.synthesize`.
+        """Draw samples from the generator and revise them with the x-chain. Calls `core.sampling.synthesize`.
 
         Args:
           keys: [B] keys, one per chain.
@@ -77,7 +77,7 @@ class BoundModel(NamedTuple):
         return sampling.synthesize(keys, self.decode, self.energy, **settings)
 
     def revise_x(self, keys: jax.Array, x0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
-        """Run x-chains from given states, by `core.sampling.revise_x`.
+        """Run x-chains from given states. Calls `core.sampling.revise_x`.
 
         Args:
           keys: [B] keys, one per chain.
@@ -90,7 +90,7 @@ class BoundModel(NamedTuple):
         return sampling.revise_x(keys, self.energy, x0, **chains.x_revision(self.config, self.nets) | settings)
 
     def revise_z(self, keys: jax.Array, x: jax.Array, z0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
-        """Run z-chains from given states, by `core.sampling.revise_z`.
+        """Run z-chains from given states. Calls `core.sampling.revise_z`.
 
         Args:
           keys: [B] keys, one per chain.
@@ -106,7 +106,7 @@ class BoundModel(NamedTuple):
         return sampling.revise_z(keys, self.decode, x, z0, **chain | settings)
 
     def infer(self, keys: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
-        """Draw latents of examples and revise them with the z-chain, by `core.sampling.infer`.
+        """Draw latents from the inference model and revise them with the z-chain. Calls `core.sampling.infer`.
 
         Args:
           keys: [B] keys, one per chain.
@@ -120,7 +120,7 @@ class BoundModel(NamedTuple):
         return sampling.infer(keys, self.encode, self.decode, x, **settings)
 
     def reconstruct(self, keys: jax.Array, x: jax.Array, **settings) -> tuple[jax.Array, jax.Array]:
-        """Reconstruct examples from the start and from the end of the z-chain, by `core.sampling.reconstruct`.
+        """Reconstruct examples from the start and the end of their z-chains. Calls `core.sampling.reconstruct`.
 
         Args:
           keys: [B] keys, one per chain.
@@ -128,7 +128,7 @@ class BoundModel(NamedTuple):
           **settings: keyword arguments of `core.sampling.infer`, which override the config.
 
         Returns:
-          The two reconstructions, [B, ...] each.
+          The reconstructions from the start and from the end of the z-chains, [B, ...] each.
         """
         settings = chains.inference(self.config, self.nets) | settings
         return sampling.reconstruct(keys, self.encode, self.decode, x, **settings)
@@ -141,17 +141,18 @@ class Model:
 
     Examples x are images [B, H, W, C] with values in [-1, 1], or vectors [B, D]. Latents z are vectors [B, d].
 
-    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize` and `infer` are compiled by `jax.jit`. For use
-    inside your own compiled function, pass the model as an argument and call `bound` once, outside of loops. A model is
-    a pytree whose leaves are the parameters and the step, so a function compiled for one model is reused for other
-    parameters of the same config.
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize` and `infer` are compiled by `jax.jit`. To use
+    a model inside your own compiled function, pass the model as an argument and call `bound` once, outside of loops. A
+    model is a pytree whose leaves are the parameters and the step. A function that was compiled for one model is
+    therefore reused for other parameters of the same config.
 
     If the generator uses batch normalization, its outputs depend on the whole batch. Samples drawn in one call are then
-    not independent, and the size of the batch matters; training used `train.batch_size` examples per batch.
+    not independent, and their distribution depends on the size of the batch. In training, a batch has
+    `train.batch_size` examples.
 
     Attributes:
-      params: the parameters to use. They are the average if the config sets `train.ema_decay`, and have spectral norm
-        applied.
+      params: the parameters, with spectral norm applied. In a model from `load`, they are averaged over updates if the
+        config sets `train.ema_decay`.
       step: number of updates that trained the parameters.
       run_config: the config of the run. Its x_chain is the x-chain of training.
       nets: the unbound networks.
@@ -184,7 +185,7 @@ class Model:
           ValueError: nets is None and the config has a value that the networks do not support.
         """
         config = FrozenConfigDict(config.copy_and_resolve_references())
-        params = jax.tree.map(jnp.asarray, params)  # copied to the device here, not in every call
+        params = jax.tree.map(jnp.asarray, params)  # copies the parameters to the device once, not in every call
         return cls(params, step, config, nets or _build(config))
 
     @property
@@ -193,7 +194,7 @@ class Model:
 
         The x-chain is `evaluation.x_chain` if this field is set, and otherwise the x-chain of training.
         """
-        return _at_test_time(self.run_config)
+        return _with_sampling_chain(self.run_config)
 
     @property
     def x_chain(self) -> tuple[int, float, float]:
@@ -205,7 +206,7 @@ class Model:
     def group_size(self) -> int:
         """The number of examples per call of the generator in evaluation and sampling.
 
-        With batch normalization, the examples of one call depend on each other.
+        With batch normalization, the outputs for the examples of one call depend on each other.
         """
         return self.run_config.evaluation.group_size or self.run_config.train.batch_size
 
@@ -370,8 +371,8 @@ def _build(config: FrozenConfigDict) -> models.Nets:
 
 
 @functools.lru_cache(maxsize=16)
-def _at_test_time(config: FrozenConfigDict) -> FrozenConfigDict:
-    """Return the config in which `evaluation.x_chain`, if it is set, has replaced the x-chain of training."""
+def _with_sampling_chain(config: FrozenConfigDict) -> FrozenConfigDict:
+    """Return a copy of a config in which `evaluation.x_chain`, if it is set, replaces the x-chain of training."""
     config = config.as_configdict().copy_and_resolve_references()
     if config.evaluation.x_chain:
         num_steps, step_size, config.energy.temperature = config.evaluation.x_chain

@@ -1,8 +1,8 @@
-"""Which random streams exist? All streams of JAX random numbers outside training, so that no two are the same.
+"""Which random streams exist? The list of all streams of JAX random numbers that are used outside training.
 
 Training derives its random numbers from `jax.random.key(train.seed)` directly (see `training/state.py` and
-`training/step.py`). Each other use of random numbers has a separate stream. Uses with equal seeds are therefore
-independent of training and of each other.
+`training/step.py`). Each other use of random numbers has its own stream. With equal seeds, the random numbers of each
+use are therefore independent of training and of all other uses.
 """
 
 import enum
@@ -30,6 +30,6 @@ def key(seed: int, stream: Stream) -> jax.Array:
 
     Args:
       seed: the seed that the user chose.
-      stream: the use of the random numbers.
+      stream: the use for which the random numbers are drawn.
     """
     return jax.random.fold_in(jax.random.key(seed), int(stream))

@@ -20,8 +20,9 @@ def load(path: Path) -> Any:
     """Load a file that torch.save has written.
 
     Both the zip format and the legacy format before PyTorch 1.6 are supported. The reader accepts tensors, parameters,
-    dicts, lists, tuples, numbers, strings and None. It rejects every other object and calls nothing that the file
-    names. Arrays are views of the data of the file, so the size of the file bounds the memory use.
+    dicts, lists, tuples, numbers, strings and None. It rejects every other object. It calls no function that the file
+    names, except stand-ins for those that PyTorch needs for these objects. Arrays are views of the data of the file, so
+    the memory use is bounded by the size of the file.
 
     Args:
       path: the file.
@@ -38,10 +39,10 @@ def load(path: Path) -> Any:
     try:
         return (_load_zip if zipfile.is_zipfile(path) else _load_legacy)(path)
     except RecursionError as error:
-        raise problem("endless nesting") from error
+        raise problem("objects that are nested too deeply") from error
     except (pickle.UnpicklingError, struct.error, ValueError, OverflowError) as error:
         raise problem(str(error).splitlines()[0] if str(error) else "a damaged file") from error
-    except Exception as error:  # damage raises a dozen kinds of errors in zipfile and pickle
+    except Exception as error:  # zipfile and pickle raise many kinds of errors for damaged files
         raise problem(f"a damaged file ({type(error).__name__})") from error
 
 
@@ -84,24 +85,23 @@ def _load_legacy(path: Path) -> Any:
     return _arrays(content, {})
 
 
-def _arrays(content: Any, made: dict[int, Any]) -> Any:
+def _arrays(content: Any, converted: dict[int, Any]) -> Any:
     """Return the same containers with an array in place of each tensor.
 
-    `made` holds the results by the identity of the original, so that an object that occurs several times is converted
-    once.
+    `converted` maps the id of each object to the result. An object that occurs several times is converted only once.
     """
     if content is None or isinstance(content, bool | int | float | str):
         return content
-    if id(content) not in made:
+    if id(content) not in converted:
         if isinstance(content, Tensor):
-            made[id(content)] = content.array()
+            converted[id(content)] = content.array()
         elif isinstance(content, dict):
-            made[id(content)] = {key: _arrays(value, made) for key, value in content.items()}
+            converted[id(content)] = {key: _arrays(value, converted) for key, value in content.items()}
         elif type(content) in (list, tuple):
-            made[id(content)] = type(content)(_arrays(value, made) for value in content)
+            converted[id(content)] = type(content)(_arrays(value, converted) for value in content)
         else:
             raise ValueError(f"an object of type {type(content).__name__}")
-    return made[id(content)]
+    return converted[id(content)]
 
 
 class Kind(NamedTuple):
@@ -111,7 +111,7 @@ class Kind(NamedTuple):
 
 
 class Storage:
-    """A flat array, of which tensors are views. It receives its data after the tensors have been read."""
+    """A flat array of which tensors are views. The data of the array are filled in after the tensors have been read."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size, self.array = dtype, size, None
@@ -123,7 +123,7 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage. It is converted to an array once the storage has its data."""
+    """A view of a storage. The method `array` returns it as an array once the storage has its data."""
 
     def __init__(self, storage, offset, shape, strides, _requires_grad=False, _hooks=None, metadata=None):
         shape, strides = tuple(shape), tuple(strides)
@@ -159,7 +159,7 @@ _ADMITTED = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch", "Size"): tuple,
 } | {("torch", f"{kind}Storage"): Kind(np.dtype(dtype)) for kind, dtype in zip(_KINDS, _DTYPES, strict=True)}
-"""The objects that a file may name, by module and name, and what stands for them here."""
+"""The objects that a file may refer to, by module and name, and their stand-ins."""
 _CALLABLE = (collections.OrderedDict, Tensor, _parameter, tuple)
 """The objects that a file may call."""
 _OPCODE_NAMES = (
@@ -174,8 +174,8 @@ _OPCODES = [getattr(pickle, name) for name in _OPCODE_NAMES.split()]
 class Unpickler(pickle._Unpickler):
     """An unpickler that accepts only the names in _ADMITTED and the opcodes that torch.save writes.
 
-    It extends the unpickler that is written in Python. The one in C has no table of opcodes to restrict, and it
-    allocates memory for any memo index that a file names.
+    The base class is Python's unpickler that is written in Python. The unpickler that is written in C has no table of
+    opcodes that could be restricted, and it allocates memory for every memo index that a file contains, however large.
     """
 
     dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
@@ -192,14 +192,14 @@ class Unpickler(pickle._Unpickler):
 
     def load_reduce(self):
         arguments, function = self.stack.pop(), self.stack[-1]
-        if not any(function is known for known in _CALLABLE) or type(arguments) is not tuple:
+        if not any(function is allowed for allowed in _CALLABLE) or type(arguments) is not tuple:
             raise ValueError("a call of an object that is not a function")
         if function is collections.OrderedDict and arguments:
             raise ValueError("an OrderedDict with arguments")
         self.stack[-1] = function(*arguments)
 
     def load_build(self):
-        self.stack.pop()  # The attributes are dropped: nothing needs them, and they could overwrite checked values.
+        self.stack.pop()  # Drop the attributes: they are not needed, and could overwrite checked values.
 
     def load_setitem(self):
         self._check_keys(self.stack[-2:-1])
@@ -220,8 +220,8 @@ class Unpickler(pickle._Unpickler):
         pickle.SETITEMS[0]: load_setitems,
     }
 
-    def persistent_load(self, saved):
-        marker, kind, key, _, size, *view = saved
+    def persistent_load(self, pid):
+        marker, kind, key, _, size, *view = pid
         valid = marker == "storage" and isinstance(kind, Kind) and type(key) is str and type(size) is int
         if not valid or not 0 <= size < 2**48 or any(part is not None for part in view):
             raise ValueError("an invalid storage")

@@ -25,7 +25,7 @@ def config(name: str, reference):
     """Return the config with the networks and settings of a reference file."""
     config = default.get_config()
     width = {net: int(reference[f"meta_n{net}f"]) for net in "gdi"}
-    pyramid = name == "celeba64"
+    pyramid = name == "celeba64"  # the widths change from block to block
     levels = 5 if pyramid else 4
     energy = [width["d"] // (2 ** (4 - i) if pyramid else 1) for i in range(levels)]
     generator = [width["g"] // (2**i if pyramid else 1) for i in range(levels)]
@@ -44,28 +44,32 @@ def config(name: str, reference):
 
 
 def params(reference, config, prefix: str = "") -> Params:
-    """Return the weights, or with prefix "grad/" the gradients, as parameters. Biases without effect are omitted."""
+    """Return the weights as parameters, or the gradients if prefix is "grad/". Biases without effect are omitted."""
     tensors = {net: tensors_of(reference, f"{prefix}{name}/") for net, name in torch_names.NAMES.items()}
     return Params(**{net: torch_names.parameters(net, like, tensors[net]) for net, like in shapes(config).items()})
 
 
 def vectors(reference, config):
-    """Return the stored vectors of spectral normalization."""
+    """Return the singular vectors of spectral normalization that the reference contains."""
     return torch_names.vectors(shapes(config)["energy"], tensors_of(reference, "netE/"))
 
 
 def shapes(config):
+    """Return the shapes of the parameters of each network, by its name."""
     nets = models.build(config)._asdict()
     return {name: jax.eval_shape(net.init, jax.random.key(0)) for name, net in nets.items()}
 
 
 def tensors_of(reference, prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): np.asarray(x, np.float64) for k, x in reference.items() if k.startswith(prefix)}
 
 
 def nhwc(x):
+    """Convert images [B, C, H, W] to [B, H, W, C]."""
     return np.asarray(x, np.float64).transpose(0, 2, 3, 1)
 
 
 def latent(z):
+    """Convert latents [B, d, 1, 1] to [B, d]."""
     return np.asarray(z, np.float64).reshape(len(z), -1)

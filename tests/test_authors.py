@@ -1,4 +1,4 @@
-"""The authors' numbers: outputs, chains, losses and every gradient, for both families of networks."""
+"""Both residual networks, compared with numbers of the authors' code: outputs, chains, losses and all gradients."""
 
 from functools import partial
 
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 class Case:
+    """One reference file, with the networks, parameters and inputs that reproduce its numbers."""
+
     def __init__(self, name, dtype=jnp.float64):
         self.reference = authors.load(name)
         self.config = authors.config(name, self.reference)
@@ -40,7 +42,7 @@ class Case:
         return self.nets.encoder.bind(params)
 
     def losses(self, params):
-        """(Eq. 7, Eq. 10, Eq. 15) on the reference's samples."""
+        """Return the losses of Eq. 7, 10 and 15 on the samples of the reference."""
         pairs = (self.x, self.z_post), (self.x_model, self.z)
         weights = self.config.loss
         temperature = self.config.energy.temperature
@@ -58,7 +60,8 @@ def case(request):
     return Case(request.param)
 
 
-def relative(actual, expected, floor=0.0):
+def relative_error(actual, expected, floor=0.0):
+    """Return the norm of the difference, divided by the norm of `expected` or by `floor` if that is larger."""
     return np.linalg.norm(np.ravel(actual - expected)) / max(np.linalg.norm(np.ravel(expected)), floor)
 
 
@@ -80,7 +83,7 @@ def expected_outputs(reference):
 def test_outputs_and_losses(case):
     actual = jax.jit(lambda: outputs(case))()
     for name, expected in expected_outputs(case.reference).items():
-        assert relative(actual[name], expected) < 1e-9, name
+        assert relative_error(actual[name], expected) < 1e-9, name
 
 
 @pytest.mark.parametrize("name", ["cifar10", pytest.param("celeba64", marks=pytest.mark.more)])
@@ -89,7 +92,7 @@ def test_outputs_and_losses_in_float32(name):
     actual = jax.jit(lambda: outputs(case))()
     for name, expected in expected_outputs(case.reference).items():
         assert actual[name].dtype == jnp.float32
-        assert relative(actual[name], expected) < 1e-4, name
+        assert relative_error(actual[name], expected) < 1e-4, name
 
 
 def test_gradients(case):
@@ -102,7 +105,7 @@ def test_gradients(case):
         assert actual.keys() == expected.keys()
         floor = 1e-3 * np.sqrt(sum(np.sum(g**2) for g in expected.values()))
         for path, gradient in expected.items():
-            assert relative(actual[path], gradient, floor) < 1e-9, f"{net}/{path}"
+            assert relative_error(actual[path], gradient, floor) < 1e-9, f"{net}/{path}"
 
 
 @pytest.fixture
@@ -121,9 +124,9 @@ def test_x_chain(case, noise_free):
         step_size=case.config.x_chain.step_size,
     )
     end, trace = jax.jit(revise)(case.keys, x0=start)
-    assert relative(-trace.log_density * temperature, case.reference["x_chain_energy"]) < 1e-9
+    assert relative_error(-trace.log_density * temperature, case.reference["x_chain_energy"]) < 1e-9
     moved = authors.nhwc(case.reference["x_chain_last"]) - authors.nhwc(case.reference["G_z"])
-    assert relative(end - start, moved) < 1e-7
+    assert relative_error(end - start, moved) < 1e-7
 
 
 def test_z_chain(case, noise_free):
@@ -140,25 +143,25 @@ def test_z_chain(case, noise_free):
     )
     end, trace = jax.jit(revise)(case.keys, z0=start)
     expected = case.reference["z_chain_last"]
-    assert relative(end, expected) < 1e-9
-    assert relative(end - start, expected - case.reference["I_mu"]) < 1e-7
+    assert relative_error(end, expected) < 1e-9
+    assert relative_error(end - start, expected - case.reference["I_mu"]) < 1e-7
     mse = [
         densities.mean_squared_error(log_p, case.x, z, variance=variance).mean()
         for log_p, z in zip(trace.log_density, trace.states[:-1], strict=True)
     ]
-    assert relative(np.array(mse), case.reference["z_chain_mse"]) < 1e-9
+    assert relative_error(np.array(mse), case.reference["z_chain_mse"]) < 1e-9
 
 
 @pytest.mark.parametrize(
-    ("config", "dead", "millions"),
+    ("config", "num_omitted_biases", "millions"),
     [(cifar10, 3 * 3 * 512, (16.02, 16.79, 15.21)), (celeba64, 3 * (512 + 256 + 128 + 64), (12.22, 19.54, 15.21))],
 )
-def test_full_size_parameter_counts(config, dead, millions):
-    """G, E and I of the two recipes; of G's convolutions, those whose bias has no effect keep none."""
+def test_full_size_parameter_counts(config, num_omitted_biases, millions):
+    """The counts equal the authors' if the biases without effect, which the generator omits, are added."""
     nets = models.build(config.get_config())
     counts = [sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0)))) for net in nets]
     energy, generator, encoder = counts
-    assert tuple(round(n / 1e6, 2) for n in (generator + dead, energy, encoder)) == millions
+    assert tuple(round(n / 1e6, 2) for n in (generator + num_omitted_biases, energy, encoder)) == millions
 
 
 @pytest.mark.parametrize(("name", "config"), [("cifar10", cifar10), ("celeba64", celeba64)])

@@ -95,7 +95,7 @@ def test_generated_loss_gradient_equals_that_by_hand():
 
 
 def test_losses_with_weight_zero_are_not_computed():
-    """A network is not even called for a term of weight zero. A loss without any term has gradient zero."""
+    """A term of weight 0 does not call its network. A loss without terms has gradient 0."""
     failing_network = lambda _: 1 / 0
     assert losses.energy_loss(failing_network, x, x, temperature=1.0, data_weight=0.0, model_weight=0.0) == (0, {})
     value, terms = losses.generator_loss(decode(w), (x, None), (x, z), data_weight=0.0, model_weight=1.0)
@@ -129,7 +129,7 @@ MARKED = [baseline if baseline in QUICK else pytest.param(baseline, marks=pytest
 
 @pytest.mark.parametrize("baseline", MARKED, ids=lambda baseline: baseline.__name__.split(".")[-1])
 def test_baseline_trains_only_its_networks(baseline):
-    """Networks move if a loss of the baseline names them. Persistent chains do not depend on the number of devices."""
+    """The trained networks change, and the others do not. Runs with persistent chains are equal on 1 and 4 devices."""
     config = small(baseline)
     before, _ = test_step.start(config)
     state, rows = test_step.run(config, 1, 4 if has_persistent_chains(config) else 1)
@@ -168,7 +168,7 @@ def test_unused_losses_are_not_computed():
     config = small(vae)
     widths = ((64, 7, 5, 4), (2, 7, 5, 64))
     forward = [sum(a * b for a, b in itertools.pairwise(net)) for net in widths]
-    inputs = 64 * 7  # no gradient with respect to the data
+    inputs = 64 * 7  # the gradient with respect to the data is not computed
     assert multiply_adds(config) == pytest.approx(3 * sum(forward) - inputs, rel=0.02)
     config = small(short_run)
     energy = 64 * 7 + 7 * 5 + 5
@@ -177,7 +177,7 @@ def test_unused_losses_are_not_computed():
 
 
 def test_persistent_chains_continue_from_their_last_state(monkeypatch):
-    """Each update continues the next batch_size chains; a chain restarts at random. Compare with a plain loop."""
+    """Compare with a plain loop. Each update continues the next batch_size chains, and some chains restart."""
     monkeypatch.setattr(chains, "RESTARTS", 0.3)
     config = small(persistent)
     config.x_chain.num_chains = 12  # not a multiple of the batch
@@ -236,7 +236,7 @@ def test_runs_with_persistent_chains_resume_bit_for_bit(baseline, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, train(config, tmp_path / "parts"), whole)
 
 
-def test_impossible_numbers_of_chains_are_refused():
+def test_invalid_numbers_of_chains_are_refused():
     config = persistent.baseline(tiny.config())
     config.x_chain.num_chains = 39
     with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 39, expected 40 or more"):

@@ -35,13 +35,13 @@ def test_log_ebm_is_minus_energy_over_temperature():
     np.testing.assert_allclose(densities.log_ebm(x, densities.squared_norm, temperature=0.5), -2 * (x**2).sum((1, 2)))
 
 
-def test_squared_error_can_be_read_from_the_log_joint():
+def test_squared_error_is_computed_from_the_log_joint():
     log_joint = densities.log_joint(x, z, decode, variance=0.045)
     mse = densities.mean_squared_error(log_joint, x, z, variance=0.045)
     np.testing.assert_allclose(mse, ((x - decode(z)) ** 2).mean((1, 2)), rtol=1e-12)
 
 
-def test_score_of_the_joint_equals_the_authors():
+def test_score_of_the_joint_equals_that_of_the_authors_code():
     """The authors' z-chain follows grad_z log p(x, z) = -(grad sum (g(z) - x)^2 / 0.3^2 + z)."""
     error = lambda z: jnp.sum((decode(z) - x) ** 2) / 0.3**2
     expected = -(jax.grad(error)(z) + z)

@@ -64,15 +64,15 @@ def test_exported_model_is_read_back_unchanged(run, exported):
 
 
 def test_model_of_a_workdir_equals_its_exported_model(run, exported):
-    one, two = dualmcmc_jax.load(run), dualmcmc_jax.load(str(exported))
-    assert one.step == two.step == 4
-    drawn = one.synthesize(jax.random.key(0), 5)
-    assert_equal(drawn, two.synthesize(jax.random.key(0), 5))
-    assert_equal(one.energy(drawn.revised), two.energy(drawn.revised))
-    mean, log_var = one.encode(drawn.revised)
+    model, from_file = dualmcmc_jax.load(run), dualmcmc_jax.load(str(exported))
+    assert model.step == from_file.step == 4
+    drawn = model.synthesize(jax.random.key(0), 5)
+    assert_equal(drawn, from_file.synthesize(jax.random.key(0), 5))
+    assert_equal(model.energy(drawn.revised), from_file.energy(drawn.revised))
+    mean, log_var = model.encode(drawn.revised)
     assert mean.shape == log_var.shape == (5, 4)
-    assert_equal(one.decode(drawn.z), drawn.generated)
-    inferred = one.infer(jax.random.key(1), drawn.revised, num_steps=3, keep_every=1)
+    assert_equal(model.decode(drawn.z), drawn.generated)
+    inferred = model.infer(jax.random.key(1), drawn.revised, num_steps=3, keep_every=1)
     assert inferred.trace.states.shape == (4, 5, 4)
     assert_equal(inferred.trace.states[0], inferred.start)
 
@@ -86,6 +86,7 @@ def test_training_continues_from_an_exported_model(exported, tmp_path):
 
 
 def invalid_files(tensors, header):
+    """Yield the problem of each file, its tensors and its header."""
     yield "a missing tensor", {k: v for k, v in tensors.items() if "hidden0" not in k}, header
     yield "an additional tensor", tensors | {"odd": np.zeros(1)}, header
     yield "a tensor of another shape", tensors | {min(tensors): np.zeros(3, np.float32)}, header

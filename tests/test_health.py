@@ -1,4 +1,4 @@
-"""A diverging run is detected, is not saved, and is stopped or rolled back."""
+"""Divergence: it is detected before the state is saved, and the run stops or is rolled back."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_parameters_that_are_not_finite_are_a_divergence(tmp_path):
         health.check_params(2, bad_params)
 
 
-def test_stopped_run_keeps_only_finite_checkpoints(tmp_path):
+def test_diverged_run_keeps_only_finite_checkpoints(tmp_path):
     with pytest.raises(ValueError, match=r"step \d+: .*; training has diverged; the last good state is from step \d+"):
         train(diverging_config(), tmp_path)
     for folder in (tmp_path / "checkpoints").iterdir():

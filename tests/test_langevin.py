@@ -28,9 +28,9 @@ def test_stationary_variance_equals_the_closed_form(variance, step_size):
 
 
 def test_each_step_follows_the_equation():
-    """Compare the chain, its trace and its kept states with a loop of x + s grad + sqrt(2 s) noise.
+    """Compare the chain, its trace and its kept states with a plain loop of x + s grad + sqrt(2 s) noise.
 
-    The noise comes from the key of (chain, t).
+    The noise of step t is drawn with the key of the chain, folded with t.
     """
     num, steps, s = 3, 7, 0.05
     log_density = lambda x: -jnp.sum(x**4, axis=(1, 2)) + jnp.sum(jnp.sin(x), axis=(1, 2))
@@ -79,13 +79,13 @@ def test_memory_does_not_grow_with_the_number_of_steps():
 
 
 def test_z_chain_samples_the_posterior_of_a_linear_generator():
-    """For x = W z + noise, compare with the posterior's mean, and its covariance with the known bias of the steps."""
+    """For x = W z + noise, compare with the mean of the posterior, and with its covariance including the step bias."""
     num, d, s, variance = 20_000, 2, 0.005, 0.2
     weight = jnp.array([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.1]])  # [3, d]
     x = jnp.array([0.4, -1.0, 0.3])
     precision = np.eye(d) + weight.T @ weight / variance
     mean = np.linalg.solve(precision, weight.T @ x / variance)
-    # With exact gradients, the stationary covariance is (precision (I - s precision / 2))^-1.
+    # For a Gaussian with this precision, the stationary covariance is (precision (I - s precision / 2))^-1.
     covariance = np.linalg.inv(precision @ (np.eye(d) - s * precision / 2))
 
     z, trace = jax.jit(
@@ -100,7 +100,7 @@ def test_z_chain_samples_the_posterior_of_a_linear_generator():
 
 
 def test_x_chain_samples_the_tempered_energy():
-    """The energy x^2 / 2 at temperature T is that of N(0, T)."""
+    """At temperature T, the density of the energy x^2 / 2 is N(0, T)."""
     num, temperature, s = 40_000, 0.25, 0.02
     x, _ = jax.jit(
         lambda x: sampling.revise_x(

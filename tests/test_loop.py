@@ -1,4 +1,4 @@
-"""Complete runs: resuming, and the content of the workdir."""
+"""Complete training runs: resuming, metrics, checkpoints, and the content of the workdir."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def test_workdir_has_config_metrics_and_checkpoints(uninterrupted):
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"20", "40"}
 
 
-def test_tensorboard_has_the_numbers_and_the_pictures(tensorboard, tmp_path):
+def test_tensorboard_has_the_metrics_and_the_pictures(tensorboard, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     from tensorboard.util import tensor_util
 
@@ -75,7 +75,7 @@ def test_tensorboard_has_the_numbers_and_the_pictures(tensorboard, tmp_path):
 
 @pytest.fixture(scope="module")
 def epochs(tmp_path_factory):
-    """Two epochs of two updates. After the first epoch, learning rates are almost 0.
+    """Train for two epochs of two updates. After the first epoch, the learning rates are almost 0.
 
     Training examples are dark and held-out examples are bright.
 
@@ -103,12 +103,12 @@ def epochs(tmp_path_factory):
 
 
 def test_learning_rates_fall_after_every_epoch(epochs):
-    """The updates of the first epoch move the parameters. Those of the second epoch do not."""
-    _, _, (_, second, third, fourth) = epochs
+    """The updates of the first epoch change the parameters. The updates of the second epoch do not."""
+    _, _, (first, second, third, fourth) = epochs
     moves = lambda before, after: [
         float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)
     ]
-    assert max(moves(epochs[2][0], second)) > 1e-5
+    assert max(moves(first, second)) > 1e-5
     assert max(moves(second, third) + moves(third, fourth)) == 0
 
 
@@ -136,7 +136,7 @@ def test_light_evaluations_are_written_to_separate_rows(tmp_path):
 
 
 def test_data_flip_mirrors_some_examples(tmp_path, monkeypatch):
-    """With flips, the batches are equal except that some examples are mirrored, the same ones at every start."""
+    """With data.flip, some examples of the batches are mirrored. These are the same examples in every run."""
     seen = []
 
     def record(make, steps):
@@ -164,7 +164,7 @@ def test_resumed_run_equals_uninterrupted_run(uninterrupted, tmp_path):
 
 
 def test_intermediate_checkpoint_equals_that_of_a_shorter_run(uninterrupted, tmp_path):
-    """Training overwrites the buffers of a state while the state is saved."""
+    """The saved checkpoint is intact although training overwrites the buffers of the state while it is saved."""
     workdir, _ = uninterrupted
     expected = train(tiny.config(train__num_steps=20), tmp_path / "short")
     copy = shutil.copytree(workdir, tmp_path / "long")
@@ -173,7 +173,7 @@ def test_intermediate_checkpoint_equals_that_of_a_shorter_run(uninterrupted, tmp
 
 
 def test_rows_after_the_checkpoint_are_rewritten(uninterrupted, tmp_path):
-    """A run that is cut off at step 30 has rows up to step 30, but its last checkpoint is that of step 20."""
+    """A run that is interrupted at step 30 has rows up to step 30, but its last checkpoint is from step 20."""
     expected_workdir, _ = uninterrupted
     train(tiny.config(train__num_steps=20), tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -208,7 +208,7 @@ def test_restore_returns_the_last_state_or_names_the_problem(uninterrupted, tmp_
             dualmcmc_jax.load(path)
 
 
-def test_free_fields_may_change_when_a_run_resumes(uninterrupted, tmp_path):
+def test_some_config_fields_may_change_when_a_run_resumes(uninterrupted, tmp_path):
     workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
     config = tiny.config(train__num_steps=45, log__every=1, checkpoint__every=7, evaluation__group_size=8)
     assert int(train(config, workdir).step) == 45
@@ -231,7 +231,7 @@ def test_workdir_of_another_config_is_refused(uninterrupted, field, value):
 
 
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])
-def test_impossible_batch_sizes_are_refused(batch_size, tmp_path):
+def test_invalid_batch_sizes_are_refused(batch_size, tmp_path):
     with pytest.raises(ValueError, match=f"train.batch_size: found {batch_size}, expected"):
         train(tiny.config(train__batch_size=batch_size), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -63,6 +63,6 @@ def test_encoder_loss_gradient_equals_that_by_hand():
     residual = lambda x, z: z - x @ v.T
     mean_part = lambda x, z: -(precision * residual(x, z)).T @ x / B
     var_part = lambda x, z: 0.5 * np.mean(1 - residual(x, z) ** 2 * precision, axis=0)
-    # The loss adds 1e-6 to the variance, which changes the gradients by about 1e-6 relative.
+    # The loss adds 1e-6 to the variance. The relative change of the gradients is about 1e-6 / variance.
     np.testing.assert_allclose(by_mean, 3 * mean_part(x, z_revised) + 5 * mean_part(x_revised, z), rtol=1e-4)
     np.testing.assert_allclose(by_log_var, 3 * var_part(x, z_revised) + 5 * var_part(x_revised, z), rtol=1e-4)

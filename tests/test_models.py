@@ -1,4 +1,4 @@
-"""Layers against their definitions, and networks at every size."""
+"""Layers, compared with their definitions, and networks for images of all sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def resnet_config(size=8, channels=1, width=4, norm="batch", latent_dim=3):
 
 
 def test_upsample_aligns_corners():
-    """Output i reads source i (n - 1) / (2n - 1) by linear interpolation, in both directions."""
+    """Pixel i of the output is the input at i (n - 1) / (2n - 1), by linear interpolation along both axes."""
     x = random.normal(size=(2, 4, 8, 3))
     actual = layers.upsample(jnp.asarray(x))
     assert actual.shape == (2, 8, 16, 3)
@@ -35,13 +35,13 @@ def test_upsample_aligns_corners():
     np.testing.assert_allclose(actual, x, rtol=1e-12)
 
 
-def test_avg_pool():
+def test_avg_pool_is_the_mean_of_four_pixels():
     x = random.normal(size=(2, 4, 6, 3))
     expected = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
     np.testing.assert_allclose(layers.avg_pool(jnp.asarray(x)), expected, rtol=1e-12)
 
 
-def test_batch_norm_is_over_all_devices():
+def test_batch_norm_uses_the_statistics_of_all_devices():
     x = jnp.asarray(random.normal(size=(8, 4, 4, 5)) * 3 + 7)
     params = layers.BatchNorm().init(jax.random.key(0), x)
     whole = layers.BatchNorm().apply(params, x)
@@ -53,8 +53,8 @@ def test_batch_norm_is_over_all_devices():
     np.testing.assert_allclose(split.reshape(x.shape), whole, rtol=1e-10, atol=1e-10)
 
 
-def test_batch_norm_of_few_examples_far_from_zero_in_float32():
-    """The mean is taken out before squares are summed, or float32 would lose the variance."""
+def test_batch_norm_is_accurate_if_the_mean_is_large():
+    """The mean is subtracted before squares are summed. Otherwise the variance would be lost to float32 rounding."""
     x = np.float32(random.normal(size=(4, 4, 4, 2)) + 3000)
     norm = layers.BatchNorm()
     y = norm.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
@@ -90,7 +90,8 @@ def test_residual_networks_at_every_size(size, channels):
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (2,)])
-def test_perceptrons(shape):
+def test_mlps_for_images_and_vectors(shape):
+    """The generator's images lie in [-1, 1], its vectors are not bounded."""
     config = default.get_config()
     config.data.shape = shape
     nets = models.build(config)
@@ -103,7 +104,9 @@ def test_perceptrons(shape):
 
 
 def test_initial_values():
-    """Convolutions Xavier normal, linear layers and biases uniform in +-1/sqrt(fan_in), norm scales N(0, 1)."""
+    """Kernels of convolutions are Xavier normal. Linear layers and the biases of convolutions are uniform in
+    +-1/sqrt(fan_in). The scales of normalization layers are drawn from N(0, 1), and their biases are 0.
+    """
     config = resnet_config(size=32, channels=3, width=64, latent_dim=16)
     generator, encoder = (net.init(jax.random.key(7)) for net in models.build(config)[1:])
     kernel = generator["block1"]["conv1"]["kernel"]
@@ -123,19 +126,20 @@ def test_initial_values():
 
 
 @pytest.mark.slow
-def test_bfloat16_stays_inside():
+def test_bfloat16_networks_return_float32():
+    """Inputs and outputs are float32. The error shows that the layers between them compute in bfloat16."""
     config = resnet_config(size=16)
-    exact = models.build(config)
+    in_float32 = models.build(config)
     config.train.compute_dtype = "bfloat16"
-    rounded = models.build(config)
+    in_bfloat16 = models.build(config)
     inputs = (
         random.normal(size=(4, 16, 16, 1)).astype(np.float32),
         random.normal(size=(4, 3)).astype(np.float32),
         random.normal(size=(4, 16, 16, 1)).astype(np.float32),
     )
-    for net, net16, x in zip(exact, rounded, inputs, strict=True):
+    for net, low, x in zip(in_float32, in_bfloat16, inputs, strict=True):
         params = jax.tree.map(lambda p: p.astype(jnp.float32), net.init(jax.random.key(0)))
-        expected, actual = (jnp.stack(jax.tree.leaves(n.bind(params)(x))) for n in (net, net16))
+        expected, actual = (jnp.stack(jax.tree.leaves(n.bind(params)(x))) for n in (net, low))
         assert actual.dtype == jnp.float32
         error = jnp.linalg.norm((actual - expected).ravel()) / jnp.linalg.norm(expected.ravel())
         assert 1e-5 < error < 0.05
@@ -145,8 +149,8 @@ def test_bfloat16_stays_inside():
     ("compute_dtype", "expected"),
     [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")],
 )
-def test_every_convolution_asks_for_the_precision_of_the_config(compute_dtype, expected):
-    """XLA computes a float32 product of precision HIGH in TF32 on an NVIDIA GPU, and one of HIGHEST in float32."""
+def test_convolutions_have_the_precision_of_the_config(compute_dtype, expected):
+    """On an NVIDIA GPU, XLA computes float32 products in TF32 at precision HIGH, and in float32 at HIGHEST."""
     before = jax.config.jax_default_matmul_precision, jax.config.jax_compilation_cache_dir
     config = resnet_config(size=16)
     config.train.compute_dtype = compute_dtype
@@ -159,9 +163,9 @@ def test_every_convolution_asks_for_the_precision_of_the_config(compute_dtype, e
     finally:
         jax.config.update("jax_default_matmul_precision", before[0])
         jax.config.update("jax_compilation_cache_dir", before[1])
-    products = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "conv_general_dilated"]
-    asked = {str(precision) for eqn in products for precision in eqn.params["precision"] or ("DEFAULT",)}
-    assert asked == {expected}
+    convolutions = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "conv_general_dilated"]
+    precisions = {str(p) for eqn in convolutions for p in eqn.params["precision"] or ("DEFAULT",)}
+    assert precisions == {expected}
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
@@ -175,7 +179,7 @@ def test_every_convolution_asks_for_the_precision_of_the_config(compute_dtype, e
         ("data.shape", (12, 12, 1), "data.shape: found (12, 12, 1), expected (S, S, 1 or 3) with S in"),
     ],
 )
-def test_impossible_networks_are_refused(field, value, message):
+def test_invalid_network_configs_are_refused(field, value, message):
     config = resnet_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match="found") as error:

@@ -53,7 +53,7 @@ def test_single_objective_trains_its_networks():
 
 @pytest.fixture(scope="module")
 def sampled():
-    """A config with weights for all objectives, its networks, parameters and samples."""
+    """Return a config in which all weights are nonzero, and its networks, parameters and samples."""
     config = tiny.config(train__batch_size=6)
     for i, (name, row) in enumerate(OBJECTIVES.items()):
         config.loss[name].update({weight: 0.3 + 0.1 * i for weight in row.weights})

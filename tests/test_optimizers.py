@@ -1,4 +1,7 @@
-"""The optimizers, compared with PyTorch's formulas for Adam with L2 in the gradient. Learning rates are float32."""
+"""The optimizers, compared with PyTorch's formulas for Adam with L2 in the gradient.
+
+The learning rates are computed in float32, so the expected values round them to float32.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -27,8 +27,8 @@ def test_largest_singular_value_becomes_one(vectors):
     np.testing.assert_array_equal(normalized["linear"]["bias"], params["linear"]["bias"])
 
 
-def test_gradient_includes_that_of_sigma(vectors):
-    """W / sigma does not depend on W's scale, so the gradient is orthogonal to W. It equals finite differences."""
+def test_gradient_passes_through_sigma(vectors):
+    """The gradient equals finite differences. W / sigma does not change if W is scaled, so it is orthogonal to W."""
     direction = jnp.asarray(random.normal(size=(3, 3, 4, 6)))
 
     def loss(kernel):
@@ -43,7 +43,7 @@ def test_gradient_includes_that_of_sigma(vectors):
     np.testing.assert_allclose(jnp.sum(gradient * step), difference, rtol=1e-6)
 
 
-def test_power_iteration_follows_the_paper(vectors):
+def test_power_iteration_follows_its_formulas():
     start = spectral_norm.init_vectors(jax.random.key(1), params, num_iterations=1)
     u, _ = start["conv/kernel"]
     w = np.asarray(params["conv"]["kernel"]).reshape(-1, 6)

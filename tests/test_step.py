@@ -1,4 +1,4 @@
-"""The train step: against the equations written out, and the same on any number of devices."""
+"""The train step, compared with a plain implementation of the equations, and on different numbers of devices."""
 
 from functools import partial
 
@@ -19,6 +19,7 @@ LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
 
 
 def small(config, compute_dtype="float64", batch_size=8):
+    """Set the number of steps of the chains, the dtype and the batch size of a config to values for tests."""
     config.x_chain.num_steps = 5
     config.z_chain.num_steps = 3
     config.train.update(compute_dtype=compute_dtype, batch_size=batch_size, ema_decay=0.9, unroll=1)
@@ -26,11 +27,12 @@ def small(config, compute_dtype="float64", batch_size=8):
 
 
 def data(config, num=32):
+    """Return random images."""
     return np.random.default_rng(0).integers(0, 256, (num, *config.data.shape), dtype=np.uint8)
 
 
 def start(config, num_devices=1):
-    """The first state, and the update on num_devices virtual devices."""
+    """Return the state before the first update, and the update for num_devices virtual devices."""
     nets = models.build(config, axis_name="batch")
     optimizer = optimizers.build(config, steps_per_epoch=4)
     update = jax.pmap(
@@ -44,7 +46,7 @@ def start(config, num_devices=1):
 
 
 def run(config, num_devices, num_steps):
-    """The metrics of each step, on num_devices virtual devices."""
+    """Train on num_devices virtual devices. Return the final state and the metrics of each update."""
     state, update = start(config, num_devices)
     images, rows = data(config), []
     for step in range(num_steps):
@@ -74,6 +76,7 @@ def test_any_number_of_devices_with_fresh_negatives():
 
 
 def same_run(expected, actual):
+    """Assert that two runs have the same metrics."""
     for step, (one, other) in enumerate(zip(expected, actual, strict=True)):
         for name in one:
             np.testing.assert_allclose(other[name], one[name], rtol=1e-9, err_msg=f"{name} {step}")
@@ -89,8 +92,8 @@ def test_any_number_of_devices_in_float32():
         np.testing.assert_allclose(actual[name], expected[name], rtol=1e-3)
 
 
-def test_float32_asks_for_full_precision():
-    """TPUs and GPUs multiply in bfloat16 or TF32 unless told otherwise; nothing in a step may be left to them."""
+def test_all_float32_products_have_full_precision():
+    """By default, TPUs and GPUs would compute float32 products in bfloat16 or TF32."""
     config = small(resnet_config(), "float32")
     nets = models.build(config)
     optimizer = optimizers.build(config, steps_per_epoch=4)
@@ -105,8 +108,11 @@ def test_float32_asks_for_full_precision():
 
 
 @pytest.mark.slow
-def test_average_is_of_the_parameters_as_used():
-    """With decay 0.9 each step moves the average by a tenth; its energy carries the spectral norm of that step."""
+def test_average_includes_spectral_norm():
+    """With decay 0.9, the new average is 0.9 times the old average plus 0.1 times the parameters after spectral norm.
+
+    With decay 0, the average equals the parameters.
+    """
     config = perceptrons()
     first, second = (run(config, 1, n)[0] for n in (1, 2))
     energy = second.params.energy["mlp"]["hidden0"]["kernel"]
@@ -122,6 +128,7 @@ def test_average_is_of_the_parameters_as_used():
 
 
 def perceptrons():
+    """Return a small config whose networks are MLPs."""
     config = small(default.get_config(), batch_size=3)
     for name in ("energy", "generator", "encoder"):
         config[name].widths = (7, 5)
@@ -134,32 +141,32 @@ def perceptrons():
 
 @pytest.mark.parametrize("fresh_negatives", [False, True])
 @pytest.mark.slow
-def test_one_step_is_the_method(fresh_negatives):
-    """Every chain, loss, gradient and update of one step, written out one chain and one step at a time."""
+def test_one_update_equals_a_plain_implementation(fresh_negatives):
+    """The plain implementation computes each chain, loss, gradient and update separately."""
     config = perceptrons()
     config.loss.fresh_negatives = fresh_negatives
     config.optimizer.clip_norm = 0.5
     nets = models.build(config)
     state, update = start(config)
-    unsettled = {path: (jnp.ones_like(u) / len(u) ** 0.5, v) for path, (u, v) in state.vectors.items()}
-    state = state._replace(vectors=unsettled)  # so that this step's power iteration shows
+    not_converged = {path: (jnp.ones_like(u) / len(u) ** 0.5, v) for path, (u, v) in state.vectors.items()}
+    state = state._replace(vectors=not_converged)  # so that the power iteration changes the vectors
     images = data(config, 3)
     new, metrics = update(state, Batch(images[None], np.arange(3)[None]))
 
-    # Spectral norm: one power iteration, then every kernel by its sigma.
-    p, scaled = state.params, {}
+    # Spectral norm: one power iteration. Then each kernel is divided by sigma = sum(kernel * outer(v, u)).
+    p, outer = state.params, {}
     for path, (u, _) in state.vectors.items():
         _, layer, _ = path.split("/")
         w = np.asarray(p.energy["mlp"][layer]["kernel"])
         v = w @ u / np.linalg.norm(w @ u)
         u = w.T @ v / np.linalg.norm(w.T @ v)
-        scaled[layer] = np.outer(v, u)
+        outer[layer] = np.outer(v, u)
         np.testing.assert_allclose(new.vectors[path][0], u, rtol=1e-9)
-    assert scaled.keys() == p.energy["mlp"].keys()
+    assert outer.keys() == p.energy["mlp"].keys()
 
     def energy(params, x):
         normalized = {
-            layer: {"kernel": leaf["kernel"] / jnp.sum(leaf["kernel"] * scaled[layer]), "bias": leaf["bias"]}
+            layer: {"kernel": leaf["kernel"] / jnp.sum(leaf["kernel"] * outer[layer]), "bias": leaf["bias"]}
             for layer, leaf in params["mlp"].items()
         }
         return nets.energy.bind({"mlp": normalized})(x)
@@ -214,7 +221,7 @@ def test_one_step_is_the_method(fresh_negatives):
 
     @jax.jit
     def adam(params, gradient, rate, l2):
-        """The first step of Adam with betas (0, 0.9), after clipping to norm 0.5 and adding L2."""
+        """Make the first step of Adam with betas (0, 0.9), after clipping to norm 0.5 and adding L2."""
         norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
         gradient = jax.tree.map(lambda g, w: g * jnp.minimum(1, 0.5 / norm) + l2 * w, gradient, params)
         return jax.tree.map(lambda w, g: w - rate * g / (jnp.abs(g) + 1e-8), params, gradient)
@@ -250,7 +257,7 @@ def test_one_step_is_the_method(fresh_negatives):
 
 
 def test_posterior_mse_starts_at_the_encoder():
-    """Where the z-chain stands still, its reconstruction error at the start is that at the end."""
+    """If the z-chain does not move, the reconstruction errors at its start and at its end are equal."""
     config = perceptrons()
     config.z_chain.update(num_steps=1, step_size=0.0)
     state, update = start(config)

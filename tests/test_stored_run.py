@@ -22,7 +22,7 @@ def workdir(tmp_path):
 
 
 def test_stored_run_resumes_with_the_same_numbers(workdir):
-    """Run updates 5 to 8 from the checkpoint after update 4."""
+    """Make updates 5 to 8 from the checkpoint after update 4."""
     config = config_check.stored_config(workdir)
     config.train.num_steps = 8
     dataset = sources.load(config.data)

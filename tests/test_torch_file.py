@@ -152,11 +152,11 @@ def test_invalid_files_are_refused_with_the_reason(tmp_path):
     deep = io.BytesIO()
     deep.write(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
     in_zip(path, deep.getvalue())
-    with refuse("endless nesting"):
+    with refuse("objects that are nested too deeply"):
         torch_reader.load(path)
     looped = b"\x80\x02]q\x00h\x00a."
     in_zip(path, looped)
-    with refuse("endless nesting"):
+    with refuse("objects that are nested too deeply"):
         torch_reader.load(path)
 
 

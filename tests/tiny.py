@@ -29,13 +29,13 @@ def config(**fields):
 
 
 def rows(workdir):
-    """Return the rows of metrics.jsonl without the rates, which differ between runs."""
+    """Return the rows of metrics.jsonl without steps_per_second, which differs between runs."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in lines]
 
 
 def coupled(**fields):
-    """Return a float64 config whose generator couples the examples of a group by batch statistics."""
+    """Return a float64 config whose generator couples the examples of a group by batch normalization."""
     coupled = config(train__compute_dtype="float64", evaluation__group_size=16, evaluation__num_samples=70)
     coupled.generator.update(kind="resnet", widths=(4, 4))
     coupled.energy.temperature = 0.1

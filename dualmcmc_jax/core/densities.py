@@ -38,9 +38,9 @@ def squared_norm(x: jax.Array) -> jax.Array:
 def log_ebm(x: jax.Array, energy: Energy, *, temperature: float) -> jax.Array:
     """Compute the unnormalized log-density of the EBM (Eq. 1): f_alpha(x) = -energy(x) / T.
 
-    The temperature T is not in the paper. It expresses the x-step of the authors' code, which scales the gradient and
-    the noise separately: x - 0.5 a^2 grad energy(x) + n N(0, I). This step is Eq. 3 with f = -energy / T,
-    T = (n / a)^2 and step size s = n^2 / 2.
+    The temperature T is not in the paper. With T, Eq. 3 also describes the authors' code, which scales the gradient
+    and the noise of an x-step separately: x <- x - 0.5 a^2 grad energy(x) + n N(0, I). This step is Eq. 3 with
+    f = -energy / T, T = (n / a)^2 and step size s = n^2 / 2.
 
     Args:
       x: [B, ...] examples.
@@ -101,8 +101,8 @@ def log_joint(x: jax.Array, z: jax.Array, decode: Decode, *, variance: float) ->
 def log_posterior(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
     """Compute the log-density of the inference model (Sec. 3.1), log q_phi(z | x) = log N(z; mean, diag exp(log_var)).
 
-    As in the authors' code, 1e-6 is added to the variance that divides the squared error. The result stays finite
-    when a variance underflows to 0. The authors' code calls the log variance log_sigma.
+    As in the authors' code, 1e-6 is added to the variance by which the squared error is divided. The log-density
+    therefore stays finite if a variance underflows to 0. The authors' code calls the log variance log_sigma.
 
     Args:
       z: [B, d] latents.
@@ -119,8 +119,8 @@ def log_posterior(z: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Arra
 def mean_squared_error(log_p: jax.Array, x: jax.Array, z: jax.Array, *, variance: float) -> jax.Array:
     """Compute the reconstruction error |x - g(z)|^2 per element of x from a value of `log_joint`.
 
-    The trace of a z-chain contains values of log_joint. The reconstruction error along the chain therefore needs no
-    further call of the generator.
+    The trace of a z-chain contains values of log_joint. The reconstruction error along the chain can therefore be
+    computed without calling the generator again.
 
     Args:
       log_p: [B] values of log p_theta(x, z), in nats.

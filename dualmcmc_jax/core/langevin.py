@@ -14,7 +14,7 @@ class Trace(NamedTuple):
     """Diagnostics recorded along a batch of chains.
 
     Attributes:
-      log_density: [num_steps, B] log-densities *before* each step, up to a constant, in nats.
+      log_density: [num_steps, B] log-densities of the states *before* each step, up to a constant, in nats.
       states: [ceil(num_steps / keep_every) + 1, B, ...] states after 0, keep_every, 2 keep_every, ... steps; the last
         row is the final state. None unless keep_every was given.
     """
@@ -26,12 +26,12 @@ class Trace(NamedTuple):
 def chain_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     """Return one PRNG key per chain.
 
-    The key of a chain depends only on `key` and on the chain's index. If chains are numbered across devices, their
-    random numbers therefore do not depend on the number of devices.
+    The key of a chain depends only on `key` and on the index of the chain. If the chains of all devices are numbered
+    consecutively, their random numbers therefore do not depend on the number of devices.
 
     Args:
       key: a typed PRNG key, from `jax.random.key`.
-      index: [B] integer indices of the chains, such as jnp.arange(B).
+      index: [B] indices of the chains, such as jnp.arange(B).
 
     Returns:
       [B] keys.
@@ -89,7 +89,7 @@ def langevin(
     def step(carry, t):
         x, states = carry
         if keep_every:
-            # Row i is overwritten at t = (i - 1) keep_every + 1, ..., i keep_every, so it ends with the state after
+            # Row i is written at t = (i - 1) keep_every + 1, ..., i keep_every. The last write remains: the state after
             # i keep_every steps.
             states = states.at[-(-t // keep_every)].set(x)
         score, log_p = jax.grad(total, has_aux=True)(x)

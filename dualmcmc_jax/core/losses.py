@@ -2,8 +2,8 @@
 
 The paper's losses use data pairs (x, z~) drawn from Q~ and model pairs (x~, z) drawn from P~ (see `core.sampling`). The
 pairs are constants. Terms that do not depend on the trained network, such as the entropies of P~ and Q~, are left out.
-What remains has the gradient of the KL divergences, up to a constant scale that each docstring states. In `elbo_loss`
-and `generated_loss` gradients also flow through the samples.
+With weights of 1, the gradient of each loss equals that of its KL divergences, up to a constant factor that the
+docstring states. In `elbo_loss` and `generated_loss`, the gradient also passes through the samples.
 
 Each loss is a weighted sum of named terms. The divergences of the paper have weight 1 for both terms; the authors'
 recipe uses other weights (see `configs/default.py`). A term of weight 0 is not computed. Every function returns the
@@ -128,7 +128,7 @@ def elbo_loss(
       weight: weight of the term elbo.
 
     Returns:
-      The loss, and the term elbo: the sum above.
+      The loss, and the term elbo: the two terms above added up.
     """
 
     def term():
@@ -152,10 +152,10 @@ def generated_loss(
 ) -> Loss:
     """Compute KL(P, Pi) of generated samples g(z), through which the gradient reaches the generator (Han et al. 2019).
 
-    With weights of 1, the loss is -mean f(g(z)) - mean log q_phi(z | g(z)), where f = -energy / T. The first term moves
-    the generator's samples to low energies. The second term keeps the samples diverse: up to a constant, the mean of
-    log q_phi(z | g(z)) is a lower bound of their entropy. The loss trains the generator and the inference model, and
-    the energy is held fixed.
+    With weights of 1, the loss is -mean f(g(z)) - mean log q_phi(z | g(z)) without the constant d/2 log 2 pi, where
+    f = -energy / T. The first term moves the generator's samples to low energies. The second term keeps the samples
+    diverse: up to a constant, the mean of log q_phi(z | g(z)) is a lower bound of the entropy of the samples. The loss
+    trains the generator and the inference model. The energy is held fixed.
 
     Args:
       energy: [B, ...] -> [B], a constant network.
@@ -183,6 +183,6 @@ def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def _sum(**terms: tuple[float, Callable[[], jax.Array]]) -> Loss:
-    """Return the weighted sum of the terms with a weight other than 0, and the values of these terms."""
+    """Return the weighted sum of all terms whose weight is not 0, and the unweighted values of these terms."""
     values = {name: term() for name, (weight, term) in terms.items() if weight}
     return sum((terms[name][0] * value for name, value in values.items()), start=0.0), values

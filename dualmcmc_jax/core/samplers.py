@@ -2,8 +2,8 @@
 
 A new kernel is one function and one row of `SAMPLERS`. The function is called as
 `kernel(keys, x0, log_density, *, num_steps, step_size, keep_every, unroll)` and returns the final states and a `Trace`;
-`core.langevin.langevin` documents these arguments. A kernel draws all its random numbers from `keys`, and returns x0
-when num_steps is 0.
+`core.langevin.langevin` documents these arguments. A kernel must derive all its random numbers from `keys`, and must
+return x0 as the final states if num_steps is 0.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The two MCMC revisions (Sec. 3.1), and functions that use them for training pairs, samples and reconstructions.
 
-P~ and Q~ are the revised joint densities of the paper. Both are sampled with the current parameters, which are then
-held fixed:
+P~ and Q~ are the revised joint densities of the paper. Both are sampled with the current parameters, and the samples
+are constants in the losses:
 
     P~ : z ~ N(0, I), x0 = g(z),             x~ = K_x Langevin steps on pi_alpha(x) from x0       -> pairs (x~, z)
     Q~ : x ~ data,    z0 ~ q_phi(z | x),     z~ = K_z Langevin steps on p_theta(z | x) from z0    -> pairs (x, z~)
@@ -118,8 +118,8 @@ def synthesize(
       decode: [B, d] -> [B, ...].
       energy: [B, ...] -> [B].
       latent_dim: d, the number of latent variables.
-      init: where the x-chains start. "generator": at g(z). "noise": at a draw of N(0, I), as in an EBM without a
-        generator. An array [B, ...]: at these states.
+      init: where the x-chains start. "generator": at g(z), plus noise if start_std is not 0. "noise": at a draw of
+        N(0, I), as in an EBM without a generator. An array [B, ...]: at these states.
       start_std: standard deviation of the normal noise that is added to g(z), in units of x. It applies only to
         init="generator".
       dtype: dtype of z.
@@ -193,5 +193,5 @@ def reconstruct(
 
 
 def _split(keys: jax.Array, num: int) -> tuple[jax.Array, ...]:
-    """Split each key into num keys: [B] -> num x [B]."""
+    """Derive num keys from each key. Return num arrays of keys, [B] each."""
     return tuple(jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(num))

@@ -1,7 +1,8 @@
 """How is a checkpoint of the authors' PyTorch code imported? Conversion of a .pth file to a train state.
 
-Such a file holds a dict with the state_dicts of the networks, netE, netG and netI. It may also hold the state_dicts of
-their Adam optimizers, optE, optG and optI. PyTorch is not needed to read the file, and nothing in the file is executed.
+A checkpoint is a dict with the state_dicts of the networks: netE, netG and netI. It may also contain the state_dicts
+of their Adam optimizers: optE, optG and optI. PyTorch is not needed to read the file, and no code in the file is
+executed.
 """
 
 import logging
@@ -26,8 +27,8 @@ def convert(path: Path, config, *, step: int | None = None):
     Args:
       path: the .pth file.
       config: the full config. All three networks must be residual networks, with spectral norm in the energy.
-      step: number of updates made so far. None: the number that the optimizers in the file have counted, or 0 if the
-        file has no optimizers.
+      step: number of updates made so far. None: the number of updates in the states of the optimizers, or 0 if the file
+        has no optimizers.
 
     Returns:
       The train state.
@@ -47,14 +48,15 @@ def convert(path: Path, config, *, step: int | None = None):
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}
     wrong = [line for net in tensors for line in torch_names.problems(net, getattr(shapes, net), tensors[net])]
     moments = {net: None for net in tensors}
-    for net, theirs in torch_names.NAMES.items():
+    for net, torch_name in torch_names.NAMES.items():
         names = [name for name in tensors[net] if torch_names.is_parameter(name)]
-        adam = _adam(path, content, f"opt{theirs[-1]}", names)
+        optimizer_name = f"opt{torch_name[-1]}"
+        adam = _adam(path, content, optimizer_name, names)
         if adam and not wrong:
             like, buffers = getattr(shapes, net), {k: v for k, v in tensors[net].items() if k not in names}
             for label in ("exp_avg", "exp_avg_sq"):
                 lines = torch_names.problems(net, like, buffers | adam[label])
-                wrong += [f"opt{theirs[-1]} {label} {line}" for line in lines]
+                wrong += [f"{optimizer_name} {label} {line}" for line in lines]
             if not wrong:
                 trees = (torch_names.parameters(net, like, adam[label]) for label in ("exp_avg", "exp_avg_sq"))
                 moments[net] = optimizers.Moments(*trees, adam["step"])
@@ -79,17 +81,17 @@ def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:
         names = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: found {names or 'nothing'}, expected netE, netG and netI, each a state_dict")
     tensors = {str(key).removeprefix("module."): value for key, value in state_dict.items()}  # DataParallel's prefix
-    others = [key for key, value in tensors.items() if not isinstance(value, np.ndarray)]
-    if others:
-        kind = type(tensors[others[0]]).__name__
-        raise ValueError(f"{path}: found {name}.{others[0]} of type {kind}, expected a tensor")
+    not_tensors = [key for key, value in tensors.items() if not isinstance(value, np.ndarray)]
+    if not_tensors:
+        kind = type(tensors[not_tensors[0]]).__name__
+        raise ValueError(f"{path}: found {name}.{not_tensors[0]} of type {kind}, expected a tensor")
     return tensors
 
 
 def _adam(path: Path, content: dict, name: str, names: list[str]) -> dict[str, Any] | None:
-    """Return the Adam state of a network: "exp_avg" and "exp_avg_sq", each tensors by name, and the int "step".
+    """Return the state of a network's Adam, or None if the file does not have it.
 
-    Return None if the file has no state for this optimizer.
+    The state is a dict of "exp_avg" and "exp_avg_sq", which are dicts of tensors by name, and the integer "step".
     """
     if name not in content:
         return None

@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = re.compile(
 def parameters(net: str, like: Any, tensors: Tensors) -> Any:
     """Convert the tensors of one network to a tree like its parameters.
 
-    Besides parameters, the tensors can also be gradients or Adam's moments of the parameters.
+    The tensors can be parameters, gradients, or Adam's moments.
 
     Args:
       net: "energy", "generator" or "encoder".
@@ -39,11 +39,11 @@ def parameters(net: str, like: Any, tensors: Tensors) -> Any:
       A tree of arrays with the structure of `like`.
     """
     flat = flatten_dict(like)
-    return unflatten_dict({path: ours(tensors[name]) for path, (name, ours) in _names(net, flat).items()})
+    return unflatten_dict({path: convert(tensors[name]) for path, (name, convert) in _names(net, flat).items()})
 
 
 def vectors(like: Any, tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Convert the energy's singular vectors of spectral norm.
+    """Convert the singular vectors that spectral norm has estimated for the energy.
 
     Args:
       like: the energy's parameters or their shapes.
@@ -105,7 +105,7 @@ def is_parameter(name: str) -> bool:
 
 
 def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], tuple[str, Callable]]:
-    """Return for each path of our parameters the authors' name and the function that converts their array to ours."""
+    """Return the authors' name and the conversion of the memory layout, by the path of the parameter."""
     names = {}
     num_blocks = len({path[0] for path in flat if path[0].startswith("block")})
     last = num_blocks + (2 if net == "generator" else 1)
@@ -127,8 +127,8 @@ def _names(net: str, flat: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], 
 
 
 def _layout(net: str, path: tuple[str, ...], num_axes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function that converts the authors' array of a parameter to ours."""
-    if net == "generator" and path[0] == "linear":  # the outputs are the pixels of a 4 x 4 image
+    """Return the function that converts an array of a parameter from the authors' memory layout to ours."""
+    if net == "generator" and path[0] == "linear":  # the outputs are the channels and pixels of a 4 x 4 image
         return lambda w: np.moveaxis(w.reshape(-1, 4, 4, *w.shape[1:]), 0, 2).reshape(-1, *w.shape[1:]).T
     if num_axes == 4:
         return lambda w: w.transpose(2, 3, 1, 0)

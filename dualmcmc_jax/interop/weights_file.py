@@ -1,7 +1,7 @@
-"""How is a trained model exported? One safetensors file with the parameters, their average, and the config.
+"""How is a trained model exported? As a safetensors file with the parameters, their average, and the config.
 
-The file does not contain the optimizer states, the state of the random numbers, or persistent chains. If training
-continues from the file, these start from their initial values.
+The file does not contain the optimizer states, the random key, or the persistent chains. If training continues from the
+file, all of these have their initial values.
 """
 
 import json
@@ -49,7 +49,7 @@ def read(path: Path):
       path: the file.
 
     Returns:
-      The config, and a train state with new optimizer states.
+      The config, and a train state. All fields that the file does not contain have their initial values.
 
     Raises:
       ValueError: the file was not written by `write`, is damaged, or its tensors do not fit its config.

@@ -1,4 +1,4 @@
-"""What are the networks? Energies, generators and inference models, as pairs of pure functions init and bind."""
+"""What are the networks? Energies, generators and inference models, each a pair of pure functions, init and bind."""
 
 from dualmcmc_jax.models.build import Net, Nets, Params, build
 

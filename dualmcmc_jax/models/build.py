@@ -16,20 +16,21 @@ NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "generator": {"mlp": mlp.generator, "resnet": resnet.generator},
     "encoder": {"mlp": mlp.encoder, "resnet": resnet.encoder},
 }
-"""For each network and each value of its config field `kind`, the function that makes the network's flax module.
+"""The function that makes the flax module, for each network and each value of the network's config field `kind`.
 
 A new network is one module of this folder and one row of this table. The function is called as
 `function(config, dtype=..., axis_name=...)`. It raises ValueError if a field of its config section has a value that the
-network does not support. The flax module that it returns must have a field `dtype` and a method
-`textbook_multiply_adds(input_shape)`. It may define the attributes `unroll_on_cpu`, `is_gaussian`, `is_affine` and
-`has_torch_names`, which `Net` describes. It may also define a method `prepare(params)`, which `Net.bind` calls once to
-compute what depends only on the parameters.
+network does not support. The returned flax module must have a field `dtype` and a method
+`textbook_multiply_adds(input_shape)`. The module may define the attributes `unroll_on_cpu`, `is_gaussian`, `is_affine`
+and `has_torch_names`, which `Net` describes. The module may also define a method `prepare(params)`, which `Net.bind`
+calls once to compute what depends only on the parameters.
 """
 
-_ROUNDED = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
+_LOW_PRECISION_LAYER = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
 """Matches the names of the layers whose parameters `bind` converts to the lower precision.
 
-A generator's first layer is not among them. The layer is small and converts its parameters in every call.
+The first layer of a residual generator is not among these layers. It is small and converts its parameters in every
+call.
 """
 
 
@@ -37,8 +38,8 @@ class Net(NamedTuple):
     """A network as two pure functions, init(key) -> params and bind(params) -> (input -> output).
 
     `bind` computes everything that depends only on the parameters, such as folded kernels and the conversion to lower
-    precision. A chain binds its network once and does not repeat this work in every step. Losses call `apply` instead:
-    if they called a bound network several times, the gradients of the calls would be added in the lower precision.
+    precision. A chain binds its network once and does not repeat this work in every step. Losses call `apply` instead,
+    because the gradients of several calls of one bound network would be added in the lower precision.
 
     Attributes:
       init: key -> parameters.
@@ -48,8 +49,8 @@ class Net(NamedTuple):
       is_gaussian: whether this is an energy whose density is a Gaussian.
       is_affine: whether this is a generator or an encoder that is an affine function.
       has_torch_names: whether `interop.torch_names` can convert the parameters of this network from the authors' code.
-      textbook_multiply_adds: multiply-adds of a forward pass of one example in a straightforward implementation, in
-        which no kernels are folded and no layers are reordered.
+      textbook_multiply_adds: number of multiply-adds in the forward pass of one example, for a straightforward
+        implementation that folds no kernels and reorders no layers.
     """
 
     init: Callable[[jax.Array], Any]
@@ -128,10 +129,11 @@ def _net(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
         if hasattr(module, "prepare"):
             params = module.prepare(params)
         if module.dtype:
-            rounded = lambda path, p: p.astype(module.dtype) if len(path) > 1 and _ROUNDED(path[-2]) else p
-            params = unflatten_dict({path: rounded(path, p) for path, p in flatten_dict(params).items()})
+            is_low = lambda path: len(path) > 1 and _LOW_PRECISION_LAYER(path[-2])
+            flat = {path: p.astype(module.dtype) if is_low(path) else p for path, p in flatten_dict(params).items()}
+            params = unflatten_dict(flat)
         return lambda x: module.apply({"params": params}, x)
 
-    attributes = ("unroll_on_cpu", "is_gaussian", "is_affine", "has_torch_names")
-    known = {name: getattr(module, name) for name in attributes if hasattr(module, name)}
-    return Net(init, bind, textbook_multiply_adds=module.textbook_multiply_adds(input_shape), **known)
+    names = ("unroll_on_cpu", "is_gaussian", "is_affine", "has_torch_names")
+    attributes = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return Net(init, bind, textbook_multiply_adds=module.textbook_multiply_adds(input_shape), **attributes)

@@ -44,8 +44,9 @@ def check_widths(name: str, widths: tuple[int, ...], *, may_be_empty: bool = Fal
 def precision(dtype: Any) -> str:
     """Return the precision of a matrix product or convolution, as an argument for JAX.
 
-    By default, TPUs and GPUs round the operands of float32 products to fewer bits. Unless the dtype is bfloat16, the
-    precision is therefore `jax_default_matmul_precision`, or "highest" if that option is not set.
+    By default, TPUs and GPUs round the operands of float32 products to fewer bits. Unless the dtype is bfloat16, this
+    function therefore returns the value of JAX's option `jax_default_matmul_precision`, or "highest" if the option is
+    not set.
 
     Args:
       dtype: dtype of the product; None stands for float32 or float64.
@@ -64,7 +65,7 @@ def conv(
     dtype: Any = None,
     name: str,
 ) -> jax.Array:
-    """Apply a convolution whose kernel is initialized by Xavier's normal distribution.
+    """Apply a convolution whose kernel has the initializer `xavier_normal`, and its bias PyTorch's default.
 
     Args:
       x: [B, H, W, C] images.
@@ -124,9 +125,9 @@ def linear(
 class BatchNorm(nn.Module):
     """Batch normalization with the statistics of the current batch, in training and in sampling.
 
-    The mean and the biased variance are taken over B, H and W, and over the devices of axis_name if it is given. There
-    are no running averages, so the layer is a pure function of the batch. flax's BatchNorm always keeps running
-    averages. Statistics are computed in float32 or higher precision.
+    The mean and the biased variance are taken over B, H and W, and over the devices of axis_name if it is given. The
+    layer keeps no running averages, so it is a pure function of the batch. (The BatchNorm of flax always keeps running
+    averages.) Statistics are computed in float32 or higher precision.
     """
 
     axis_name: str | None = None
@@ -138,7 +139,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
-        if self.axis_name and not self.is_initializing():  # one collective for both
+        if self.axis_name and not self.is_initializing():  # one all-gather for mean and variance
             means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
             mean = means.mean(0)
             variance = variances.mean(0) + ((means - mean) ** 2).mean(0)  # E[x^2] - mean^2 would lose precision
@@ -167,9 +168,9 @@ NORMS = {"batch": _batch_norm, "group": _group_norm}
 
 
 def norm(kind: str, x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
-    """Normalize images, then apply a trained scale and bias per channel.
+    """Normalize images, then multiply by a trained scale and add a trained bias per channel.
 
-    The scale is initialized from N(0, 1) and the bias to 0.
+    The initial scales are drawn from N(0, 1). The initial biases are 0.
 
     Args:
       kind: "batch" (see `BatchNorm`) or "group": over H, W and groups of channels of each example.
@@ -200,8 +201,9 @@ def avg_pool(x: jax.Array) -> jax.Array:
 def fold_avg_pool(kernel: jax.Array) -> jax.Array:
     """Fold 2 x 2 average pooling into the convolution before it.
 
-    A 3 x 3 convolution followed by `avg_pool` is the same function as a 4 x 4 convolution of stride 2, whose kernel is
-    the mean of the four shifts of the 3 x 3 kernel. The folded form needs 16 products per pooled pixel instead of 36.
+    A 3 x 3 convolution followed by `avg_pool` is the same function as a 4 x 4 convolution of stride 2. The 4 x 4 kernel
+    is the mean of four copies of the 3 x 3 kernel, one in each corner. For each pooled pixel and each pair of channels,
+    this form needs 16 products instead of 36.
 
     Args:
       kernel: [3, 3, I, O] kernel of a convolution of stride 1 and padding 1.
@@ -216,8 +218,8 @@ def fold_avg_pool(kernel: jax.Array) -> jax.Array:
 def upsample(x: jax.Array) -> jax.Array:
     """Double the size of images by bilinear interpolation with aligned corners, like the authors' code.
 
-    Pixel i of the output reads position i (n - 1) / (2n - 1) of an input of n pixels. `jax.image.resize` does not offer
-    this rule.
+    Pixel i of the output is the input at position i (n - 1) / (2n - 1), where n is the number of pixels of the input.
+    `jax.image.resize` cannot align corners.
 
     Args:
       x: [B, H, W, C] images.

@@ -74,7 +74,7 @@ class MLP(nn.Module):
 
 
 class Generator(nn.Module):
-    """An MLP generator, z [B, d] -> g(z) [B, *shape]. Images are passed through a tanh, vectors are not."""
+    """An MLP generator, z [B, d] -> g(z) [B, *shape]. A tanh is applied to images, but not to vectors."""
 
     widths: tuple[int, ...]
     shape: tuple[int, ...]

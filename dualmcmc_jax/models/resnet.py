@@ -2,13 +2,13 @@
 
 The networks compute the same functions as the authors' PyTorch code, at lower cost. The layers differ as follows:
 
-- In the generator, the 1 x 1 convolution of a shortcut is applied before upsampling; in the energy, after pooling. A
-  pointwise linear map commutes with both, and works on a quarter of the pixels.
+- The 1 x 1 convolution of a shortcut is applied before upsampling in the generator, and after pooling in the energy.
+  A 1 x 1 convolution commutes with upsampling and pooling, so the result is the same, at a quarter of the pixels.
 - In the energy, average pooling is folded into the convolution before it (`layers.fold_avg_pool`).
-- The convolutions in the generator's blocks have no bias. A bias would add a constant to each channel, which a later
-  batch normalization would remove.
-- Batch normalization keeps no running averages. The authors' code keeps them but always uses the statistics of the
-  current batch.
+- The convolutions in the generator's blocks have no bias. A bias would add a constant to each channel, and the next
+  batch normalization would subtract this constant again.
+- Batch normalization keeps no running averages. The authors' code keeps running averages, but it always normalizes by
+  the statistics of the current batch.
 """
 
 from typing import Any
@@ -87,16 +87,16 @@ def _widths(config, name: str) -> tuple[int, ...]:
 
 
 def _num_halvings(config) -> int:
-    """Return how many times the size of the images must be halved to reach 4 pixels."""
+    """Return how many times the images must be halved to a size of 4 pixels."""
     return SIZES.index(config.data.shape[0]) + 1
 
 
 class UpBlock(nn.Module):
     """A residual block that doubles the size of images.
 
-    The block is norm, ReLU, upsample, conv3x3, norm, ReLU, conv3x3, plus a shortcut of upsample and conv1x1. The
-    shortcut convolves before it upsamples, which is the same function at a quarter of the cost. The convolutions have
-    no bias, because a later batch normalization would remove it.
+    The main path is norm, ReLU, upsample, conv3x3, norm, ReLU, conv3x3. A shortcut of conv1x1 and upsample is added to
+    it. In the authors' code, the shortcut upsamples first, which is the same function at four times the cost. The
+    convolutions have no bias, because the next batch normalization would remove its effect.
     """
 
     width: int
@@ -150,12 +150,12 @@ class Generator(nn.Module):
 class DownBlock(nn.Module):
     """A residual block that optionally halves the size of images.
 
-    The block is ReLU, conv3x3, ReLU, conv3x3, plus a shortcut. If `pool` is set, 2 x 2 average pooling is applied to
-    both. The first block of a network has no first ReLU. The shortcut is the identity if neither size nor width
-    changes, and otherwise a conv1x1 that is applied after pooling (the same function at a quarter of the cost).
+    The main path is ReLU, conv3x3, ReLU, conv3x3, and a shortcut is added to it. The first block of a network has no
+    first ReLU. If `pool` is set, 2 x 2 average pooling is applied to the main path and to the shortcut. The shortcut is
+    the identity if neither size nor width changes. Otherwise it is a conv1x1, which is applied after pooling.
 
     In the main path, pooling is folded into the second convolution. The parameter of this convolution is a kernel
-    [3, 3, I, O]; `Energy.prepare` replaces it by the folded kernel [4, 4, I, O] before the block is applied.
+    [3, 3, I, O]. `Energy.prepare` replaces it by the folded kernel [4, 4, I, O] before the block is applied.
     """
 
     width: int
@@ -169,7 +169,7 @@ class DownBlock(nn.Module):
         y = nn.relu(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
         if self.pool:
             x = avg_pool(x)
-            size = 3 if self.is_initializing() else 4  # after `Energy.prepare`
+            size = 3 if self.is_initializing() else 4  # the kernel has been folded by `Energy.prepare`
             y = conv(y, self.width, size, stride=2, padding=1, dtype=self.dtype, name="conv2")
         else:
             y = conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv2")
@@ -181,8 +181,8 @@ class DownBlock(nn.Module):
 class Energy(nn.Module):
     """A residual energy, x [B, S, S, C] -> [B].
 
-    The network is one DownBlock per width, of which the first num_pools halve the image, then ReLU, the mean over
-    pixels, and a linear layer. No layer has a bias.
+    The network is one DownBlock per width, then ReLU, the mean over pixels, and a linear layer. The first num_pools
+    blocks halve the size of the image. No layer has a bias.
     """
 
     widths: tuple[int, ...]
@@ -223,10 +223,10 @@ class Energy(nn.Module):
 class Encoder(nn.Module):
     """A convolutional inference model, x [B, S, S, C] -> mean [B, d] and log variance [B, d] of q_phi(z | x).
 
-    There is one convolution per width, each followed by a leaky ReLU of slope 0.2. The last of these convolutions are
-    4 x 4 with stride 2 and halve the image down to 4 x 4 pixels. If there are more widths than halvings, the first
-    convolutions are 3 x 3 with stride 1. Two 4 x 4 convolutions without padding then return the mean and the log
-    variance.
+    The network has one convolution per width, each followed by a leaky ReLU of slope 0.2. The last of these
+    convolutions are 4 x 4 with stride 2. Each halves the size of the image, until 4 x 4 pixels are left. If there are
+    more widths than halvings, the additional convolutions come first and are 3 x 3 with stride 1. Finally, two 4 x 4
+    convolutions without padding compute the mean and the log variance.
     """
 
     widths: tuple[int, ...]

@@ -1,9 +1,9 @@
 """Spectral normalization as a transformation of parameters: each kernel is divided by its largest singular value.
 
 A kernel [..., I, O] is reshaped to a matrix W [K, O], where K is the product of all axes but the last. Its largest
-singular value is estimated by sigma = v^T W u. The vectors u and v are part of the train state and are improved by one
-power iteration per update. The authors' code (like `torch.nn.utils.spectral_norm` in training mode) makes a power
-iteration in every forward pass instead, also in every step of the x-chain.
+singular value is estimated by sigma = v^T W u. The vectors u and v are part of the train state, and each update
+improves them by one power iteration. The authors' code makes a power iteration in every forward pass instead, and
+therefore also in every step of the x-chain, as does `torch.nn.utils.spectral_norm` in training mode.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ Vectors = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def init_vectors(key: jax.Array, params: Any, *, num_iterations: int = 50) -> Vectors:
-    """Estimate the singular vectors of all kernels.
+    """Estimate the singular vectors of all kernels for the largest singular value.
 
     Args:
       key: a PRNG key, from which the first u is drawn.

@@ -1,4 +1,4 @@
-"""Which settings of a config do the chains use? Keyword arguments for the functions of `core.sampling`."""
+"""Which settings of a config do the chains use? Conversion of a config to arguments for `core.sampling`."""
 
 import jax
 
@@ -70,14 +70,15 @@ def param_dtype(config):
 
 
 def _init(chain) -> str:
-    """Return where a chain without a previous state starts. A persistent chain then starts from noise."""
+    """Return the argument `init` for chains without stored states. Persistent chains then start from noise."""
     return "noise" if chain.init == "persistent" else chain.init
 
 
 def _unroll(config, num_steps: int, net: Net) -> int:
     """Return the number of chain steps per iteration of the compiled loop. It affects only speed.
 
-    On a CPU, XLA runs convolutions inside a loop on a single thread, up to ten times slower than outside of a loop.
+    On a CPU, XLA runs convolutions inside a loop on a single thread. They are then up to ten times slower than outside
+    of a loop.
     """
     unroll_all = jax.default_backend() == "cpu" and net.unroll_on_cpu
     return config.train.unroll or (max(1, num_steps) if unroll_all else 1)

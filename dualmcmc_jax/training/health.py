@@ -1,4 +1,4 @@
-"""Has training diverged? Checks of the metrics and of the train state, and the state with which training is retried."""
+"""Has training diverged? Checks of the metrics and of the train state, and the state for the next attempt."""
 
 import math
 
@@ -24,10 +24,10 @@ class Diverged(ValueError):
 def check(step: int, scalars: dict[str, jax.Array], config) -> None:
     """Check the metrics of an update.
 
-    The authors' code also stops when the energies of data and samples differ by more than 10,000.
+    The authors' code stops at a NaN, and if the mean energies differ by more than 10,000.
 
     Args:
-      step: the number of the update.
+      step: number of updates made, including this one.
       scalars: the metrics of the update, by name.
       config: the full config (uses health.max_energy_gap).
 
@@ -35,12 +35,12 @@ def check(step: int, scalars: dict[str, jax.Array], config) -> None:
       Diverged: a metric is NaN or infinite, or the mean energies of data and samples differ by more than
         health.max_energy_gap. A max_energy_gap of 0 disables the second check.
     """
-    row = {name: float(value) for name, value in jax.device_get(scalars).items()}
-    for name, value in row.items():
+    metrics = {name: float(value) for name, value in jax.device_get(scalars).items()}
+    for name, value in metrics.items():
         if not math.isfinite(value):
             raise Diverged(step, f"{name} is {value}")
-    gap, max_gap = abs(row.get("energy_data", 0) - row.get("energy_model", 0)), config.health.max_energy_gap
-    if max_gap and gap > max_gap:
+    gap = abs(metrics.get("energy_data", 0) - metrics.get("energy_model", 0))
+    if config.health.max_energy_gap and gap > config.health.max_energy_gap:
         raise Diverged(step, f"the energies of data and samples are {gap:.4g} apart, more than health.max_energy_gap")
 
 
@@ -48,7 +48,7 @@ def check_params(step: int, state: TrainState) -> None:
     """Check all arrays of a train state, before it is saved.
 
     The metrics can still be finite when the state is not. For example, the square of a finite gradient can overflow to
-    infinity in Adam's state, and its parameter then never moves again.
+    infinity in Adam's state. Adam then never moves the parameter of this gradient again.
 
     Args:
       step: the number of updates made.
@@ -66,20 +66,21 @@ def check_params(step: int, state: TrainState) -> None:
 
 
 @jax.jit
-def _finite(tree):
+def _finite(tree) -> jax.Array:
+    """Return whether all numbers of a tree are finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def next_attempt(state: TrainState, attempt: int) -> TrainState:
-    """Return a restored state with which training can be retried.
+    """Return the state with which training continues after a rollback.
 
     Args:
-      state: the restored state.
-      attempt: number of the attempt; 1 is the first rollback.
+      state: the state that has been restored from the newest checkpoint.
+      attempt: number of this rollback; the first is 1.
 
     Returns:
-      The state with a new random key and with the given attempt. `train_step` multiplies its updates by
-      health.learning_rate_factor to the power of the attempt.
+      The state with a new random key and with the given attempt. `train_step` multiplies the updates of the parameters
+      by health.learning_rate_factor to the power of the attempt.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), attempt)
     return state._replace(key=jax.random.key_data(key), attempt=jnp.asarray(attempt, jnp.int32))

@@ -39,7 +39,7 @@ def train(
       workdir: the folder of the run, to which config.json, metrics.jsonl, tensorboard/ and checkpoints/ are written.
       dataset: the data set, from `sources.load`.
       draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. It is called every log.images_every updates and
-        after the last update. It must not keep the state, because the next update reuses its buffers.
+        after the last update. It must not keep the state, because the next update reuses the buffers of the state.
       measure: measure(state) -> metrics by name, which are written as a separate row. It is called every
         evaluation.every updates and after the last update, or never if evaluation.every is 0.
       check: called once the workdir is locked, before anything is written. It raises ValueError if the workdir holds a
@@ -110,7 +110,7 @@ def _run(
 ):
     """Train from a state until the last update, divergence, or a signal to stop.
 
-    `event` is a row of metrics that is written first, and that may be empty.
+    `event` is a row of metrics that records the last rollback. It is written first. It is empty if there was none.
     """
     start, last = int(state.step), config.train.num_steps
     is_due = lambda step, every: every and (step % every == 0 or step == last)
@@ -128,7 +128,7 @@ def _run(
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
             state, scalars = update(state, x)
             pending.append((step, scalars))
-            log_pending(2)  # the devices always have a next update, but at most two updates are queued
+            log_pending(2)  # leaves two updates queued, so that the devices are never idle and the queue does not grow
             stopping = watch.asked(step) and step < last
             if stopping or is_due(step, config.checkpoint.every):
                 log_pending(0)  # a run resumed from this checkpoint does not write these rows again

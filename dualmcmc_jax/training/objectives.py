@@ -55,15 +55,16 @@ Terms = dict[str, jax.Array]
 
 
 class Objective(NamedTuple):
-    """One row of the table.
+    """A training objective: one row of `OBJECTIVES`.
 
     Attributes:
-      loss: (networks, samples, config, **weights) -> (loss, terms), where terms are those of `core.losses`.
+      loss: (networks, samples, config, **weights) -> (loss, terms). The terms are named, unweighted parts of the loss,
+        as the functions of `core.losses` return them.
       weights: the names of the weights, with their default values.
-      trains: the networks that the objective trains. Each network is mapped to the names of the weights of which at
-        least one must be nonzero for the objective to train this network. Networks that are not listed are constants
-        in this objective, even if the loss calls them. The gradient of the energy is computed after those of the other
-        networks. With `loss.fresh_negatives`, it uses samples from the updated generator.
+      trains: the networks that the objective trains. A dict from the name of each network to the names of weights. The
+        network is trained if at least one of these weights is nonzero. Networks that are not listed are constants in
+        this objective, even if the loss calls them. The gradient of the energy is computed after the gradients of the
+        other networks. With `loss.fresh_negatives`, the gradient of the energy uses samples of the updated generator.
       metrics: (terms, samples, config) -> metrics that are logged in addition to the loss.
     """
 
@@ -103,8 +104,8 @@ def _energy_metrics(terms: Terms, samples: Samples, config) -> Terms:
 def _error_metrics(terms: Terms, samples: Samples, config) -> Terms:
     """Return mean squared errors per element of x.
 
-    revision_mse is the squared change |x~ - g(z)|^2 that the x-revision makes. posterior_mse_start and
-    posterior_mse_end are the reconstruction errors of the data at the start and at the end of the z-chain.
+    revision_mse is the squared difference |x~ - g(z)|^2 of the revised and the generated samples. posterior_mse_start
+    and posterior_mse_end are the reconstruction errors of the data at the start and at the end of the z-chain.
     """
     metrics, size = {}, samples.x[0].size
     if "error_model" in terms:
@@ -128,14 +129,14 @@ OBJECTIVES = {
         trains={"energy": ("data_weight", "model_weight")},
         metrics=_energy_metrics,
     ),
-    # Eq. 10. data_weight: squared error of the data pairs (x, z~). model_weight: of the model pairs (x~, z).
+    # Eq. 10. data_weight: squared error of the data pairs (x, z~). model_weight: that of the model pairs (x~, z).
     "generator": Objective(
         loss=_generator,
         weights={"data_weight": 1.0, "model_weight": 50.0},
         trains={"generator": ("data_weight", "model_weight")},
         metrics=_error_metrics,
     ),
-    # Eq. 15. data_weight: -log q(z~ | x) of the data pairs. model_weight: -log q(z | x~) of the model pairs.
+    # Eq. 15. data_weight: mean -log q(z~ | x) of the data pairs. model_weight: mean -log q(z | x~) of the model pairs.
     "encoder": Objective(
         loss=_encoder,
         weights={"data_weight": 1.0, "model_weight": 0.1},
@@ -149,7 +150,7 @@ OBJECTIVES = {
         trains={"generator": ("weight",), "encoder": ("weight",)},
         metrics=_no_metrics,
     ),
-    # Baselines only: KL(P, Pi). energy_weight: energy of g(z). posterior_weight: -log q(z | g(z)).
+    # Baselines only: KL(P, Pi). energy_weight: mean energy of g(z). posterior_weight: mean -log q(z | g(z)).
     "generated": Objective(
         loss=_generated,
         weights={"energy_weight": 0.0, "posterior_weight": 0.0},
@@ -176,7 +177,7 @@ def added(config) -> set[str]:
 
 
 def trained(config) -> set[str]:
-    """Return the names of the networks that at least one objective of a config trains.
+    """Return the names of the networks that the objectives of a config train.
 
     Args:
       config: the full config (uses the section loss).
@@ -197,11 +198,12 @@ def gradients(
     bind: Callable[[Params], Networks],
     config,
 ) -> tuple[dict[str, Params], Terms]:
-    """Compute the gradients of the given networks, for all objectives that train at least one of them.
+    """Compute the gradients of the given networks.
 
     The samples are constants and the networks share no parameters. One backward pass through the sum of the objectives
-    therefore yields the gradient of each network (Eq. 7, 10 and 15). If an objective trains several networks, and these
-    are given in separate calls, the objective is computed in each call.
+    therefore yields the gradient of each network (Eq. 7, 10 and 15). The sum contains all objectives that train at
+    least one of the given networks. An objective that trains several networks is computed again in every call that
+    asks for one of these networks.
 
     Args:
       networks: names of the networks whose gradients are wanted.

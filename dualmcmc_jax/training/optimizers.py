@@ -12,9 +12,12 @@ from dualmcmc_jax.models.build import Params
 def build(config, steps_per_epoch: int) -> Params:
     """Build the optimizers of the three networks.
 
-    Each optimizer applies, in this order: clipping of the gradient by its global norm (optional), L2 added to the
-    gradient (coupled, like weight_decay of PyTorch's Adam), Adam, and a learning rate that is multiplied by a constant
-    after every epoch.
+    Each optimizer makes these steps, in this order:
+
+    1. Clip the gradient by its global norm, if optimizer.clip_norm is not 0.
+    2. Add L2 times the parameters to the gradient (coupled L2, like weight_decay of PyTorch's Adam).
+    3. Apply Adam.
+    4. Multiply by the learning rate, which is multiplied by optimizer.decay after every epoch.
 
     Args:
       config: the full config (uses the section optimizer).
@@ -67,12 +70,11 @@ def resumed(opt_state: Any, step: int, moments: Moments | None) -> Any:
         )
     else:
         adam = lambda state: state
-    change = {
-        optax.ScaleByAdamState: adam,
-        optax.ScaleByScheduleState: lambda state: state._replace(count=_like(state.count, step)),
-    }
-    return tuple(change.get(type(part), lambda state: state)(part) for part in opt_state)
+    schedule = lambda state: state._replace(count=_like(state.count, step))
+    resume = {optax.ScaleByAdamState: adam, optax.ScaleByScheduleState: schedule}
+    return tuple(resume[type(part)](part) if type(part) in resume else part for part in opt_state)
 
 
 def _like(array: jax.Array, value: Any) -> jax.Array:
+    """Return a value as an array with the dtype of another array."""
     return jnp.asarray(value, array.dtype)

@@ -1,4 +1,4 @@
-"""Where do persistent chains start? Storage for chains that continue from their last state when they are used again."""
+"""Where do persistent chains start? Storage of their last states, from which later updates continue the chains."""
 
 from typing import Any, NamedTuple
 
@@ -9,16 +9,18 @@ from jax import lax
 from dualmcmc_jax.core.langevin import normal
 
 RESTARTS = 0.05
-"""Probability that an update restarts an x-chain from noise (Du & Mordatch 2019)."""
+"""Probability with which an update restarts each of its x-chains from noise (Du & Mordatch 2019)."""
 
 
 class Chains(NamedTuple):
-    """One value for the x-chains and one for the z-chains, such as the states of all persistent chains.
+    """One value for the x-chains and one for the z-chains, such as states or indices.
 
-    A value is None where `x_chain.init` or `z_chain.init` is not "persistent".
+    The states in a train state have the shapes below. If `x_chain.init` or `z_chain.init` is not "persistent", the
+    states of these chains are None.
 
     Attributes:
-      x: [N, ...] states of the x-chains. Each update continues the next train.batch_size chains, in a cycle.
+      x: [N, ...] states of the x-chains. Each update continues the next train.batch_size chains, and begins again with
+        the first chain after the last.
       z: [N, d] states of the z-chains, one chain per training example.
     """
 
@@ -27,7 +29,7 @@ class Chains(NamedTuple):
 
 
 def create(key: jax.Array, config, dtype) -> Chains:
-    """Create the persistent chains of a config, with standard normal numbers as their first states.
+    """Create the persistent chains of a config, with standard normal numbers as their initial states.
 
     Args:
       key: a PRNG key.
@@ -59,12 +61,12 @@ def places(chains: Chains, step: jax.Array, index: jax.Array, example: jax.Array
       Indices [B] into chains.x and into chains.z.
     """
     num = 1 if chains.x is None else len(chains.x)
-    # (step * batch_size + index) % num, but no product grows with step, which would overflow int32.
+    # This equals (step * batch_size + index) % num, but step * batch_size could overflow int32.
     return Chains((step % num * (batch_size % num) + index) % num, example)
 
 
 def starts(keys: jax.Array, chains: Chains, places: Chains) -> Chains:
-    """Return the keyword argument `init` of `synthesize` and of `infer` for persistent chains.
+    """Return the argument `init` of `synthesize` and of `infer` for the persistent chains of an update.
 
     Each x-chain is restarted from noise with probability `RESTARTS`.
 
@@ -74,7 +76,8 @@ def starts(keys: jax.Array, chains: Chains, places: Chains) -> Chains:
       places: the indices of the chains to continue, from `places`.
 
     Returns:
-      Two dicts of keyword arguments: {"init": states [B, ...]} for persistent chains, {} for others.
+      A dict of keyword arguments for the x-chains and one for the z-chains: {"init": states [B, ...]} if the chains are
+      persistent, otherwise {}.
     """
     x, z = {}, {}
     if chains.x is not None:

@@ -43,7 +43,7 @@ _Stored = NamedTuple("_Stored", [(name, Any) for name in TrainState._fields if n
 def stored(state: TrainState) -> NamedTuple:
     """Return the tuple that is stored in checkpoints: the state, without the field `chains` if no chain is persistent.
 
-    Checkpoints that were written before this field was introduced have the same layout, so they can still be read.
+    Earlier versions had no field `chains`. Their checkpoints have the shorter layout, so they can still be read.
     """
     return state if jax.tree.leaves(state.chains) else _Stored(*(getattr(state, name) for name in _Stored._fields))
 
@@ -80,13 +80,13 @@ def _init_keys(config) -> jax.Array:
 
 
 def _at_step_zero(config, optimizers: Params, params: Params, vectors: spectral_norm.Vectors) -> TrainState:
-    """Return the state of a run that starts from given parameters."""
+    """Return the state before the first update of a run that starts from given parameters."""
     _, run_key = jax.random.split(jax.random.key(config.train.seed))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(run_key),
         params=params,
-        average=jax.tree.map(jnp.copy, usable(params, vectors)),  # a donated state must not share buffers
+        average=jax.tree.map(jnp.copy, usable(params, vectors)),  # two fields of a donated state must not share buffers
         opt_state=Params(*(optimizer.init(p) for optimizer, p in zip(optimizers, params, strict=True))),
         vectors=vectors,
         attempt=jnp.zeros((), jnp.int32),
@@ -104,8 +104,8 @@ def resumed(
       params: the parameters of each network.
       vectors: the singular vectors of spectral norm.
       step: number of updates made so far.
-      moments: the `optimizers.Moments` of each network. If the value of a network is None, or if moments is None, Adam
-        starts from zero moments.
+      moments: the `optimizers.Moments` of each network. If the value of a network is None, its Adam starts from zero
+        moments. If moments is None, this applies to all networks.
 
     Returns:
       The state, with the dtypes of the config. Its average equals the given parameters after spectral norm.

@@ -1,16 +1,20 @@
 """One update of Dual-MCMC Teaching (Sec. 3.1): sample both revised joints, compute the losses, update the networks.
 
-The update follows the paper, except that the x-chain starts at the mean g(z) instead of a draw of p_theta(x | z) (see
-`core.sampling.synthesize`), and that the losses are scaled and weighted as in the authors' PyTorch code (see
-`core.losses`). It differs from the authors' code in these points:
+The update differs from the paper in two points. The x-chain starts at the mean g(z) instead of a draw of
+p_theta(x | z) (see `core.sampling.synthesize`). The losses are scaled and weighted as in the authors' PyTorch code (see
+`core.losses`).
+
+The update differs from the authors' code in these points:
 
 - All three losses use the same samples, drawn with the current parameters (Eq. 7, 10 and 15). The authors' code updates
-  the generator and the inference model first. Then it draws new samples x~ for the energy by a second x-chain, which
-  starts at the updated generator. The config field `loss.fresh_negatives` selects this variant.
-- With fresh negatives, the second x-chain starts from newly drawn latents z. The authors' code uses the same z again.
+  the generator and the inference model first. Then it draws new samples x~ for the loss of the energy by a second
+  x-chain, which starts at samples of the updated generator. The config field `loss.fresh_negatives` selects this
+  variant.
+- With `loss.fresh_negatives`, the second x-chain starts at g(z) of newly drawn latents z. The authors' code uses the
+  latents of the first x-chain again.
 - Spectral norm makes one power iteration per update. The authors' code makes one in every forward pass of the energy,
-  63 per update. With converged vectors, the energy's parameters after three updates differ by 0.3% of the distance
-  that they have moved.
+  which is 63 per update. If the singular vectors have converged beforehand, the energy's parameters after three
+  updates differ by 0.3% of the distance that they have moved.
 """
 
 from functools import partial
@@ -34,7 +38,7 @@ from dualmcmc_jax.training.state import TrainState, param_dtype, usable
 def train_step(
     state: TrainState, batch: Batch, *, nets: Nets, optimizers: Params, config
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Update all three networks once, on one device of the pmapped axis "batch".
+    """Update all three networks once. This function runs on each device of the pmapped axis "batch".
 
     All random numbers are functions of the state's key, the step and the positions of the examples in the batch. They
     do not depend on the number of devices.
@@ -58,7 +62,7 @@ def train_step(
 
     # Sample both revised joints with the current parameters (Sec. 3.1).
     #   P~: z ~ p(z),  x~ = K_x Langevin steps on pi_alpha(x) from g(z) (Eq. 3).
-    #   Q~: x ~ data,  z~ = K_z Langevin steps on p_theta(z | x) from a draw of q_phi(z | x) (Eq. 6).
+    #   Q~: x ~ data,  z~ = K_z Langevin steps on p_theta(z | x) from z0 ~ q_phi(z | x) (Eq. 6).
     places = persistent_chains.places(
         state.chains, state.step, index, batch.example, batch_size=config.train.batch_size
     )
@@ -117,10 +121,10 @@ def apply_gradient(optimizer, gradient, opt_state, params, *, factor=1.0):
 
 
 def _networks(nets: Nets, vectors, params: Params) -> objectives.Networks:
-    """Return the networks for the losses.
+    """Bind the networks to parameters for the losses.
 
-    The gradient passes through spectral norm. `Net.apply` is used, so that gradients add up in the precision of the
-    parameters.
+    Gradients pass through spectral norm. `Net.apply` is used instead of `Net.bind`, so that the gradients of several
+    calls are added in the precision of the parameters.
     """
     return objectives.Networks(
         energy=partial(nets.energy.apply, normalize(params.energy, vectors)),
@@ -130,6 +134,6 @@ def _networks(nets: Nets, vectors, params: Params) -> objectives.Networks:
 
 
 def _mean(tree):
-    """Return the mean of a tree over all devices. The arrays are concatenated, so that one all-reduce is enough."""
+    """Return the mean of each array over all devices. The arrays are concatenated, so that one all-reduce is enough."""
     flat, unravel = ravel_pytree(tree)
     return unravel(lax.pmean(flat, AXIS))
