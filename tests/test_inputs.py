@@ -110,10 +110,10 @@ CASES = [
         "data.crop: found (9, 0, 3, 5), expected (left, top, right, bottom)",
     ),
     ("--config=digits --config.data.source=npz:FILES/none.npz", "data.source: found no file FILES/none.npz, expected"),
-    ("--config=digits --config.data.source=npz:FILES/text.npz", "data.source: found in FILES/text.npz: "),
+    ("--config=digits --config.data.source=npz:FILES/text.npz", "data.source: found FILES/text.npz unreadable ("),
     (
         "--config=digits --config.data.source=npz:FILES/objects.npz",
-        "data.source: found in FILES/objects.npz: Object arrays",
+        "data.source: found FILES/objects.npz unreadable (Object arrays",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/nan.npz",
