@@ -71,9 +71,9 @@ def test_failed_save_ends_the_process(programs, tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.more  # tests/stress.py fills a disk too
+@pytest.mark.more  # tests/stress.py also fills a disk
 def test_run_resumes_after_a_full_disk(tmp_path):
-    """The run fills a file system of 3 MB, which is mounted in a separate namespace."""
+    """The workdir is on a file system of 3 MB, which the run fills. It is mounted in a separate namespace."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("needs user namespaces")

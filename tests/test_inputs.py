@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
+    """A folder of valid and invalid files, whose path replaces FILES in the cases."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "empty").mkdir()
     good = folder / "good"
@@ -210,7 +211,7 @@ CASES = [
 ]
 
 
-OFFLINE = "import time; time.sleep = lambda seconds: None"  # a download is retried without waiting
+NO_WAITING = "import time; time.sleep = lambda seconds: None"  # failing downloads are retried without a delay
 
 
 @pytest.mark.parametrize(("flags", "message"), CASES, ids=[flags or "no flags" for flags, _ in CASES])
@@ -224,7 +225,7 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
     }
-    done = programs.run(*flags, env=env, code=OFFLINE)
+    done = programs.run(*flags, env=env, code=NO_WAITING)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
