@@ -108,7 +108,9 @@ def _join_processes(mode: Mode) -> None:
     elif not command_line.NUM_PROCESSES.present:
         processes.join_cluster(command_line.COORDINATOR.value)
         if command_line.COORDINATOR.value and not jax.distributed.is_initialized():
-            raise ValueError("--num_processes: found no value and no cluster, expected it with --coordinator_address")
+            raise ValueError(
+                "--num_processes: found no value and no cluster, expected a number, as --coordinator_address is given"
+            )
     if jax.process_count() > 1 and "num_processes" not in mode.flags:
         raise ValueError(f"--mode={mode.name}: found {jax.process_count()} processes, expected 1 for this mode")
 

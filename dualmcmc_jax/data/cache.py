@@ -60,7 +60,7 @@ def decoded(
         folder.parent.mkdir(parents=True, exist_ok=True)
         for leftover in folder.parent.glob(".*"):
             with contextlib.suppress(FileNotFoundError):  # another process has just renamed this folder
-                if time.time() - leftover.stat().st_mtime > 86400:  # a day in seconds: its process was killed
+                if time.time() - leftover.stat().st_mtime > 86400:  # older than a day: its process was killed
                     shutil.rmtree(leftover, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -95,7 +95,7 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
     items, bad, good = list(readers.items()), [], 0
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
-    if hasattr(os, "posix_fallocate"):  # writing to the map on a full disk would kill the process
+    if hasattr(os, "posix_fallocate"):  # reserve the space: on a full disk, writing to the map kills the process
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

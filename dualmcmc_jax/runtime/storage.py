@@ -95,7 +95,7 @@ def shown(path: Path) -> str:
 
 
 def is_remote(folder) -> bool:
-    """Return whether a folder is in a bucket. Only folders that `home` returns can be."""
+    """Return whether a folder that `home` returned is in a bucket."""
     return str(folder).startswith(SCHEME)
 
 
