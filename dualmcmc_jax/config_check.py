@@ -39,7 +39,7 @@ AT_LEAST_ONE = (
 POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
-"""Fields and sections that may change when a run resumes, because they do not change the mathematics of an update."""
+"""Fields and sections that may change when a run resumes. They do not change the mathematics of an update."""
 
 
 def check(config: ConfigDict) -> None:
@@ -111,7 +111,7 @@ def check_run(workdir: Path, config: ConfigDict) -> None:
 def compare(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:
     """Check that a config equals a stored config. Fields in `FREE` may differ.
 
-    A stored config that was written before a field existed has the default value of that field.
+    If the stored config lacks a field, because an older version wrote it, the field has its default value.
 
     Args:
       path: the file of the stored config, for error messages.

@@ -43,7 +43,7 @@ Flags:
 From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
 """
 HELP_COLUMNS = 100
-"""The longest line of the help, which should fit on one screen."""
+"""Maximum number of characters in a line of the help."""
 
 
 def cli() -> None:
@@ -52,8 +52,8 @@ def cli() -> None:
 
 
 def help_text() -> str:
-    """Return the text that --help prints. Its lists of modes, configs and data sources come from the tables."""
-    from dualmcmc_jax.data import sources  # imports tqdm, which reads TQDM_DISABLE when it is imported
+    """Return the text that --help prints. The lists of modes, configs and data sources are made from their tables."""
+    from dualmcmc_jax.data import sources  # imported late: tqdm reads TQDM_DISABLE when it is imported
 
     plain = [name for name in completion.configs() if "/" not in name and name != "default"]
     baselines = [name.removeprefix("baselines/") for name in completion.configs() if name.startswith("baselines/")]
@@ -68,7 +68,7 @@ def help_text() -> str:
 
 
 def _column(text: str) -> str:
-    """Wrap a text so that it fills the right column of the help."""
+    """Wrap a text to the width of the right column of the help."""
     indent = 32 * " "
     lines = textwrap.fill(text, HELP_COLUMNS, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     return lines.lstrip()
@@ -94,7 +94,7 @@ def main(_argv) -> None:
         config_check.check_run(workdir, config)
         mode.run(config, workdir)
     finally:
-        storage.close(workdir, leads=jax.process_index() == 0)
+        storage.close(workdir, upload=jax.process_index() == 0)
 
 
 def _join_processes(mode: Mode) -> None:
@@ -109,7 +109,7 @@ def _join_processes(mode: Mode) -> None:
         processes.join_cluster(command_line.COORDINATOR.value)
         if command_line.COORDINATOR.value and not jax.distributed.is_initialized():
             raise ValueError(
-                "--num_processes: found nothing and no cluster, expected a number with --coordinator_address"
+                "--num_processes: found no value and no cluster, expected a number, as --coordinator_address is given"
             )
     if jax.process_count() > 1 and "num_processes" not in mode.flags:
         raise ValueError(f"--mode={mode.name}: found {jax.process_count()} processes, expected 1 for this mode")
@@ -206,7 +206,7 @@ def export(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    # Fields in config_check.FREE may differ from those of the command line. Export the values of the run.
+    # The command line may differ from the run in the fields of config_check.FREE. Export the config of the run.
     config, step = config_check.stored_config(workdir), int(state.step)
     out = _output_folder(workdir / "export" / str(step))
     out.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ MODES = (
         ("weights",),
     ),
 )
-"""The modes of the program. To add a mode, write a function and add a row."""
+"""The modes of the program. To add a mode, write its function and add a row to this table."""
 
 
 if __name__ == "__main__":

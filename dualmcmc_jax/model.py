@@ -356,7 +356,7 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
             state = checkpointing.restore(config, path, step=step, argument="path")
         finally:
             absl.setLevel(level)
-            storage.close(path, leads=False)
+            storage.close(path, upload=False)
     else:
         config, state = weights_file.read(path)
         if step not in (None, int(state.step)):

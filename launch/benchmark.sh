@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Times updates of the authors' networks: ./launch/benchmark.sh [FOLDER] (default: runs/benchmark)
-# The settings are one x-chain per update (Eq. 7) and two (the released code), and every chain length of the paper's
-# tables. Each setting writes a JSON file into FOLDER.
+# An update has one x-chain (the paper's Eq. 7) or two (the authors' code). The chain lengths are those of the paper's
+# tables and of the authors' sampler. The script writes a JSON file per setting into FOLDER.
 set -euo pipefail
 # shellcheck source=launch/venv.sh
 . "$(dirname "$0")/venv.sh" requirements.txt
@@ -22,7 +22,7 @@ for recipe in cifar10 celeba64; do
     measure "$recipe-$dtype-batch512" "${flags[@]}" --config.train.batch_size=512
     for steps in 10 20 50; do measure "$recipe-$dtype-x$steps" "${flags[@]}" --config.x_chain.num_steps="$steps"; done
     measure "$recipe-$dtype-z30" "${flags[@]}" --config.z_chain.num_steps=30
-    measure "$recipe-$dtype-x70" "${flags[@]}" --config.x_chain.num_steps=70 # the authors' sampler
+    measure "$recipe-$dtype-x70" "${flags[@]}" --config.x_chain.num_steps=70 # as in the authors' sampler
   done
 done
 if [ -n "$failed" ]; then

@@ -3,7 +3,7 @@
 set -euo pipefail
 help() {
   cat << 'END'
-Benchmark this program at full size on one GPU, next to the authors' PyTorch code, and train on CIFAR-10.
+Benchmark this program and the authors' PyTorch code at full size on one GPU, and train on CIFAR-10.
 
   ./launch/gpu_day.sh --out=DIR [options]
 
@@ -18,9 +18,9 @@ options:
   --evaluate_seconds=N     time limit of the evaluation (default: 110)
   --tiny                   use narrow networks and short chains, to test this script on a CPU
 
-If the environment variable PYTHON is set, the script runs that command with the packages installed there. Otherwise the
-script creates and uses .venv. DIR receives table.md, a JSON file per benchmark, and in DIR/train the samples, curves,
-metrics and report. Every stage has a time limit, and later stages run even if an earlier stage fails.
+If the environment variable PYTHON is set, the script uses that Python and its installed packages. Otherwise the script
+creates and uses .venv. It writes table.md and a JSON file per benchmark to DIR, and the samples, curves, metrics and
+report to DIR/train. Every stage has a time limit, and later stages run even if an earlier stage fails.
 END
 }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -52,7 +52,7 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stage() { # arguments: a name, a time limit in seconds, a command
-  # Runs the command and writes its output to a log file. At the limit, the command gets SIGTERM, 40 s later SIGKILL.
+  # Runs the command and writes its output to a log file. At the limit, sends SIGTERM, and SIGKILL 40 s later.
   local name=$1 limit=$2 code=0 start=$SECONDS
   shift 2
   timeout --preserve-status --kill-after=40 "$limit" "$@" > "$out/logs/$name.log" 2>&1 || code=$?
@@ -69,7 +69,8 @@ if [ "$only" = measure ] || [ -z "$images" ]; then
   exit
 fi
 
-# Networks a quarter as wide as the authors' and the paper's Eq. 7 allow several thousand updates in five minutes.
+# To make several thousand updates in five minutes, the energy and the generator have a quarter of the authors' widths,
+# the encoder has half of them, and an update has one x-chain (the paper's Eq. 7).
 work=$out/run
 train=$out/train
 mkdir -p "$train"

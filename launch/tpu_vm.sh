@@ -9,7 +9,7 @@ Train on a Cloud TPU VM or slice, from eight chips to a pod.
   ./launch/tpu_vm.sh COMMAND --zone=ZONE [options] [-- flags of dualmcmc_jax.main]
 
 commands (all are safe to repeat):
-  train    create the slice, install, run, and supervise the run until it is done; recreate a preempted slice
+  train    create, install and run, and poll until the run is done; restart after a preemption or a crash
   create   create the slice if it does not exist, and wait until it is ready
   install  copy the last commit to every worker, and install Python and all dependencies there
   run      start training on every worker, detached from this machine
@@ -30,7 +30,7 @@ options:
 
 environment variables:
   TPU_POLL=60           polling interval in seconds
-  TPU_WAITS="10 30 90"  delays in seconds before each retry of a failed gcloud command
+  TPU_WAITS="10 30 90"  delays in seconds before the retries of a failed gcloud command
 END
 }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -53,7 +53,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 for flag in "$@"; do
-  flags+=" $(printf %q "$flag")" # quoted for the shells of the workers
+  flags+=" $(printf %q "$flag")" # quoted for the shell of a worker
   case $flag in
     --dry_run | --spot | --queued | --zone=* | --type=* | --project=*) fail "$flag: found after --, expected before it" ;;
     --workdir=*) workdir=${flag#*=} ;;
@@ -72,40 +72,40 @@ case ${runtime:-$type} in
   *) runtime=${runtime:-tpu-ubuntu2204-base} ;;
 esac
 $dry_run || command -v gcloud > /dev/null || fail "gcloud: found no such command, expected the Google Cloud CLI"
-here=(--quiet ${project:+"--project=$project"})
-there=(--zone="$zone" "${here[@]}")
-poll=${TPU_POLL:-60} before=unknown had=false started=false crashes=0 silent=0
-lasting='Failed to find attribute|PERMISSION_DENIED|INVALID_ARGUMENT|UNAUTHENTICATED|unrecognized|not installed'
+project_flags=(--quiet ${project:+"--project=$project"})
+zone_flags=(--zone="$zone" "${project_flags[@]}")
+poll=${TPU_POLL:-60} last_state=unknown was_ready=false started=false crashes=0 unanswered=0
+permanent='Failed to find attribute|PERMISSION_DENIED|INVALID_ARGUMENT|UNAUTHENTICATED|unrecognized|not installed'
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 exec 3>&1
 
-cloud() { # runs gcloud and prints its output; retries temporary failures, and exits on others
+cloud() { # runs gcloud and prints its output; retries after a temporary failure, and exits after a permanent one
   local wait
   if $dry_run; then { printf gcloud && printf ' %q' "$@" && echo; } >&3 && return; fi
   for wait in ${TPU_WAITS-10 30 90} none; do
     if gcloud "$@" > "$scratch/out" 2> "$scratch/stderr" < /dev/null; then cat "$scratch/out" && return; fi
-    if [ "$4" = create ] && grep -q ALREADY_EXISTS "$scratch/stderr"; then return; fi # an earlier try created it
-    if [ "$wait" = none ] || grep -qE "$lasting" "$scratch/stderr"; then break; fi
+    if [ "$4" = create ] && grep -q ALREADY_EXISTS "$scratch/stderr"; then return; fi # an earlier attempt created it
+    if [ "$wait" = none ] || grep -qE "$permanent" "$scratch/stderr"; then break; fi
     sleep "$wait"
   done
   fail "gcloud $1 $2 $3 $4: found $(tail -n 5 "$scratch/stderr" | tr -s ' \n' ' '), expected success"
 }
-on() { # arguments: a worker or "all", and a command for its shell
-  cloud compute tpus tpu-vm ssh "$name" --worker="$1" --command="$2" "${there[@]}"
+on() { # arguments: a worker or "all", and the shell command that it runs
+  cloud compute tpus tpu-vm ssh "$name" --worker="$1" --command="$2" "${zone_flags[@]}"
 }
 listed() { # arguments: queued-resources or tpu-vm, and a field; prints that field of the resource named $name
-  cloud compute tpus "$1" list --format="value(name,$2)" "${there[@]}" |
+  cloud compute tpus "$1" list --format="value(name,$2)" "${zone_flags[@]}" |
     awk -v name="$name" '{ sub(/.*\//, "", $1) } $1 == name { print $2 }'
 }
-read_state() { # sets $now to the state of the slice, or of the pending request; empty if neither exists
+read_state() { # sets $state to the state of the slice or of the pending request, and to '' if neither exists
   request=$(listed queued-resources state.state) || exit 1
   node=$(listed tpu-vm state) || exit 1
-  now=${request:-$node}
-  if [ "$now" = ACTIVE ]; then now=${node:-SUSPENDED}; fi
+  state=${request:-$node}
+  if [ "$state" = ACTIVE ]; then state=${node:-SUSPENDED}; fi
 }
 request_slice() {
-  local slice=("$name" --accelerator-type="$type" ${spot:+--spot} "${there[@]}")
+  local slice=("$name" --accelerator-type="$type" ${spot:+--spot} "${zone_flags[@]}")
   echo "requesting the slice $name of type $type" >&2
   if [ -n "$queued" ]; then
     cloud compute tpus queued-resources create "${slice[@]}" --node-id="$name" --runtime-version="$runtime"
@@ -113,28 +113,28 @@ request_slice() {
     cloud compute tpus tpu-vm create "${slice[@]}" --version="$runtime"
   fi
 }
-ready() { # succeeds if the slice is ready; requests a slice if there is none, or if it was preempted
+is_ready() { # requests a slice if there is none or if it was preempted; succeeds if the slice is ready
   read_state
-  [ "$now" = "$before" ] || echo "$(date '+%F %T') $name: ${now:-there is no such slice}" >&2
-  before=$now
-  case $now in
-    READY) had=true ;;
+  [ "$state" = "$last_state" ] || echo "$(date '+%F %T') $name: ${state:-there is no such slice}" >&2
+  last_state=$state
+  case $state in
+    READY) was_ready=true ;;
     '' | PREEMPTED | TERMINATED | SUSPENDED)
-      if [[ ! $spot$queued ]] && { $had || [ -n "$now" ]; }; then
-        fail "$name: found state ${now:-DELETED}, expected READY; only with --spot or --queued is the slice recreated"
+      if [[ ! $spot$queued ]] && { $was_ready || [ -n "$state" ]; }; then
+        fail "$name: found state ${state:-DELETED}, expected READY; a slice is recreated only with --spot or --queued"
       fi
-      [ -z "$now" ] || delete
-      (request_slice) || grep -qi capacity "$scratch/stderr" || exit 1 # no capacity: the next poll requests again
-      started=false silent=0 ;;
-    STOPPED | HID* | FAILED | UNKNOWN) fail "$name: found state $now, expected READY" ;; # other states are transient
+      [ -z "$state" ] || delete
+      (request_slice) || grep -qi capacity "$scratch/stderr" || exit 1 # without capacity, try again at the next poll
+      started=false unanswered=0 ;;
+    STOPPED | HID* | FAILED | UNKNOWN) fail "$name: found state $state, expected READY" ;; # others are transient
   esac
-  [ "$before" = READY ] || $dry_run
+  [ "$last_state" = READY ] || $dry_run
 }
-create() { until ready; do sleep "$poll"; done; }
+create() { until is_ready; do sleep "$poll"; done; }
 
-install() { # uv installs a newer Python than the TPU image has
+install() { # uses uv, because the Python of the TPU image is too old
   $dry_run || git archive --format=tar.gz -o "$scratch/dualmcmc_jax.tar.gz" HEAD || fail "found no commit, expected one"
-  cloud compute tpus tpu-vm scp "$scratch/dualmcmc_jax.tar.gz" "$name:" --worker=all "${there[@]}"
+  cloud compute tpus tpu-vm scp "$scratch/dualmcmc_jax.tar.gz" "$name:" --worker=all "${zone_flags[@]}"
   # shellcheck disable=SC2016
   on all 'set -e; mkdir -p dualmcmc_jax; cd dualmcmc_jax
 exec 9>> train.lock; flock -w 0.3 9 || { echo "$(hostname): a run is in progress, installation skipped"; exit 0; }
@@ -145,13 +145,13 @@ tar -xzf ../dualmcmc_jax.tar.gz
 echo "$(hostname): installed"'
 }
 enter='cd dualmcmc_jax 2> /dev/null && [ -x .venv/bin/python ] || { echo "ERROR: not installed" >&2; exit 1; }'
-run() { # holds the lock as long as a process of the run lives
+run() { # starts training unless it is running; the process of the run holds the lock until it ends
   on all "$enter
 exec 9>> train.lock; flock -w 0.3 9 || { echo \"\$(hostname): already running\"; exit 0; }
 echo \"\$(hostname): started\"; rm -f train.exit; exec >> train.log 2>&1 < /dev/null
 ( trap '' HUP; trap : TERM; .venv/bin/python -m dualmcmc_jax.main$flags; echo \$? > train.exit ) &"
 }
-workers() { # prints the name of each worker and: running, an exit code, or gone (ended without an exit code)
+workers() { # prints a line per worker: its name, and "running", the exit code, or "gone" (ended without exit code)
   # shellcheck disable=SC2016
   on all "$enter"'
 if flock -s -n train.lock true; then result=$(cat train.exit 2> /dev/null || echo gone); else result=running; fi
@@ -160,46 +160,46 @@ echo "$(hostname): $result"'
 status() {
   read_state
   if $dry_run; then workers && return; fi
-  echo "$name: ${now:-there is no such slice}"
-  [ "$now" != READY ] || workers
+  echo "$name: ${state:-there is no such slice}"
+  [ "$state" != READY ] || workers
 }
 logs() {
   local how=gcloud follow='tail -n 100 -F dualmcmc_jax/train.log'
   if $dry_run; then how=cloud; fi
-  "$how" compute tpus tpu-vm ssh "$name" --worker=0 --command="$follow" "${there[@]}"
+  "$how" compute tpus tpu-vm ssh "$name" --worker=0 --command="$follow" "${zone_flags[@]}"
 }
 fetch() {
   to=runs/$(basename "$workdir")
   $dry_run || mkdir -p "$to"
   if [[ $workdir == gs://* ]]; then
-    cloud storage rsync "$workdir" "$to" --recursive --exclude='checkpoints/.*' "${here[@]}"
+    cloud storage rsync "$workdir" "$to" --recursive --exclude='checkpoints/.*' "${project_flags[@]}"
   else
     on 0 "$enter"$'\n'"tar -czf ../fetched.tar.gz --exclude=./checkpoints -C $(printf %q "$workdir") ."
-    cloud compute tpus tpu-vm scp "$name:fetched.tar.gz" "$scratch" --worker=0 "${there[@]}"
+    cloud compute tpus tpu-vm scp "$name:fetched.tar.gz" "$scratch" --worker=0 "${zone_flags[@]}"
     $dry_run || tar -xzf "$scratch/fetched.tar.gz" -C "$to"
   fi
 }
 delete() {
   read_state
   if [[ $request || ($queued && $dry_run = true) ]]; then
-    cloud compute tpus queued-resources delete "$name" --force "${there[@]}"
+    cloud compute tpus queued-resources delete "$name" --force "${zone_flags[@]}"
   elif [[ $node || $dry_run = true ]]; then
-    cloud compute tpus tpu-vm delete "$name" "${there[@]}"
+    cloud compute tpus tpu-vm delete "$name" "${zone_flags[@]}"
   else
     echo "$name: there is no such slice" >&2
   fi
 }
-supervise() { # starts the run if necessary; succeeds when the run is done
+supervise() { # one poll of the run: starts it if necessary, and succeeds if it is done
   local results codes
   if $dry_run; then install && run && workers && return; fi
   if ! $started; then
-    if (install && run); then started=true silent=0; else silent=$((silent + 1)); fi
+    if (install && run); then started=true unanswered=0; else unanswered=$((unanswered + 1)); fi
   elif ! results=$(workers); then
-    silent=$((silent + 1))
+    unanswered=$((unanswered + 1))
   else
-    codes=$(awk '{ print $NF }' <<< "$results" | sort -u | tr '\n' ' ') silent=0
+    codes=$(awk '{ print $NF }' <<< "$results" | sort -u | tr '\n' ' ') unanswered=0
     if [ "$codes" = "0 " ]; then return; fi
-    if [[ $codes == *running* ]]; then return 1; fi # the others stop too when a process ends
+    if [[ $codes == *running* ]]; then return 1; fi # after one process ends, the others stop soon
     echo "$results" >&2
     if tr ' ' '\n' <<< "$codes" | grep -qvxE '|0|75|134|137|143|gone'; then
       on all 'cd dualmcmc_jax; grep -qxE "0|75|134|137|143" train.exit || tail -n 20 train.log' | tail -n 40 >&2
@@ -209,11 +209,11 @@ supervise() { # starts the run if necessary; succeeds when the run is done
     started=false
   fi
   [ "$crashes" -le 10 ] || fail "training: found $crashes crashes, expected at most 10"
-  [ "$silent" -lt 3 ] || fail "$name: found no answer from the workers three times in a row, expected one"
+  [ "$unanswered" -lt 3 ] || fail "$name: found no answer from the workers three times in a row, expected one"
   return 1
 }
 train() {
-  until ready && supervise; do sleep "$poll"; done
+  until is_ready && supervise; do sleep "$poll"; done
   $dry_run || echo "done: $workdir; to stop billing, run ./launch/tpu_vm.sh delete --name=$name --zone=$zone" >&2
 }
 "$command"

@@ -1,11 +1,11 @@
-# Sourced by the other scripts, with a requirements file as its argument. Changes to the root of the repository, creates
-# a virtual environment in $VENV (default: .venv), and installs the requirements if they have changed.
+# Sourced by the other scripts. The argument is a requirements file. Changes to the root of the repository, creates and
+# activates a virtual environment in $VENV (default: .venv), and installs the requirements if the file has changed.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${VENV:-.venv}
 if [ ! -x "$venv/bin/python" ]; then
   python=${PYTHON:-python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "error: found $("$python" --version 2>&1), expected Python 3.11 or later; choose one by PYTHON=..." >&2
+    echo "error: found $("$python" --version 2>&1), expected Python 3.11 or later; set PYTHON to another Python" >&2
     exit 1
   }
   "$python" -m venv "$venv"

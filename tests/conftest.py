@@ -1,4 +1,4 @@
-"""What all tests share: virtual CPU devices, float64, one cache of compiled programs, and started programs."""
+"""Settings and fixtures of all tests: virtual CPU devices, float64, a shared cache, and a way to start programs."""
 
 import gc
 import os
@@ -16,10 +16,10 @@ os.environ["JAX_ENABLE_X64"] = "1"
 CACHE = None
 PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "programs"
 MAX_PROGRAMS = 2**30  # bytes
-if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they start share both folders
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and the programs that they start share both
     CACHE = tempfile.mkdtemp(prefix="dualmcmc_jax-tests-")
     os.environ["XDG_CACHE_HOME"] = CACHE
-    # Compiled programs stay for the next test session. A changed program has another name, so none is ever wrong.
+    # Compiled programs are kept for the next test session. The key of an entry is a hash of its program.
     if PROGRAMS.exists() and sum(path.stat().st_size for path in PROGRAMS.iterdir()) > MAX_PROGRAMS:
         shutil.rmtree(PROGRAMS)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
@@ -28,18 +28,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers and all that they sta
 
 
 def pytest_collection_modifyitems(items):
-    """The slow tests first, so that no worker is left alone with one at the end."""
+    """Put the slow tests first, so that no process still runs a slow test when the others have finished."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_unconfigure():
+    """Remove the cache."""
     if CACHE:
         shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_programs():
-    """Forget compiled programs when they are many: their memory maps count, and Linux allows a process 65,530."""
+def _free_compiled_programs():
+    """Free compiled programs if there are many. Each has memory maps, and Linux allows 65,530 maps per process."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_text().splitlines()) > 20_000:
@@ -51,7 +52,7 @@ def _forget_programs():
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_tensorboard():
-    """Runs write no TensorBoard events, for which TensorFlow would be imported; `tensorboard` undoes this."""
+    """Disable TensorBoard events, because TensorFlow takes long to import. The fixture `tensorboard` enables them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "clu", None)
         yield
@@ -59,13 +60,13 @@ def _no_tensorboard():
 
 @pytest.fixture
 def tensorboard(monkeypatch):
-    """Runs of this test write TensorBoard events."""
+    """Enable TensorBoard events in the process of the test."""
     monkeypatch.delitem(sys.modules, "clu")
 
 
 @pytest.fixture(scope="session")
 def programs():
-    """Starts the project's command lines: programs.run("--config=digits", ...) or programs.start(...)."""
+    """A server that starts the project's programs: programs.run("--config=digits", ...) or programs.start(...)."""
     server = forks.Server()
     yield server
     server.close()

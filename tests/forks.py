@@ -1,9 +1,9 @@
-"""The project's command lines as forks of one process that has already imported the libraries.
+"""A server that starts the project's programs quickly, as forks of a process that has imported the libraries.
 
-Importing JAX, Flax, Optax, Orbax, SciPy and Matplotlib takes two seconds of every started program, and importing
-TensorFlow, for TensorBoard, three more. A fork is a process of its own, with its own devices, signals, output and exit
-code, and it imports the project's modules itself; only the libraries are there already, and TensorBoard's `clu` is
-hidden unless a test asks for it.
+A program needs two seconds to import JAX, Flax, Optax, Orbax, SciPy and Matplotlib, and three more seconds to import
+TensorFlow for TensorBoard. A fork has these libraries already and imports only the project's modules. Like any other
+process, it has its own devices, signals, output and exit code. The package `clu`, which writes TensorBoard events, is
+hidden from a fork unless a test asks for it.
 """
 
 import json
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-QUICK = "--xla_backend_optimization_level=0"  # programs that run for a moment and take seconds to compile
+QUICK = "--xla_backend_optimization_level=0"  # the tested programs take longer to compile than to run
 SERVER = """
 import atexit, json, os, runpy, sys, threading, traceback
 import absl.app, flax.linen, jax, matplotlib.backends.backend_agg, matplotlib.figure, ml_collections.config_flags, optax
@@ -59,12 +59,12 @@ threading._shutdown()
 atexit._run_exitfuncs()
 sys.stdout.flush()
 sys.stderr.flush()
-os._exit(code)  # as multiprocessing does: what the server has imported need not be taken apart
+os._exit(code)  # like multiprocessing: skip the cleanup of libraries that the server has imported
 """
 
 
 class Server:
-    """Starts commands. One request at a time; any number of commands may be under way."""
+    """A process that starts commands. It handles one request at a time, but any number of commands may run."""
 
     def __init__(self):
         self.env = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
@@ -72,6 +72,7 @@ class Server:
         self._process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=self.env, text=True, **pipes)
 
     def ask(self, request):
+        """Send a request to the process, and return its answer."""
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
@@ -81,14 +82,26 @@ class Server:
         self._process.wait()
 
     def start(self, *flags, module="dualmcmc_jax.main", code="", env=None, cwd=ROOT, tensorboard=False):
-        """`python -m module flags`, or no module, after the code, with env added to the environment of the tests."""
+        """Start a program in a fork.
+
+        Args:
+          flags: the arguments of the program.
+          module: the module to run, as with `python -m`; None or "": run only the code.
+          code: Python code to run before the module.
+          env: environment variables to add to those of the tests.
+          cwd: the working directory.
+          tensorboard: whether the program may write TensorBoard events.
+
+        Returns:
+          The running `Command`.
+        """
         env = {**self.env, "XLA_FLAGS": QUICK, **(env or {})}
         changed = [name for name in env if name.startswith("JAX_") and env[name] != self.env.get(name)]
-        assert not changed, f"JAX has read {changed} already: start a real process"
+        assert not changed, f"{changed}: the server has imported JAX with other values, so start a separate process"
         return Command(self, module=module, code=code, flags=flags, env=env, cwd=str(cwd), hidden=HIDDEN[tensorboard])
 
     def run(self, *flags, timeout=300, **settings):
-        """As `subprocess.run`, to its end: with returncode, stdout and stderr."""
+        """Start a program as `start` does, and wait for its end. Return the same as `subprocess.run`."""
         command = self.start(*flags, **settings)
         code = command.wait(timeout)
         return subprocess.CompletedProcess(flags, code, command.stdout, command.stderr)
@@ -98,7 +111,7 @@ HIDDEN = {False: ["clu"], True: []}
 
 
 class Command:
-    """A command under way, as of `subprocess.Popen`."""
+    """A started command, with the interface of `subprocess.Popen`."""
 
     def __init__(self, server, **request):
         self._server, self.returncode = server, None
@@ -108,12 +121,12 @@ class Command:
 
     @property
     def stdout(self):
-        """What it has printed so far."""
+        """Return what the command has printed to stdout so far."""
         return Path(self._files[0].name).read_text()
 
     @property
     def stderr(self):
-        """What it has printed to stderr so far."""
+        """Return what the command has printed to stderr so far."""
         return Path(self._files[1].name).read_text()
 
     def poll(self):
@@ -122,11 +135,11 @@ class Command:
         return self.returncode
 
     def wait(self, timeout):
-        until = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         while self.poll() is None:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"no end after {timeout} s: {self.stderr[-3000:]}")
+                raise TimeoutError(f"the command still runs after {timeout} s: {self.stderr[-3000:]}")
             time.sleep(0.01)
         return self.returncode
 

@@ -1,4 +1,4 @@
-"""Run a test of test_fuzz.py with inputs that are guided by coverage. This needs `pip install atheris`.
+"""Run a test of test_fuzz.py with coverage-guided inputs. This needs `pip install atheris`.
 
 python tests/fuzz.py test_mutated_images_are_read_or_refused [-max_total_time=120, or any other flag of libFuzzer]
 """

@@ -1,4 +1,4 @@
-"""A bound on the growth of a process's memory."""
+"""A check that the memory of this process grows by less than a bound."""
 
 import contextlib
 import resource
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def bounded(megabytes: int):
-    """Assert that the peak resident memory of this process grows by less than a bound while the context is entered."""
+    """Assert that the peak resident memory of this process grows by less than a bound inside the context."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory on Linux
     before = _peak()

@@ -1,10 +1,10 @@
-"""Interrupt runs at random moments, resume them, and compare them with an uninterrupted run.
+"""Interrupt training runs at random times, resume them, and compare them with an uninterrupted run.
 
   python tests/stress.py [--minutes=30] [--num_steps=1500] [--seed=0]
 
-Of ten interruptions, six are SIGKILL, two are SIGTERM or SIGINT, and two fill the disk until the run stops. Then the
-same command is started again. The disk is filled only on Linux with user namespaces, where the runs use a small
-temporary file system.
+On average, of ten interruptions six are SIGKILL, two are SIGTERM or SIGINT, and two fill the disk until the run stops.
+After each interruption, the same command is started again. The disk is filled only on Linux with user namespaces, where
+the runs use a small temporary file system.
 
 At the end of each run, its metrics (except rates), the checksums of its last state and the names of its files must
 equal those of the uninterrupted run. The memory and the open files of the uninterrupted run must not grow in its second
@@ -36,40 +36,40 @@ EXPECTED = {
 
 
 def main():
-    """Run the uninterrupted run, then interrupted runs until the time is up."""
+    """Make one uninterrupted run, and then interrupted runs until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--num_steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-stress-"))
     has_small_disk = mount_small_disk(folder)
     events = [event for event in EVENTS if has_small_disk or event != "full disk"]
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    generator, counts, began = random.Random(given.seed), Counter(), time.perf_counter()
+    random_numbers, counts, began = random.Random(arguments.seed), Counter(), time.perf_counter()
 
     reference = folder / "uninterrupted"
-    code, sizes = wait(start(reference, given.num_steps), 600)
+    code, sizes = wait(start(reference, arguments.num_steps), 600)
     assert code == 0, log(reference)
-    seconds, expected = time.perf_counter() - began, outcome(reference, given.num_steps)
+    seconds, expected = time.perf_counter() - began, outcome(reference, arguments.num_steps)
     (memory, files), (last_memory, last_files) = sizes[len(sizes) // 2], sizes[-1]
     print(
         f"uninterrupted run: {seconds:.0f} s; {memory} MB and {files} open files half-way, "
         f"{last_memory} MB and {last_files} open files at the end"
     )
     assert last_memory < 1.1 * memory and last_files < files + 3  # noqa: PT018
-    while time.perf_counter() - began < 60 * given.minutes:
+    while time.perf_counter() - began < 60 * arguments.minutes:
         workdir = folder / f"run{counts['runs']}"
-        interrupted_run(workdir, given.num_steps, generator, events, seconds, counts)
-        if (actual := outcome(workdir, given.num_steps)) != expected:
+        interrupted_run(workdir, arguments.num_steps, random_numbers, events, seconds, counts)
+        if (actual := outcome(workdir, arguments.num_steps)) != expected:
             differing = [name for name in expected if actual[name] != expected[name]]
             print(actual["files"], expected["files"])
             sys.exit(f"{workdir} DIFFERS from the uninterrupted run in {', '.join(differing)}")
         counts["runs"] += 1
         print(dict(counts), flush=True)
         shutil.rmtree(workdir)
-    if given.num_steps == 1500:
-        command = [*command_of(reference, given.num_steps), "--mode=evaluate"]
+    if arguments.num_steps == 1500:
+        command = [*command_of(reference, arguments.num_steps), "--mode=evaluate"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         print(*(line for line in done.stdout.splitlines() if "frechet" in line or "svc" in line), sep="\n")
     subprocess.run(["umount", folder], check=has_small_disk)
@@ -81,7 +81,7 @@ def main():
 def mount_small_disk(folder):
     """Mount a file system of 100 MB at the folder, and return whether this is possible.
 
-    For this, the process restarts itself in a new namespace.
+    The process first restarts itself in a new namespace, in which it may mount file systems.
     """
     if os.environ.get("STRESS_NAMESPACE"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100M", "none", folder], check=True)
@@ -91,7 +91,7 @@ def mount_small_disk(folder):
         folder.rmdir()
         os.environ["STRESS_NAMESPACE"] = "1"
         os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
-    print("this machine has no user namespaces, so no disk is filled")
+    print("this machine has no user namespaces, so the disk is not filled")
     return False
 
 
@@ -115,10 +115,10 @@ def wait(process, seconds):
       The exit code, or None if the process is still running, and a list of (MB of memory, number of open files), which
       are measured every second.
     """
-    sizes, until = [], time.perf_counter() + seconds
-    while time.perf_counter() < until:
+    sizes, deadline = [], time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
         try:
-            return process.wait(max(0, min(1, until - time.perf_counter()))), sizes
+            return process.wait(max(0, min(1, deadline - time.perf_counter()))), sizes
         except subprocess.TimeoutExpired:
             status = Path(f"/proc/{process.pid}/status").read_text()
             memory = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
@@ -127,15 +127,15 @@ def wait(process, seconds):
     return None, sizes
 
 
-def interrupted_run(workdir, num_steps, generator, events, seconds, counts):
+def interrupted_run(workdir, num_steps, random_numbers, events, seconds, counts):
     """Run to the end with interruptions at random moments, and count them."""
     last_step, code = 0, None
     while code != 0:
         process = start(workdir, num_steps)
-        code, _ = wait(process, generator.uniform(0, seconds / 2))
+        code, _ = wait(process, random_numbers.uniform(0, seconds / 2))
         event = "no interruption"
         if code is None:
-            event = generator.choice(events)
+            event = random_numbers.choice(events)
             code = interrupt(process, event, workdir)
             counts[event] += 1
         assert code in EXPECTED[event], f"exit code {code} after {event}: {log(workdir)}"

@@ -69,7 +69,7 @@ def project_imports(text):
 
 
 def upward_imports(name, text):
-    """Yield one line for each import of a module that does not run downwards."""
+    """Yield a message for each import in a module that violates the order of the layers."""
     here = part_of(name)
     assert here, f"{name} is in no layer"
     for imported in project_imports(text):
@@ -122,8 +122,8 @@ def test_only_runtime_parallel_handles_devices():
     ]
 
 
-def test_only_model_models_and_training_bind_parameters():
-    """The layers above share `Model`, which binds the networks to their parameters."""
+def test_parameters_are_bound_only_in_model_models_and_training():
+    """All layers above use `Model`, which binds the networks to their parameters."""
     bind = re.compile(r"\.bind\(")
     users = {name_of(path).partition(".")[0] for path in FILES if bind.search(path.read_text())}
     assert users == {"model", "models", "training"}, users  # models defines `Net.apply` in terms of `bind`

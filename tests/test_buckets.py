@@ -1,4 +1,4 @@
-"""Workdirs on Google Cloud Storage, which an emulator replaces."""
+"""Workdirs on Google Cloud Storage. An emulator on this machine takes the place of the service."""
 
 import fake_gcs
 import pytest
@@ -54,7 +54,7 @@ def test_run_in_a_bucket_is_stored_and_resumed(run, server):
 
 
 def test_pictures_stay_local_if_the_bucket_is_unreachable(tmp_path, server, monkeypatch, caplog):
-    """A failed upload is logged and does not raise an error. A later upload succeeds and removes the local copy."""
+    """A failed upload is logged and raises no error. After a later successful upload, the local copy is removed."""
     url, _ = server
     for name, value in emulator(url).items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Damaged checkpoints are reported and set aside, and the newest intact checkpoint is restored."""
+"""Damaged checkpoints are reported and renamed, and the newest intact checkpoint is restored."""
 
 import functools
 import json
@@ -105,8 +105,8 @@ def test_newest_intact_checkpoint_is_restored(damage, workdir, tmp_path, caplog)
     assert (copy / "checkpoints" / "damaged-3-2").exists()
 
 
-def test_restored_state_is_complete_although_a_file_is_missing(workdir, tmp_path):
-    """Whichever file is missing, the restored state is that of one complete checkpoint."""
+def test_restored_state_is_complete_if_a_file_is_missing(workdir, tmp_path):
+    """Whichever file is missing, all arrays of the restored state are from the same checkpoint."""
     for trial in range(3):
         copy = shutil.copytree(workdir, tmp_path / str(trial))
         delete_a_file(copy / "checkpoints" / "3", np.random.RandomState(trial))
@@ -123,7 +123,7 @@ def test_checkpoints_stay_in_place_if_all_are_damaged(workdir, tmp_path):
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 
 
-def test_damaged_checkpoint_is_refused_if_it_is_requested(workdir, tmp_path):
+def test_requested_step_with_a_damaged_checkpoint_is_refused(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     replace_by_text(copy / "checkpoints" / "2", None)
     with pytest.raises(ValueError, match=r"checkpoints/2: found a damaged checkpoint"):
@@ -138,7 +138,7 @@ def test_checkpoint_of_another_network_is_refused(workdir):
 
 
 def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
-    """Without persistent chains, a checkpoint has the fields of older versions. Missing config fields get defaults."""
+    """Without persistent chains, a checkpoint has the fields of older versions. Missing config fields have defaults."""
     before = ("step", "key", "params", "average", "opt_state", "vectors", "attempt")
     assert train_state.stored(state_at(1))._fields == before
     copy = tmp_path / "workdir"

@@ -50,7 +50,7 @@ def test_digit_classifier_distinguishes_digits_from_a_fitted_gaussian():
     [(0, 300, 0.7, 3.5), *(pytest.param(seed, 1500, 0.25, 5.0, marks=pytest.mark.more) for seed in (0, 1, 2))],
 )
 def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, smallest, tmp_path):
-    """Train in a separate process, as a user does. Every run of the tests makes 300 updates. The 1,500 updates of the config are tested only on demand.
+    """Train in a separate process, as a user does: 300 updates, or on demand the 1,500 updates of the config.
 
     The bounds are the largest Frechet distance in pixel space and the smallest classifier score of the revised samples.
     """

@@ -1,4 +1,4 @@
-"""Several processes, connected over loopback, train, save and restore together like a single process."""
+"""Several processes that are connected over loopback train, save and restore like a single process."""
 
 import os
 import socket
@@ -49,7 +49,8 @@ def free_port():
 def launch(programs, num_processes, num_steps, workdir, cluster=None):
     """Train with several processes up to num_steps.
 
-    The processes find each other by arguments, or by cluster(i), the environment of process i on a cluster.
+    The processes get the address as an argument. If `cluster` is given, they read the address from the environment
+    variables cluster(i) of process i instead.
     """
     count = NUM_DEVICES // num_processes
     env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {forks.QUICK}"}

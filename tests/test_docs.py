@@ -1,4 +1,4 @@
-"""The documentation: its examples run as they are shown, and what it quotes, links to and names exists."""
+"""The examples of the documentation run as shown. Everything that the documentation quotes, links or names exists."""
 
 import ast
 import contextlib
@@ -33,12 +33,12 @@ TABLES = (SAMPLERS, objectives.OBJECTIVES, NETWORKS["energy"], sources.SOURCES, 
 
 
 def blocks(page, language):
-    """Return the fenced blocks of a language in a page of the documentation."""
+    """Return the code blocks of a language in a page of the documentation."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def append(block):
-    """Run a block as if it were appended to the file that its first line names, which may be a new one."""
+    """Run a block as if it were appended to the file that its first line names. The file may be new."""
     import importlib
     import sys
     import types
@@ -54,11 +54,11 @@ def append(block):
 
 
 EXTENSIONS = sorted(blocks("extend.md", "python"), key=lambda block: "/evaluation/" in block.split("\n")[0])
-"""The blocks of extend.md. The evaluation comes last, because its imports read the other tables."""
+"""The Python blocks of extend.md. The evaluation's block is last, because it imports code that reads the tables."""
 
 
 def begin(config, workdir, *, step):
-    """Make a run whose checkpoint holds positive random numbers, so that nothing is compiled to initialize it."""
+    """Create a run with a checkpoint of positive random numbers, which needs no compiled initialization."""
     random = np.random.RandomState(0)
     scale = lambda leaf: 0.1 * jnp.issubdtype(leaf.dtype, jnp.floating)
     fill = lambda leaf: abs(random.normal(size=leaf.shape, scale=scale(leaf))).astype(leaf.dtype)
@@ -68,7 +68,7 @@ def begin(config, workdir, *, step):
 
 @pytest.fixture(scope="module")
 def extended():
-    """All extensions of extend.md at once, until the tests of this module are over."""
+    """Apply all extensions of extend.md to this process, and undo them after the tests of this module."""
     tables = [dict(table) for table in TABLES]
     changed = {block.split("\n")[0][2:-3].replace("/", ".") for block in EXTENSIONS} & sys.modules.keys()
     names = {name: dict(vars(sys.modules[name])) for name in changed}
@@ -86,7 +86,7 @@ def extended():
 
 @pytest.fixture(scope="module")
 def program(programs):
-    """Starts the command `dualmcmc` of the extended program."""
+    """Return a function that runs the command `dualmcmc` with all extensions of extend.md."""
     code = f"{inspect.getsource(append)}\nfor block in {EXTENSIONS!r}:\n    append(block)\n"
     code += "from dualmcmc_jax import main\nmain.cli()\n"
     return lambda *flags: programs.run(*flags, code=code, module="")
@@ -100,8 +100,8 @@ def fields_of_commands():
     return [flag for command in commands for flag in command if flag.startswith("--config.")]
 
 
-def test_the_commands_of_extend_are_understood(program):
-    """Each shows what it says; one config with the fields of all commands passes every check of the program."""
+def test_commands_in_extend_are_accepted(program):
+    """The console block prints what it shows. A config with the fields of all commands passes all checks."""
     (block,) = blocks("extend.md", "console")
     command, _, shown = block.partition("\n")
     done = program(*shlex.split(command.removeprefix("$ dualmcmc ")))
@@ -122,7 +122,7 @@ def test_all_extensions_train_together(extended, tmp_path):
         "data.source",
     }
     config = tiny.config(train__num_steps=2, train__batch_size=16, log__every=1, energy__spectral_norm=False)
-    for name in ("generator", "encoder"):  # which no extension of the page concerns
+    for name in ("generator", "encoder"):  # which no extension changes
         config.loss[name].update(data_weight=0.0, model_weight=0.0)
     config.x_chain.num_steps = config.z_chain.num_steps = 1
     for name, value in fields:
@@ -136,12 +136,12 @@ def test_all_extensions_train_together(extended, tmp_path):
     assert all(np.isfinite(value) for value in second.values())
 
 
-def test_the_mode_is_in_the_help(extended):
+def test_new_mode_is_in_the_help(extended):
     assert "count     print the number of parameters of each network" in main.help_text()
 
 
 @pytest.mark.slow
-def test_the_metric_is_measured_and_shown(extended, monkeypatch):
+def test_new_metric_is_measured_and_shown(extended, monkeypatch):
     monkeypatch.setattr(suite, "QUESTIONS", (samples,))
     monkeypatch.setattr(samples, "cost", lambda model, seed: {})
     config = tiny.config(data__source="checkers:2")
@@ -157,8 +157,8 @@ def test_the_metric_is_measured_and_shown(extended, monkeypatch):
     assert block.table.rows["intensity gap ↓"] == [f"{gap[name]:.4g}" for name in ("generator", "revised")]
 
 
-def test_the_objective_adds_its_gradient_to_that_of_the_energy(extended):
-    """The derivative of weight * (mean energy(x)^2 + mean energy(x~)^2); a weight of 0 computes nothing."""
+def test_new_objective_adds_its_gradient_to_that_of_the_energy(extended):
+    """The loss is weight * (mean energy(x)^2 + mean energy(x~)^2). With a weight of 0, it is not computed."""
     config = tiny.config()
     nets = models.build(config)
     params = models.Params(*(net.init(jax.random.key(i)) for i, net in enumerate(nets)))
@@ -184,8 +184,8 @@ def test_the_objective_adds_its_gradient_to_that_of_the_energy(extended):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.5 * b, rtol=1e-6, atol=1e-9), added, derivative)
 
 
-def test_the_sampler_has_no_step_bias(extended):
-    """On N(0, v) unadjusted chains of this step size end at the variance v / (1 - s / (2 v)) = 4 v / 3."""
+def test_new_sampler_has_no_step_bias(extended):
+    """On N(0, v), unadjusted chains with this step size would have the variance v / (1 - s / (2 v)) = 4 v / 3."""
     num, variance, step_size = 10_000, 0.3, 0.15
     keys = chain_keys(jax.random.key(0), jnp.arange(num))
     x0 = np.sqrt(variance) * np.random.RandomState(0).normal(size=(num, 1))
@@ -211,7 +211,7 @@ def test_the_sampler_has_no_step_bias(extended):
     assert (expected[1] != x0[:3]).any()
 
 
-def test_the_network_is_built_and_checked(extended):
+def test_new_network_is_built_and_checked(extended):
     net = models.build(tiny.config(energy__kind="strided", energy__widths=(3, 5))).energy
     energy = jax.jit(net.apply)(net.init(jax.random.key(0)), np.linspace(-1, 1, 2 * 64).reshape(2, 8, 8, 1))
     assert energy.shape == (2,)
@@ -221,7 +221,7 @@ def test_the_network_is_built_and_checked(extended):
         models.build(tiny.config(data__shape=(2,), energy__kind="strided"))
 
 
-def test_the_source_is_loaded_and_checked(extended):
+def test_new_source_is_loaded_and_checked(extended):
     config = tiny.config(data__source="checkers:2", data__shape=(8, 6, 3))
     dataset = sources.load(config.data)
     assert (dataset.train.shape, dataset.test.shape) == ((2000, 8, 6, 3), (200, 8, 6, 3))
@@ -237,7 +237,7 @@ def test_the_source_is_loaded_and_checked(extended):
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
-    """A folder with runs/digits, a run of the digits config with small networks, as if after 1,500 updates."""
+    """A folder with runs/digits: a run of the digits config with small networks, and a checkpoint of step 1,500."""
     folder = tmp_path_factory.mktemp("docs")
     config = digits.get_config()
     for name in ("energy", "generator", "encoder"):
@@ -247,7 +247,7 @@ def digits_run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_examples_of_api_print_what_they_show(digits_run, monkeypatch):
+def test_examples_in_api_print_what_they_show(digits_run, monkeypatch):
     monkeypatch.chdir(digits_run)
     names, shown = {}, io.StringIO()
     text = "".join(blocks("api.md", "python"))
@@ -270,11 +270,11 @@ def test_the_examples_of_api_print_what_they_show(digits_run, monkeypatch):
     np.testing.assert_array_equal(revised, x)
 
 
-def test_api_names_everything_public():
+def test_api_page_contains_every_public_name():
     text = (DOCS / "api.md").read_text()
     for owner in (Model, BoundModel):
         public = {name for name in (*dir(owner), *owner.__annotations__) if not name.startswith("_")}
-        for name in public - {"count", "index"}:  # of tuples
+        for name in public - {"count", "index"}:  # methods of every tuple
             assert re.search(rf"[`.]{name}[`(]", text), name
     for name in dualmcmc_jax.__all__:
         assert f"`{name}`" in text, name
@@ -284,8 +284,8 @@ PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_and_names_exist(page):
-    """Relative links and their anchors, quoted tests, and fields of the config."""
+def test_links_tests_and_config_fields_in_docs_exist(page):
+    """Check relative links with their anchors, names of tests, and names of config fields."""
     text = (DOCS / page).read_text()
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
@@ -303,7 +303,7 @@ def test_links_and_names_exist(page):
             assert f"{section}.{field}" in fields | sections, f"{section}.{field}"
 
 
-def test_method_quotes_the_code():
+def test_code_quoted_in_method_is_in_the_source():
     quoted = blocks("method.md", "python")
     assert len(quoted) > 8
     for block in quoted:

@@ -24,7 +24,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    """Return the relative links of a page that lead nowhere."""
+    """Return the relative links of a page to files or headings that do not exist."""
     broken = []
     for link in LINK.findall(CODE.sub("", page.read_text())):
         if re.match(r"[a-z]+:", link):  # https:, mailto:
@@ -37,7 +37,7 @@ def broken_links(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_have_existing_targets(page):
     assert not broken_links(page)
 
 
@@ -57,4 +57,4 @@ def test_broken_links_are_noticed(tmp_path):
     page = tmp_path / "page.md"
     text = "".join(f"- [text]({link})\n" for link in links)
     page.write_text(f"# Page\n{text}\n`[in code](none.txt)`\n```\n[in a block](none.txt)\n```\n")
-    assert broken_links(page) == [link for link, leads_somewhere in links.items() if not leads_somewhere]
+    assert broken_links(page) == [link for link, target_exists in links.items() if not target_exists]

@@ -1,4 +1,4 @@
-"""Full disks, deleted workdirs and dying processes: the error takes one line, and saved checkpoints stay intact."""
+"""After a full disk, a deleted workdir or a killed process, the error is one line and saved checkpoints are intact."""
 
 import os
 import shutil
@@ -71,12 +71,12 @@ def test_failed_save_ends_the_process(programs, tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.more  # tests/stress.py fills a disk too
+@pytest.mark.more  # tests/stress.py also fills a disk
 def test_run_resumes_after_a_full_disk(tmp_path):
-    """The run fills a file system of 3 MB, which is mounted in a separate namespace."""
+    """The workdir is on a file system of 3 MB, which the run fills. It is mounted in a separate namespace."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
-        pytest.skip("no user namespaces here")
+        pytest.skip("needs user namespaces")
     command = (
         f"mount -t tmpfs -o size=3M none {tmp_path} && cd {ROOT} && "
         f"{' '.join(MAIN + [repr(flag) for flag in SMALL])} --config.checkpoint.keep=99 --workdir={tmp_path}/run; "
@@ -91,7 +91,7 @@ def test_run_resumes_after_a_full_disk(tmp_path):
         assert "Traceback" not in done.stderr
         assert f"error: {tmp_path}/run/checkpoints: found " in done.stderr.splitlines()[-1]
         steps = [int(path.name) for path in (out / "checkpoints").iterdir()]
-        assert f"the newest checkpoint is of step {max(steps)}" in done.stderr
+        assert f"the newest checkpoint has step {max(steps)}" in done.stderr
         assert sorted(steps) == list(range(20, max(steps) + 1, 20))
         again = subprocess.run(
             [*MAIN, *SMALL, "--config.train.num_steps=200", "--config.checkpoint.keep=99", f"--workdir={out}"],

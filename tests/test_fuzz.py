@@ -1,4 +1,4 @@
-"""Mutated files and arbitrary values are read or refused in one line, without a crash, a hang or much memory.
+"""Mutated files and arbitrary values are read, or refused in one line. None causes a crash, a hang or much memory use.
 
 The environment variable FUZZ_EXAMPLES sets the number of inputs per test. tests/fuzz.py runs a test with inputs that
 are guided by coverage.
@@ -69,7 +69,7 @@ def zip_file():
 
 
 def mutated(files):
-    """Return a strategy: one of the files with a few random edits, or random bytes.
+    """Return a Hypothesis strategy for one of the files with a few random edits, or for random bytes.
 
     An edit overwrites, inserts, deletes or repeats a few bytes, or cuts off the end of the file.
     """

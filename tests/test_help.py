@@ -20,7 +20,7 @@ def words(text):
     return set(re.findall(r"\w+", text))
 
 
-def test_help_fits_on_one_screen_and_leads_with_three_commands():
+def test_help_fits_on_one_screen_and_begins_with_three_commands():
     lines = main.help_text().splitlines()
     assert len(lines) <= 45
     assert max(map(len, lines)) <= 100
@@ -35,7 +35,7 @@ def test_help_lists_every_row_of_the_tables():
 
 
 def comment(field):
-    """The comment of a field in configs/default.py: behind the field, and in the lines before it."""
+    """Return the comment of a field in configs/default.py: the lines before the field, and the end of its line."""
     section, name = field.rsplit(".", 1)
     match = re.search(rf"((?:^ *#.*\n)*)^ *{section}\.{name} = [^#\n]*(#.*)?$", DEFAULT, re.MULTILINE)
     return f"{match[1]} {match[2] or ''}"

@@ -1,4 +1,4 @@
-"""Untrusted files are read as expected, or refused in one line. They need little memory and have no side effects."""
+"""Untrusted files are read correctly or refused in one line, with little memory and without side effects."""
 
 import contextlib
 import io
@@ -41,14 +41,14 @@ def png(image=None, size=(16, 16), **options):
 
 
 def png_header(width, height):
-    """Return a PNG that claims a size and contains almost no data."""
+    """Return a PNG whose header states a size, but which contains almost no data."""
     chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 def png_with_large_text():
-    """Return a PNG whose compressed comment has a size of 1 GB."""
+    """Return a PNG with a compressed comment that decompresses to 1 GB."""
     packer = zlib.compressobj(9)
     body = b"Comment\0\0" + b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packer.flush()
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
@@ -57,6 +57,7 @@ def png_with_large_text():
 
 
 def folder(path, files):
+    """Write {name: content} to files in a folder."""
     for name, content in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
@@ -100,6 +101,7 @@ def bounded_memory(tmp_path, monkeypatch):
 
 
 def load(source, message, tmp_path, shape=(8, 8, 3)):
+    """Load a data set. If message is not None, check instead that the source is refused with this message."""
     config = tiny.config(data__source=source, data__shape=shape)
     if message is None:
         return sources.load(config.data)
@@ -145,7 +147,7 @@ def write_zip(path, files, **options):
     return path
 
 
-def test_names_in_a_zip_cannot_leave_it(tmp_path):
+def test_zip_entries_are_not_written_outside_the_cache(tmp_path):
     path = write_zip(tmp_path / "a.zip", GOOD | {"../../slip.png": png(), "/slip.png": png(), "C:\\slip.png": png()})
     before = {file for file in tmp_path.rglob("*") if "cache" not in file.parts}
     dataset = load(f"images:{path}", None, tmp_path)
@@ -182,7 +184,7 @@ def test_zip_entry_with_a_wrong_size_is_refused(tmp_path):
     ],
 )
 def test_large_entry_with_a_wrong_size_is_refused(kind, method, tmp_path):
-    """The entry has 600 MB, compressed to little, and claims to have 100 bytes."""
+    """The entry decompresses to 600 MB, but its header states 100 bytes."""
     path, name = tmp_path / f"a.{kind}", {"images": "a.png", "npz": "a.npy"}[kind]
     with zipfile.ZipFile(path, "w") as archive:
         for good, content in GOOD.items():
@@ -266,7 +268,7 @@ NPY = {
 def test_npz_with_an_invalid_header_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_zip(tmp_path / "a.npz", {"images.npy": npy(NPY[name], bytes(576))})
-    load(f"npz:{path}", f"data.source: found in {path}: ", tmp_path)
+    load(f"npz:{path}", f"data.source: found {path} unreadable (", tmp_path)
     assert not (tmp_path / "hacked").exists()
 
 
@@ -275,7 +277,7 @@ def test_npz_files_are_never_unpickled(tmp_path):
     path = write_zip(tmp_path / "a.npz", {"images.npy": npy(NPY["an array of objects"], body)})
     load(f"npz:{path}", "Object arrays cannot be loaded", tmp_path)
     (tmp_path / "b.npz").write_bytes(pickle.dumps(SideEffect(tmp_path / "hacked")))
-    load(f"npz:{tmp_path / 'b.npz'}", "found in ", tmp_path)
+    load(f"npz:{tmp_path / 'b.npz'}", "unreadable (", tmp_path)
     assert not (tmp_path / "hacked").exists()
 
 
@@ -291,7 +293,7 @@ def test_npz_larger_than_memory_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["record/metadata", "state/_METADATA", "_CHECKPOINT_METADATA", "state/manifest.ocdbt"])
 def test_checkpoints_are_never_unpickled(name, checkpointed, tmp_path):
     (checkpointed / "checkpoints" / "1" / name).write_bytes(pickle.dumps(SideEffect(tmp_path / "hacked")))
-    with contextlib.suppress(ValueError):  # some files are not needed, so the checkpoint may be restored
+    with contextlib.suppress(ValueError):  # without some files, the checkpoint can still be restored
         checkpointing.restore(tiny.config(), checkpointed)
     assert not (tmp_path / "hacked").exists()
 

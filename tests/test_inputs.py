@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
+    """A folder of valid and invalid files, whose path replaces FILES in the cases."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "empty").mkdir()
     good = folder / "good"
@@ -110,10 +111,10 @@ CASES = [
         "data.crop: found (9, 0, 3, 5), expected (left, top, right, bottom)",
     ),
     ("--config=digits --config.data.source=npz:FILES/none.npz", "data.source: found no file FILES/none.npz, expected"),
-    ("--config=digits --config.data.source=npz:FILES/text.npz", "data.source: found in FILES/text.npz: "),
+    ("--config=digits --config.data.source=npz:FILES/text.npz", "data.source: found FILES/text.npz unreadable ("),
     (
         "--config=digits --config.data.source=npz:FILES/objects.npz",
-        "data.source: found in FILES/objects.npz: Object arrays",
+        "data.source: found FILES/objects.npz unreadable (Object arrays",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/nan.npz",
@@ -211,7 +212,7 @@ CASES = [
 ]
 
 
-OFFLINE = "import time; time.sleep = lambda seconds: None"  # a download is retried without waiting
+NO_WAITING = "import time; time.sleep = lambda seconds: None"  # failing downloads are retried without a delay
 
 
 @pytest.mark.parametrize(("flags", "message"), CASES, ids=[flags or "no flags" for flags, _ in CASES])
@@ -225,7 +226,7 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
     }
-    done = programs.run(*flags, env=env, code=OFFLINE)
+    done = programs.run(*flags, env=env, code=NO_WAITING)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]

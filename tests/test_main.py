@@ -1,4 +1,4 @@
-"""The program as a user starts it."""
+"""The program trains, samples and evaluates when it is started from the command line."""
 
 import json
 import os
@@ -39,13 +39,13 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def run(programs):
-    """Runs the program with a config and flags."""
+    """Return a function that runs the program with a config and flags."""
     return lambda *flags, config="digits", **settings: programs.run(f"--config={config}", *flags, **settings)
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """Trained by a process as a user starts it, with TensorBoard."""
+    """The workdir of a run that a separate process trained, with TensorBoard events."""
     workdir = tmp_path_factory.mktemp("main") / "run"
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     command = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={workdir}", *TINY]
@@ -57,14 +57,14 @@ def workdir(tmp_path_factory):
     return workdir
 
 
-def test_train_leaves_pictures(workdir):
+def test_training_writes_pictures_and_tensorboard_events(workdir):
     for step in (2, 4):
         for name in ("samples", "x_revision", "z_revision"):
             assert (workdir / "samples" / f"{name}_{step:08d}.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())
 
 
-def test_sample(run, workdir, tmp_path):
+def test_samples_depend_on_the_seed_only(run, workdir, tmp_path):
     files = []
     for num, seed in ((7, 1), (30, 1), (7, 2)):
         out = tmp_path / f"{num}_{seed}"
@@ -84,7 +84,7 @@ def test_sample(run, workdir, tmp_path):
 
 
 @pytest.mark.slow
-def test_vectors(run, tmp_path):
+def test_program_trains_samples_and_evaluates_vectors(run, tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, config="toy2d")
     assert done.returncode == 0, done.stderr
     done = run(f"--workdir={tmp_path}", *TINY, "--mode=sample", config="toy2d")
@@ -98,10 +98,10 @@ def test_vectors(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_tensorflow(run, tmp_path):
+def test_training_runs_without_tensorflow(run, tmp_path):
     names = ("tensorflow", "tensorboard", "tensorflow_datasets")
-    block = f"sys.modules.update(dict.fromkeys({names}))"
-    done = run(f"--workdir={tmp_path}", *TINY, code=f"import sys; {block}", tensorboard=True)
+    hide = f"sys.modules.update(dict.fromkeys({names}))"
+    done = run(f"--workdir={tmp_path}", *TINY, code=f"import sys; {hide}", tensorboard=True)
     assert done.returncode == 0, done.stderr
     assert "TensorBoard events are not written" in done.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
@@ -116,7 +116,7 @@ FEW = [
 
 
 class Page(HTMLParser):
-    """What a page refers to and shows."""
+    """The tags, the references and the text of an HTML page."""
 
     def __init__(self, text):
         super().__init__()
@@ -132,13 +132,14 @@ class Page(HTMLParser):
 
 
 def evaluate(run, workdir, out, *flags, **settings):
+    """Evaluate a run. Return its metrics and the finished process."""
     done = run(f"--workdir={workdir}", *TINY, *FEW, "--mode=evaluate", f"--out={out}", *flags, **settings)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "metrics.json").read_text()), done
 
 
 @pytest.mark.slow
-def test_evaluate(run, workdir, tmp_path):
+def test_evaluation_writes_metrics_figures_and_a_report(run, workdir, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "ood.npz", noise)
     source = f"npz:{tmp_path / 'ood.npz'}"
@@ -170,7 +171,9 @@ def test_evaluate(run, workdir, tmp_path):
     assert (metrics["step"], metrics["num_samples"], metrics["num_held_out"]) == (4, 30, 25)
     model, held_out = dualmcmc_jax.load(workdir), sources.load(digits.get_config().data).test
     energy = model.energy(batches.to_float(jnp.asarray(held_out[batches.subset(len(held_out), 25)]), jnp.float32))
-    assert metrics["energy/held_out/mean"] == pytest.approx(float(energy.mean()), rel=1e-5)  # of the average
+    assert metrics["energy/held_out/mean"] == pytest.approx(
+        float(energy.mean()), rel=1e-5
+    )  # of the averaged parameters
 
     assert "Checkpoint at step 4; 30 samples compared with 1,500 training examples" in done.stdout
     assert "x-revision: 30 Langevin steps of size 5e-05 at temperature 0.00111" in done.stdout
@@ -189,8 +192,8 @@ def test_evaluate(run, workdir, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 500])
-def test_the_report_in_a_browser(width, workdir, tmp_path):
-    """Without a network it shows text, tables and pictures inside white margins."""
+def test_report_is_readable_in_a_browser(width, workdir, tmp_path):
+    """Without a network connection, the page shows text, tables and pictures inside white margins."""
     pictures = {"samples": workdir / "samples" / "samples_00000004.png"}
     metrics = {"step": 4, "num_samples": 30, "num_train": 1500, "features": "pixels_pca", "num_features": 64}
     metrics |= {"x_chain": (30, 5e-5, 1e-3), "generator/precision": 0.5, "reconstruction/encoder/mse": 0.1}
@@ -211,8 +214,8 @@ def test_the_report_in_a_browser(width, workdir, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluate_another_checkpoint_and_sampler(run, workdir, tmp_path):
-    """--step names the checkpoint; evaluation.x_chain is the sampler of the evaluation alone."""
+def test_other_checkpoints_and_samplers_can_be_evaluated(run, workdir, tmp_path):
+    """--step selects the checkpoint. evaluation.x_chain sets a sampler that only the evaluation uses."""
     metrics, _ = evaluate(run, workdir, tmp_path / "out", "--step=2", "--config.evaluation.x_chain=(70, 5e-5, 2e-3)")
     assert metrics["step"] == 2
     assert metrics["x_chain"] == [70, 5e-5, 2e-3]
@@ -228,8 +231,8 @@ def test_evaluate_another_checkpoint_and_sampler(run, workdir, tmp_path):
 
 
 @pytest.mark.more
-def test_evaluate_with_inception(run, tmp_path):
-    """With the weights it is FID, KID and the Inception Score."""
+def test_inception_weights_add_fid_kid_and_inception_score(run, tmp_path):
+    """A file with another checksum is refused. The test then disables this check to use random weights."""
     pth.save(tmp_path / "weights.pth", inception_oracle.reference()[0])
     images = np.random.RandomState(0).randint(0, 256, (32, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "data.npz", train=images[:24], test=images[24:])
@@ -255,5 +258,5 @@ def test_evaluate_with_inception(run, tmp_path):
     for model in ("generator", "revised"):
         assert metrics[f"{model}/fid"] > 0
         assert f"{model}/kid" in metrics
-        assert 1 < metrics[f"{model}/inception_score"] < 4  # of splits of one or two images
+        assert 1 < metrics[f"{model}/inception_score"] < 4  # the splits have one or two images
     assert metrics["num_features"] == 2048

@@ -1,4 +1,4 @@
-"""The Colab notebook runs as it is, but for the cells that need Colab or a GPU, and in fewer updates."""
+"""The cells of the Colab notebook run, except those that need Colab or a GPU. Training takes fewer updates here."""
 
 from pathlib import Path
 
@@ -13,11 +13,12 @@ NOTEBOOK = ROOT / "launch" / "colab.ipynb"
 
 
 def pictures(notebook):
+    """Return the outputs of a notebook that are PNG images."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output for output in outputs if "image/png" in output.get("data", {})]
 
 
-def test_it_runs(tmp_path, monkeypatch):
+def test_notebook_runs(tmp_path, monkeypatch):
     for name in ("XLA_FLAGS", "JAX_ENABLE_X64"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -30,7 +31,7 @@ def test_it_runs(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "digits" / "checkpoints" / "50").exists()
 
 
-def test_only_pictures_are_committed():
+def test_committed_outputs_are_pictures():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len(pictures(notebook)) == len(outputs) == 4
@@ -38,8 +39,7 @@ def test_only_pictures_are_committed():
 
 
 @pytest.mark.parametrize("tag", ["colab", "gpu"])
-def test_what_does_not_run_here_is_python(tag):
-    """And its commands have flags that there are."""
+def test_cells_for_colab_and_gpus_have_valid_syntax_and_flags(tag):
     from IPython.core.inputtransformer2 import TransformerManager
 
     from dualmcmc_jax.cli import command_line, completion
@@ -56,7 +56,7 @@ def test_what_does_not_run_here_is_python(tag):
                 assert all(f"{word.partition('=')[0]}=" in script for word in line.split()[1:])
 
 
-def test_the_address_of_the_repository_is_asked_for_in_one_place():
+def test_missing_repository_address_raises_an_error():
     cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if "git clone" in cell.source]
     (source,) = cells
     assert source.startswith('REPOSITORY = ""')

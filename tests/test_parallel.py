@@ -24,7 +24,7 @@ class Bar:
         self.done += num
 
 
-@pytest.mark.parametrize("num", [0, 1, 16, 37, 48])  # in calls of two examples per device on eight devices
+@pytest.mark.parametrize("num", [0, 1, 16, 37, 48])  # a call has two examples for each of eight devices
 def test_stream_keeps_the_order_and_finishes_its_progress_bar(num, monkeypatch):
     monkeypatch.setattr(parallel, "tqdm", Bar)
     run = parallel.stream(lambda a, index, x: {"index": index, "y": a * x}, 2, desc="")
@@ -41,7 +41,7 @@ def test_stream_keeps_the_order_and_finishes_its_progress_bar(num, monkeypatch):
 
 
 def test_update_keeps_the_placement_of_the_state():
-    """The second call then compiles nothing. The mean over devices equals the mean of the batch."""
+    """The second call therefore compiles nothing. The mean over devices equals the mean of the batch."""
 
     def step(state, batch):
         mean = jax.lax.pmean(batch.mean(), parallel.AXIS)

@@ -1,4 +1,4 @@
-"""A run that receives a signal saves its state, says so, and resumes to the same result."""
+"""A run that receives a signal saves its state and prints a message. When resumed, it gets the same result."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ def start(programs):
 
 
 def wait_for_metrics(workdir, process):
-    """Wait for the first rows of metrics."""
+    """Wait until the run has written metrics."""
     path = workdir / "metrics.jsonl"
     while not (path.exists() and path.stat().st_size):
         assert process.poll() is None, process.stderr

@@ -44,7 +44,7 @@ def left_red(mode="RGB", size=(8, 8)):
     return image.convert(mode)
 
 
-def test_color_modes_are_decoded_like_in_an_image_viewer():
+def test_color_modes_are_decoded_as_in_an_image_viewer():
     expected = np.asarray(left_red())
     for mode in ("RGB", "P", "RGBA"):
         np.testing.assert_array_equal(decode(left_red(mode)), expected, err_msg=mode)
@@ -86,7 +86,7 @@ def test_first_frame_of_an_animation_is_used(kind, options):
 
 
 def test_images_are_cropped_then_centered_then_resized():
-    """The pixels of column i have the value i, so they tell which columns are left."""
+    """The pixels of column i have the value i, so the values identify the columns that remain."""
     columns = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (16, 1)))
     np.testing.assert_array_equal(decode(columns, (16, 16, 1))[0, :, 0], np.arange(12, 28))
     np.testing.assert_array_equal(decode(columns, (8, 8, 1), (4, 0, 12, 8))[0, :, 0], np.arange(4, 12))
@@ -182,7 +182,7 @@ def test_mocked_tfds_data_sets_are_read():
 
 
 def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
-    """A data set is prepared as array_record, and its decoded images outlive it. A TFRECORD copy is refused."""
+    """A data set is prepared as array_record. Its decoded images stay in the cache. A TFRECORD copy is refused."""
     pytest.importorskip("tensorflow")
     import tensorflow_datasets as tfds
 
@@ -214,7 +214,7 @@ def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
 
 
 def test_old_temporary_folders_of_the_cache_are_removed(tmp_path, cache):
-    """Killed processes leave such folders. A path that disappears meanwhile (here a dead link) does no harm."""
+    """Killed processes leave such folders. A path that no longer exists, here a dead link, is ignored."""
     data_folder = cache / "dualmcmc_jax" / "data"
     (data_folder / ".old").mkdir(parents=True)
     (data_folder / ".new").mkdir()

@@ -1,4 +1,4 @@
-"""Messages and colors on a terminal, completion in shells, and help."""
+"""Log messages and colors on a terminal, tab completion in bash, and the help."""
 
 import logging
 import subprocess
@@ -28,10 +28,10 @@ def log():
 def test_messages_follow_quiet_and_verbose(quiet, verbose, expected, log, capsys, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "")
     terminal.start(quiet=quiet, verbose=verbose)
-    below = logging.getLogger("dualmcmc_jax.training.loop")
-    below.debug("detail")
-    below.info("note")
-    below.warning("warning\nof two\x1b lines")
+    child = logging.getLogger("dualmcmc_jax.training.loop")
+    child.debug("detail")
+    child.info("note")
+    child.warning("warning\nof two\x1b lines")
     assert capsys.readouterr().err == f"{expected}warning of two lines\n"
 
 

@@ -52,11 +52,11 @@ def test_files_of_the_tests_own_writer_are_read(tmp_path):
 class Malicious:
     """An object that makes a folder when it is unpickled."""
 
-    def __init__(self, trace):
-        self.trace = str(trace)
+    def __init__(self, path):
+        self.path = str(path)
 
     def __reduce__(self):
-        return os.mkdir, (self.trace,)
+        return os.mkdir, (self.path,)
 
 
 def in_zip(path, content, compression=zipfile.ZIP_STORED):
@@ -86,7 +86,7 @@ def test_pickled_code_is_not_executed(kind, tmp_path):
     "name",
     ["builtins eval", "builtins getattr", "os system", "torch.serialization load", "numpy.core.multiarray scalar"],
 )
-def test_names_other_than_those_of_tensors_are_refused(name, tmp_path):
+def test_pickled_names_that_tensors_do_not_need_are_refused(name, tmp_path):
     module, attribute = name.split()
     in_zip(tmp_path / "x.pth", f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(ValueError, match=f"found the object {module}.{attribute}"):
@@ -94,6 +94,7 @@ def test_names_other_than_those_of_tensors_are_refused(name, tmp_path):
 
 
 def rewrite(path, out, change):
+    """Copy a zip file. For each entry, call change(add, name, data), which may add a changed entry to the copy."""
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w") as copy:
         for info in archive.infolist():
             change(copy.writestr, info.filename, archive.read(info.filename))
@@ -154,8 +155,8 @@ def test_invalid_files_are_refused_with_the_reason(tmp_path):
     in_zip(path, deep.getvalue())
     with refuse("objects that are nested too deeply"):
         torch_reader.load(path)
-    looped = b"\x80\x02]q\x00h\x00a."
-    in_zip(path, looped)
+    list_in_itself = b"\x80\x02]q\x00h\x00a."
+    in_zip(path, list_in_itself)
     with refuse("objects that are nested too deeply"):
         torch_reader.load(path)
 
@@ -170,6 +171,7 @@ def tensor(rest):
 
 
 def with_storage(path, content):
+    """Write a .pth file with a pickle and a storage of four floats."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/data.pkl", content)
         archive.writestr("x/data/0", np.arange(4, dtype=np.float32).tobytes())
@@ -187,7 +189,7 @@ def test_deeply_nested_keys_are_refused(tmp_path):
 
 
 def test_build_opcode_cannot_change_a_checked_tensor(tmp_path):
-    """BUILD could set attributes: here a shape and strides that reach beyond the storage, into other memory."""
+    """BUILD could set attributes, here a shape and strides that reach into memory beyond the storage."""
     path = tmp_path / "x.pth"
     state = b"}(X\x05\0\0\0shapeJ\0\x10\0\0\x85X\x07\0\0\0stridesK\x01\x85ub"
     for rest in (b"", state):

@@ -1,4 +1,4 @@
-"""Claims (locks) of workdirs."""
+"""A process claims (locks) a workdir before it trains there."""
 
 import json
 
@@ -11,17 +11,17 @@ from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import loop
 
 
-def test_run_of_another_config_that_began_meanwhile_is_kept(tmp_path):
+def test_run_that_another_process_has_just_begun_is_kept(tmp_path):
     """The config is compared again after the workdir is locked, because another process may have trained there."""
-    theirs, ours = tiny.config(train__seed=1), tiny.config(train__seed=2)
-    config_check.check_run(tmp_path, ours)  # the folder is still empty
-    with workdirs.claim(tmp_path, theirs.to_dict()):
+    other, config = tiny.config(train__seed=1), tiny.config(train__seed=2)
+    config_check.check_run(tmp_path, config)  # the folder is still empty
+    with workdirs.claim(tmp_path, other.to_dict()):
         pass
     before = (tmp_path / "config.json").read_text()
-    check = lambda: config_check.check_run(tmp_path, ours)
+    check = lambda: config_check.check_run(tmp_path, config)
     with pytest.raises(ValueError, match=r"train\.seed is 1 in the file and 2 now"):
         loop.train(
-            ours, tmp_path, dataset=sources.load(ours.data), draw=lambda *_: {}, measure=lambda _: {}, check=check
+            config, tmp_path, dataset=sources.load(config.data), draw=lambda *_: {}, measure=lambda _: {}, check=check
         )
     assert (tmp_path / "config.json").read_text() == before
     assert json.loads(before)["train"]["seed"] == 1

@@ -1,8 +1,8 @@
-"""Write tests/reference/cifar10.pth and celeba64.pth: the networks of the .npz files as checkpoints of the authors.
+"""Write tests/reference/cifar10.pth and celeba64.pth: the networks of the .npz files in the authors' checkpoint format.
 
-Run `python tests/write_pth.py`; this needs torch. The file of CIFAR-10 also holds Adam states with moments. Besides the
-authors' entries, it has the entries "nextE", "nextG" and "nextI": the parameters after one more update with the
-gradients of the .npz file, and with the learning rates and the L2 of the config.
+Run `python tests/write_pth.py`. This needs torch. cifar10.pth also contains Adam states after two updates, and three
+entries that the authors' checkpoints do not have: "nextE", "nextG" and "nextI" are the parameters after a third update,
+which uses the gradients of the .npz file and the learning rates and L2 coefficients of the config.
 """
 
 import copy

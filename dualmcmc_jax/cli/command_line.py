@@ -106,7 +106,7 @@ def run(
     if modes:
         flags.FLAGS["mode"].parser = flags.EnumParser([mode.name for mode in modes])
     if "--debug" not in sys.argv:
-        sys.unraisablehook = lambda _: None  # callbacks of a failed save would print tracebacks after the error
+        sys.unraisablehook = lambda _: None  # otherwise callbacks of a failed save print tracebacks
     try:
         app.run(main, flags_parser=partial(parse, argument=argument))
     except KeyboardInterrupt:
@@ -122,7 +122,7 @@ def run(
 
 
 def message(error: Exception) -> str:
-    """Return the text of an error as one line. If the text begins with an argument that has a flag, name the flag."""
+    """Return the text of an error as one line. If the text begins with the name of a flag, put "--" before it."""
     text = str(error)
     is_flag = text.partition(": ")[0] in {flag.name for flag in _own_flags()}
     return terminal.one_line(f"--{text}" if is_flag else text)
@@ -138,7 +138,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def refuse_others(*names: str) -> None:
-    """Raise ValueError if a flag is given that is neither in `names` nor common to all programs."""
+    """Raise ValueError if a flag is given that is neither in `names` nor accepted by all programs."""
     for flag in _own_flags():
         if flag.present and flag.name.split(".")[0] not in (*names, "config", "quiet", "verbose", "debug"):
             accepted = ", ".join(f"--{name}" for name in ("config", *names))
@@ -152,7 +152,7 @@ def config_name() -> str:
 
 
 def _with_config_path(word: str) -> str:
-    """Return --config=NAME or --versus=NAME with the path of the config in place of its name. Keep other words."""
+    """Replace NAME in --config=NAME or --versus=NAME by the path of the config. Return other words unchanged."""
     flag, equals, value = word.partition("=")
     value, colon, base = value.partition(":")
     if flag.lstrip("-") not in ("config", "versus") or Path(value).is_file():
@@ -161,7 +161,7 @@ def _with_config_path(word: str) -> str:
         raise ValueError(f"found {word!r} without a value, expected {word}=NAME or {word}=FILE")
     if "rivals/" in value:
         raise ValueError(f"{flag}: found {value!r}, expected its new name {value.replace('rivals/', 'baselines/')!r}")
-    names = sorted(completion.configs(), key=lambda name: "/" in name)  # baselines come last
+    names = sorted(completion.configs(), key=lambda name: "/" in name)  # baselines last
     if value not in names:
         raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
     bases = [name for name in names if "/" not in name]
@@ -194,9 +194,9 @@ def parse(argv: list[str], *, argument: str = "") -> list[str]:
         raise ValueError(str(error)) from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if any(word.endswith(f"={frame.filename}") for word in argv)]
-        if inside:
-            problem = f"{type(error).__name__} ({error}) in {inside[-1].filename}, line {inside[-1].lineno}"
+        in_config = [frame for frame in frames if any(word.endswith(f"={frame.filename}") for word in argv)]
+        if in_config:
+            problem = f"{type(error).__name__} ({error}) in {in_config[-1].filename}, line {in_config[-1].lineno}"
             raise ValueError(f"--config: found {problem}, expected a get_config() that returns a config") from error
         if "get_config" in str(error):
             raise ValueError("--config: found no function get_config() in the file, expected one") from error

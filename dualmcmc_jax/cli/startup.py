@@ -9,7 +9,7 @@ from dualmcmc_jax.data import cache
 
 
 def start(config) -> None:
-    """Set the arithmetic of the config and the folder that caches compiled programs.
+    """Set the floating-point arithmetic of the config, and the folder in which compiled programs are cached.
 
     The folder is `cache.root()`/programs, unless JAX_COMPILATION_CACHE_DIR names another one.
     """

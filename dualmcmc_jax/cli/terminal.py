@@ -1,4 +1,4 @@
-"""Messages on stderr, printed above the progress bar."""
+"""Log messages and colors on stderr. Messages are printed above the progress bar."""
 
 import logging
 import os
@@ -11,8 +11,8 @@ def start(*, quiet: bool, verbose: bool) -> None:
     """Send the log messages of the program to stderr.
 
     Args:
-      quiet: show only warnings, and no progress bars.
-      verbose: show debug messages too.
+      quiet: whether to show only warnings and errors, and no progress bars.
+      verbose: whether to show debug messages too.
     """
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"

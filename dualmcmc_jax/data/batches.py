@@ -75,9 +75,9 @@ def share(
 
 
 def subset(num_examples: int, num: int) -> np.ndarray:
-    """Return the indices of a fixed random choice of `num` examples, or of all examples if there are fewer.
+    """Return the indices of a fixed random subset of `num` examples, or of all examples if there are fewer.
 
-    A smaller choice is the beginning of a larger one. The choice is random because data sets are often sorted by class.
+    A smaller subset is a prefix of a larger one. The subset is random because data sets are often sorted by class.
     """
     return _order(0, 0, num_examples)[:num]
 
@@ -104,10 +104,10 @@ def _random(*entropy: int) -> np.random.RandomState:
 
 
 def to_float(x: jax.Array, dtype) -> jax.Array:
-    """Scale uint8 images to [-1, 1] and convert them to `dtype`. Vectors are only converted."""
+    """Convert examples to `dtype`, and scale uint8 images to [-1, 1]. Vectors are not scaled."""
     return x.astype(dtype) / 127.5 - 1 if x.dtype == jnp.uint8 else x.astype(dtype)
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Convert images in [-1, 1] to uint8. Values outside are clipped, and NaN becomes gray."""
+    """Convert images in [-1, 1] to uint8. Values outside this range are clipped, and NaN becomes gray."""
     return np.round((np.nan_to_num(np.clip(x, -1, 1)) + 1) * 127.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The cache folder of the user. It keeps decoded images as memory-mapped arrays, and other small arrays."""
+"""The cache folder of the user. It holds decoded images as memory-mapped arrays, and small computed arrays."""
 
 import concurrent.futures
 import contextlib
@@ -59,8 +59,8 @@ def decoded(
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         for leftover in folder.parent.glob(".*"):
-            with contextlib.suppress(FileNotFoundError):  # another process has just finished and renamed its folder
-                if time.time() - leftover.stat().st_mtime > 86400:  # seconds; its process was killed
+            with contextlib.suppress(FileNotFoundError):  # another process has just renamed this folder
+                if time.time() - leftover.stat().st_mtime > 86400:  # older than a day: its process was killed
                     shutil.rmtree(leftover, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -76,7 +76,7 @@ def decoded(
             try:
                 work.rename(folder)
             except OSError:
-                if not folder.exists():  # else another process has written the same images
+                if not folder.exists():  # if it exists, another process has written the same images
                     raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -84,7 +84,7 @@ def decoded(
 
 
 def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[str]:
-    """Decode the images that can be read into a .npy file. Return "name: reason" of each of the others."""
+    """Decode images and write them to a .npy file. Return "name: reason" for each image that cannot be read."""
 
     def attempt(item):
         name, read = item
@@ -95,7 +95,7 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
     items, bad, good = list(readers.items()), [], 0
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *shape))
-    if hasattr(os, "posix_fallocate"):  # without it, a full disk would kill the process when it writes to the map
+    if hasattr(os, "posix_fallocate"):  # reserve the space: on a full disk, writing to the map kills the process
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million; Pillow warns above this size
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""The allowed formats, whatever the file's name. Pillow opens some other formats with external programs."""
+"""The formats that are decoded, whatever the file name. Pillow decodes some other formats with external programs."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Crop = tuple[int, int, int, int]
@@ -50,7 +50,7 @@ def _read(file: Path) -> bytes:
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Read a file of a zip file. Decompress at most one byte more than the size that the entry states."""
+    """Read an entry of a zip file. Decompress at most one byte more than the size that its header states."""
     _check_size(info.file_size)
     try:
         check_compression(info)
@@ -66,7 +66,10 @@ def _check_size(num_bytes: int) -> None:
 
 
 def check_compression(info: zipfile.ZipInfo) -> None:
-    """Raise ValueError if Python would decompress a zip entry of this compression method at once, whatever its size."""
+    """Raise ValueError unless a zip entry is stored or deflated.
+
+    Python decompresses entries of other methods in one piece, without a limit on their size.
+    """
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"an entry with compression method {info.compress_type}, expected none or deflate")
 
@@ -77,7 +80,7 @@ def first_line(error: Exception) -> str:
 
 
 def stamp(path: Path, name: str) -> tuple[int, int]:
-    """Return the size in bytes and the modification time of a listed file. The cache detects changed files by them."""
+    """Return the size in bytes and the modification time of a listed file, by which the cache detects changes."""
     status = (path / name if path.is_dir() else path).stat()
     return status.st_size, status.st_mtime_ns
 
@@ -85,8 +88,8 @@ def stamp(path: Path, name: str) -> tuple[int, int]:
 def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
     """Decode an image file and fit the image to a shape.
 
-    Of an animation, the first frame is used. The image is rotated by its EXIF orientation, transparent pixels are put
-    on white, and 16 bits are scaled to 8.
+    The first frame of an animation is used. The image is rotated according to its EXIF orientation. A transparent image
+    is composited on white. Pixels of 16 bits are scaled to 8 bits.
 
     Args:
       data: the bytes of the file.
@@ -111,7 +114,7 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> 
 
 
 def from_array(x: np.ndarray, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
-    """Fit a decoded image, uint8 or uint16 [H, W, 1 or 3], to a shape as `decode` does. Scale 16 bits to 8."""
+    """Fit a decoded image, uint8 or uint16 [H, W, 1 or 3], to a shape, as `decode` does."""
     if x.dtype == np.uint16:
         x = np.round(x / 257).astype(np.uint8)
     return fit(
@@ -122,7 +125,7 @@ def from_array(x: np.ndarray, shape: tuple[int, int, int], crop: Crop | tuple[()
 def fit(image: Image.Image, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
     """Crop an 8-bit image to `crop` and then to its largest centered square, and resize it to a shape.
 
-    The resize is bilinear with antialiasing.
+    Resizing is bilinear with antialiasing.
 
     Returns:
       uint8 [H, W, C].

@@ -24,8 +24,8 @@ class Dataset(NamedTuple):
       value_range: (low, high) of each coordinate as the networks see it, or None if unknown. The range of images is
         (-1, 1). The range of a toy density is a square outside which the density is negligible.
       density: the ground-truth density, or None if unknown.
-      train_labels: the class of each training example, integers [N]; None without classes.
-      test_labels: the class of each held-out example, integers [N]; None without classes.
+      train_labels: the class of each training example, integers [N]; None if the data have no classes.
+      test_labels: the class of each held-out example, integers [N]; None if the data have no classes.
       classifier: name of the classifier in `features.classifiers` that scores samples of these data; "" for none.
     """
 
@@ -45,7 +45,7 @@ class Source(NamedTuple):
     Attributes:
       load: (text after the colon of `data.source`, the config's `data` section) -> `Dataset`.
       usage: how to write this source in `data.source`, for error messages and the help.
-      argument: text after the colon -> whether the text is valid.
+      argument: (text after the colon) -> whether the text is valid.
       num_train: number of training examples if all data sets of this source have the same number, else None.
     """
 
@@ -101,7 +101,7 @@ def _path(name: str) -> Path:
 
 
 def _digits(_, data: ConfigDict) -> Dataset:
-    """Load scikit-learn's 1,797 scans of handwritten digits, 8 x 8 in 17 grays: 1,500 for training, 297 held out."""
+    """Load scikit-learn's 1,797 digits of 8 x 8 pixels with 17 gray levels: 1,500 for training, 297 held out."""
     from sklearn.datasets import load_digits
 
     digits, order = load_digits(), np.random.RandomState(0).permutation(1797)
@@ -120,7 +120,7 @@ def _toy2d(name: str, data: ConfigDict) -> Dataset:
 
 
 def _images(name: str, data: ConfigDict) -> Dataset:
-    """Decode the images of a folder tree or zip file. Unless it has train/ and test/, every tenth image is held out."""
+    """Decode the images of a folder tree or zip file. Without train/ and test/, every tenth image is held out."""
     path = _path(name)
     files = images.list_files(path)
     if len(files) < 2:
@@ -160,13 +160,13 @@ def _image_shape(data) -> tuple[int, int, int]:
 
 
 def _held_out(num: int) -> np.ndarray:
-    """Return which examples to hold out: [num] bool. It is every tenth, or the last of fewer than ten examples."""
+    """Return which examples to hold out, [num] bool: every tenth, or the last one if there are fewer than ten."""
     index = np.arange(num)
     return index % 10 == 9 if num >= 10 else index == num - 1
 
 
 def _npz(name: str, data: ConfigDict) -> Dataset:
-    """Read the arrays "train" and "test" of a .npz file. Of a single array, every tenth example is held out."""
+    """Read the arrays "train" and "test" of a .npz file. If it has one array, hold out every tenth example."""
     path = _path(name)
     if not path.is_file():
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
@@ -183,7 +183,9 @@ def _npz(name: str, data: ConfigDict) -> Dataset:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # numpy and zipfile raise many types of errors for invalid files
         problem = images.first_line(error)
-        raise ValueError(f"data.source: found in {path}: {problem}; expected a .npz file of plain arrays") from error
+        raise ValueError(
+            f"data.source: found {path} unreadable ({problem}), expected a .npz file of plain arrays"
+        ) from error
     if len(arrays) == 1:
         (x,) = arrays.values()
         held_out = _held_out(len(np.atleast_1d(x)))
@@ -218,4 +220,4 @@ SOURCES = {
     "npz": Source(_npz, "'npz:PATH'"),
     "tfds": Source(_tfds, "'tfds:NAME'"),
 }
-"""All data sources by name, the part of `data.source` before the colon. To add one, write a function and add a row."""
+"""The data sources. Each key is the part of `data.source` before the colon. To add one, add a function and a row."""

@@ -9,7 +9,7 @@ from dualmcmc_jax.data.images import first_line
 
 
 def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Return the training split and the test split of a data set. Without a test split, validation takes its place.
+    """Return the training split and the test split of a data set. Without a test split, return the validation split.
 
     The data set is downloaded and prepared on first use, which needs tensorflow and internet access. It is stored as
     array_record, the only format that can be read without tensorflow.
@@ -43,7 +43,7 @@ def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
     try:
         builder.download_and_prepare()
     except ImportError as error:
-        raise problem(f"which is not prepared yet; expected tensorflow, to prepare it: {error}") from error
+        raise problem(f"which is not prepared yet; expected tensorflow to prepare it: {error}") from error
     except (OSError, tfds.download.DownloadError) as error:
         raise problem(
             f"which cannot be prepared; expected internet access and disk space: {first_line(error)}"

@@ -8,7 +8,7 @@ from scipy.special import log_ndtr, logsumexp
 
 _Place = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _ROWS = 4096
-"""Number of points whose densities are computed at a time."""
+"""Number of points whose densities are computed at a time, to bound the memory."""
 
 
 class Density(NamedTuple):
@@ -75,19 +75,19 @@ def _gaussian():
 
 
 def _eight_gaussians():
-    """Eight points on a circle of radius 2; std 0.2; box 5."""
+    """Eight points on a circle of radius 2; std 0.2; half width 5."""
     angles = 2 * np.pi * np.arange(8) / 8
     return _points(2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1), std=0.2, half_width=5.0)
 
 
 def _grid_of_gaussians():
-    """25 points of a grid with spacing 1; std 0.15; box 4."""
+    """25 points of a grid with spacing 1; std 0.15; half width 4."""
     axis = np.arange(-2.0, 3.0)
     return _points(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), std=0.15, half_width=4.0)
 
 
 def _rings():
-    """Circles of radius 1 and 2; std 0.15; box 4."""
+    """Circles of radius 1 and 2; std 0.15; half width 4."""
 
     def place(component, u):
         angle = 2 * np.pi * u[:, 0]
@@ -98,7 +98,7 @@ def _rings():
 
 
 def _checkerboard():
-    """The eight dark squares, of side 1, of a board from -2 to 2; std 0.1; box 4."""
+    """The eight dark squares, of side 1, of a checkerboard on [-2, 2]^2; std 0.1; half width 4."""
     corners = np.array([(i - 2.0, j - 2.0) for i in range(4) for j in range(4) if (i + j) % 2 == 0])
     std = 0.1
 
@@ -112,7 +112,7 @@ def _checkerboard():
 
 
 def _moons():
-    """Two interlocked half circles of radius 1.5; std 0.15; box 5."""
+    """Two interlocked half circles of radius 1.5; std 0.15; half width 5."""
 
     def place(component, u):
         angle = np.pi * (u[:, 0] + component)
@@ -123,7 +123,7 @@ def _moons():
 
 
 def _spirals():
-    """Two arms of one and a quarter turns, from radius 0.3 to 2.5; std 0.12; box 5."""
+    """Two arms of one and a quarter turns, from radius 0.3 to 2.5; std 0.12; half width 5."""
 
     def place(component, u):
         r = 0.3 + 2.2 * u[:, 0]
@@ -150,9 +150,9 @@ def _points(centers: np.ndarray, *, std: float, half_width: float) -> Density:
 
 
 def _curves(num: int, place: _Place, u: np.ndarray, weights: np.ndarray, *, std: float, half_width: float) -> Density:
-    """Return the density of the curves u -> place(k, (u, 0)), k < num, by quadrature with nodes u and weights [Q]."""
-    both = np.stack([u, np.zeros_like(u)], axis=-1)
-    nodes = np.concatenate([place(np.full(len(u), k), both) for k in range(num)])  # [num Q, 2]
+    """Return the density of `num` curves u -> place(k, (u, 0)), by quadrature with nodes u and weights [Q]."""
+    pairs = np.stack([u, np.zeros_like(u)], axis=-1)  # [Q, 2]
+    nodes = np.concatenate([place(np.full(len(u), k), pairs) for k in range(num)])  # [num Q, 2]
     constant = np.tile(np.log(weights), num) - np.sum(nodes**2, -1) / (2 * std**2) - np.log(2 * np.pi * std**2)
 
     def log_components(x):

@@ -33,7 +33,7 @@ class Checkpoints:
       workdir: the folder of the run. The checkpoints are in its subfolder checkpoints/, or in checkpoints/ in the
         bucket of a gs:// workdir.
       keep: number of newest checkpoints to keep; None: all.
-      read_only: whether to write nothing. Then not even the folder is created.
+      read_only: whether to write nothing. If True, a missing folder is not created either.
     """
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
@@ -77,8 +77,8 @@ class Checkpoints:
     ) -> Any | None:
         """Restore a checkpoint as a tree of host arrays.
 
-        If the newest checkpoint is damaged, warn, restore the checkpoint before it, and rename the damaged one (unless
-        read_only) so that it is not tried again.
+        If the newest checkpoint is damaged, restore the checkpoint before it and log a warning. Unless read_only is
+        True, rename the damaged checkpoint, so that no later call tries to restore it.
 
         Args:
           template: a tree with the shapes and dtypes that were saved.
@@ -134,7 +134,7 @@ class Checkpoints:
     def _check_space(self, num_bytes: int) -> None:
         """Raise ValueError if the folder is missing or has too little space.
 
-        Orbax would notice this late and print tracebacks, or create the folder anew.
+        Orbax would create a missing folder again. It would detect a full disk only while saving, and print tracebacks.
         """
         if storage.is_remote(self._folder):
             return
@@ -160,14 +160,14 @@ class Checkpoints:
             ) from error
 
     def _newest_checkpoint(self) -> str:
-        """Return a sentence about the newest complete checkpoint, for error messages."""
-        # Orbax marks a complete checkpoint in a bucket by this file.
+        """Return a phrase that names the step of the newest complete checkpoint, for error messages."""
+        # In a bucket, Orbax writes this file when a checkpoint is complete.
         is_complete = lambda path: not storage.is_remote(path) or (path / "commit_success.txt").exists()
         steps = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_complete(path))
-        return f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+        return f"the newest checkpoint has step {steps[-1]}" if steps else "there is no checkpoint yet"
 
     def _check_size(self, step: int, expected: int) -> None:
-        """Raise Damaged if the stored sizes are too large. Orbax would read such arrays before it compares shapes."""
+        """Raise Damaged if the stored arrays are too large. Orbax would read them before it compares their shapes."""
         arrays = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
         shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
         size = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
@@ -175,7 +175,7 @@ class Checkpoints:
             raise Damaged(f"{size / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
 
     def _rename_damaged(self, step: int) -> None:
-        """Rename a checkpoint to damaged-STEP-1, or to the next number that is free."""
+        """Rename a checkpoint to damaged-STEP-N, where N is the first free number from 1."""
         multihost_utils.sync_global_devices(f"damaged {step}")
         if jax.process_index() == 0:
             names = (self._folder / f"damaged-{step}-{i}" for i in itertools.count(1))

@@ -10,7 +10,7 @@ import numpy as np
 def checksums(tree: Any) -> dict[str, str]:
     """Return {path of the array in the tree: sha256} for a tree of host arrays.
 
-    Orbax restores flipped bits without an error. The checksums detect them.
+    Orbax restores arrays with flipped bits without raising an error. The checksums detect flipped bits.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     digest = lambda x: hashlib.sha256(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes()).hexdigest()
@@ -18,7 +18,7 @@ def checksums(tree: Any) -> dict[str, str]:
 
 
 class Damaged(ValueError):
-    """An error: the checkpoint does not contain what was saved."""
+    """Raised if the content of a checkpoint differs from what was saved."""
 
 
 def check_record(record: Any, restored: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ class MetricsWriter:
       workdir: the folder of the run.
       step: number of updates made so far.
       num_steps: number of updates in total, for the progress bar.
-      every: updates between rows of metrics.
+      every: number of updates between rows of metrics.
     """
 
     def __init__(self, workdir: Path, *, step: int, num_steps: int, every: int):
@@ -43,13 +43,16 @@ class MetricsWriter:
             self._tensorboard = _tensorboard_writer(workdir)
         if self._leads and step:
             _log.info("resuming at step %d", step)
-        seconds = 0.1 if sys.stderr.isatty() else 10  # between updates of the bar
-        hidden = {} if self._leads else {"disable": True}  # {"disable": False} would override TQDM_DISABLE
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, **hidden)
+        seconds = 0.1 if sys.stderr.isatty() else 10  # between redraws of the bar
+        disabled = {} if self._leads else {"disable": True}  # {"disable": False} would override TQDM_DISABLE
+        self._bar = tqdm(total=num_steps, initial=step, unit="step", mininterval=seconds, **disabled)
         self._clock = time.perf_counter(), step
 
     def finished(self, step: int, scalars: dict[str, jax.Array]) -> None:
-        """Wait until a step is finished. After every n-th and the last step, write metrics and `steps_per_second`."""
+        """Wait until a step is finished. Write a row of metrics if the step is the last one or a multiple of `every`.
+
+        The row also contains `steps_per_second`, the rate since the previous row.
+        """
         jax.block_until_ready(scalars)
         if not self._leads:
             return
@@ -87,7 +90,7 @@ class MetricsWriter:
     def __exit__(self, *_):
         self._bar.close()
         if self._leads:
-            with contextlib.suppress(OSError):  # every row is flushed when it is written
+            with contextlib.suppress(OSError):  # no row is lost: each was flushed when it was written
                 self._file.close()
             if self._tensorboard:
                 self._tensorboard.close()
@@ -106,7 +109,7 @@ def _tensorboard_writer(workdir: Path):
         _log.info("TensorBoard events are not written: install tensorflow, tensorboard and clu to enable them")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN prints a message otherwise
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise TensorFlow prints a message about oneDNN
     import tensorflow as tf
     from clu import metric_writers
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 AXIS = "batch"
-"""Name of the pmapped axis, over which gradients are averaged."""
+"""Name of the axis of pmap over which gradients are averaged."""
 
 
 def compile_update(function: Callable[..., Any], devices: list[jax.Device] | None = None) -> Callable[..., Any]:
@@ -27,7 +27,7 @@ def compile_update(function: Callable[..., Any], devices: list[jax.Device] | Non
       update(state, batch) -> (state, metrics). The state is equal on all devices, and its buffers are donated. The
       arrays of the batch are [devices of this process, B, ...].
     """
-    # in_axes=None and out_axes=None need no copy of the state per device and no unreplicate.
+    # With in_axes=None and out_axes=None, the state needs neither replicate before an update nor unreplicate after it.
     return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
@@ -67,12 +67,13 @@ def stream(function: Callable[..., Any], size: int, *, desc: str) -> Callable[..
     """Compile a function of many examples and stream the examples through all devices in calls of a fixed size.
 
     Which examples share a call depends only on the size. A generator with batch statistics therefore gives the same
-    results for any number of devices and examples. The devices compute the next part while the host uses the last one.
+    results for any number of devices and examples. The devices compute one part while the host uses the part before.
 
     Args:
       function: (constants, index [size], *parts [size, ...]) -> a tree of arrays [size, ...], on one device. The last
-        call is padded: its index counts on, its parts repeat rows from the beginning, and its results are dropped.
-      size: examples per call.
+        call is padded. In the padding, the index exceeds num - 1 and the parts repeat rows from the beginning. The
+        results of the padding are dropped.
+      size: number of examples per device and call.
       desc: text of the progress bar, which appears after two seconds.
 
     Returns:
@@ -111,7 +112,7 @@ def collect(parts: Iterator[Any]) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _streamed(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    """Compile the function of a stream once per function and devices."""
+    """Compile the function of a stream. The result is cached per function and devices."""
     return per_device(lambda constants, parts: function(constants, *parts), devices=list(devices))
 
 

@@ -7,7 +7,7 @@ import os
 import jax
 
 HEARTBEAT_TIMEOUT = 30
-"""Seconds. JAX considers a process dead if it is silent for this long, and aborts the others with exit code 134."""
+"""Timeout in seconds. If a process sends no heartbeat for this long, JAX aborts the others with exit code 134."""
 
 
 def join(

@@ -11,14 +11,14 @@ EXIT_CODE = 75
 
 
 class Stopped(Exception):
-    """Training stopped after `step` on request, and its state is saved."""
+    """Raised when training stopped on request. The state after `step` updates is saved."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step} and saved a checkpoint; run the same command again to resume")
 
 
 class Watch:
-    """A watch for signals that ask to stop, a context manager of the main thread.
+    """A context manager that records signals which ask the run to stop. It must be entered in the main thread.
 
     The first signal asks training to stop after the current step. A second signal ends the process at once. If there
     are several processes, JAX's coordination service receives a SIGTERM of any process and chooses the step after which
@@ -27,24 +27,24 @@ class Watch:
 
     def __init__(self):
         self._alone = jax.process_count() == 1
-        self._asked = False
+        self._stop_requested = False
 
     def asked(self, step: int) -> bool:
         """Return whether to stop after this step. Every process must call this method once per step."""
-        return self._asked if self._alone else multihost_utils.reached_preemption_sync_point(step)
+        return self._stop_requested if self._alone else multihost_utils.reached_preemption_sync_point(step)
 
     def __enter__(self):
         signals = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
-        self._before = {number: signal.signal(number, self._notice) for number in signals}
+        self._previous = {number: signal.signal(number, self._record) for number in signals}
         return self
 
     def __exit__(self, *_):
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _notice(self, number, _frame):
-        if self._asked:
+    def _record(self, number, _frame):
+        if self._stop_requested:
             os._exit(128 + number)
-        self._asked = True
+        self._stop_requested = True
         if not self._alone:
             os.kill(os.getpid(), signal.SIGTERM)

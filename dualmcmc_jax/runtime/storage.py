@@ -14,10 +14,11 @@ from dualmcmc_jax.data.images import first_line
 
 SCHEME = "gs://"
 ROWS = ("metrics.jsonl", "config.json")
-_HOME = ".home"  # a file in the local folder of a gs:// workdir, which holds its gs:// name
-_sent = {}
+"""The files that a resumed run needs besides a checkpoint. Upload them before each checkpoint."""
+_HOME = ".home"  # name of the file in the local folder that holds the gs:// name of the workdir
+_sent = {}  # {path: stamp of the version that is in the bucket}
 REQUEST_SECONDS = 120
-"""Timeout of a request to a bucket, in seconds, so that a stalled request cannot block training."""
+"""Timeout in seconds of a request to a bucket. Without it, a stalled request could block training."""
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +86,7 @@ def home(workdir: Path):
 
 
 def shown(path: Path) -> str:
-    """Return a path as the user knows it, with the gs:// name in place of the local folder of a gs:// workdir."""
+    """Return a path for messages. The gs:// name replaces the temporary local folder of a gs:// workdir."""
     for folder in (path, *path.parents):
         if (folder / _HOME).is_file():
             name = (folder / _HOME).read_text().rstrip("/")
@@ -128,11 +129,16 @@ def push(workdir: Path, names: tuple[str, ...] | None = None) -> bool:
     return True
 
 
-def close(workdir: Path, *, leads: bool = True) -> None:
-    """Remove the local folder of a gs:// workdir. If `leads`, copy the remaining files to the bucket first."""
+def close(workdir: Path, *, upload: bool = True) -> None:
+    """Remove the local folder of a gs:// workdir. Do nothing for a local workdir.
+
+    Args:
+      workdir: the local folder of the workdir.
+      upload: whether to copy new and changed files to the bucket first. If that fails, the folder is kept.
+    """
     if not (workdir / _HOME).is_file():
         return
-    if not leads or push(workdir):
+    if not upload or push(workdir):
         shutil.rmtree(workdir, ignore_errors=True)
     else:
         _log.warning("some files could not be copied to the bucket; they are kept in %s", workdir)
@@ -157,7 +163,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _one_line_errors(argument: str, name: str):
-    """Turn an error in reaching a bucket into a ValueError of one line."""
+    """Turn every error that bucket access raises into a ValueError with a one-line message."""
     try:
         yield
     except ImportError as error:

@@ -24,8 +24,8 @@ def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | 
     Args:
       workdir: the folder of the run. It is created if it does not exist.
       config: the content of config.json.
-      check: called after locking and before writing. It should raise ValueError if the workdir holds a run with another
-        config, because another process may have started one since the caller checked.
+      check: a function that raises ValueError if the workdir holds a run with another config. It is called after
+        locking and before writing, because another process may have started a run since the caller's own check.
 
     Raises:
       ValueError: check raises it, the workdir cannot be written to, or another process holds the lock.
