@@ -61,7 +61,9 @@ def help_text() -> str:
         f"{', '.join(plain)}; a Python file; or baselines/METHOD:NAME, which trains a baseline method "
         f"({', '.join(baselines)}) on the data of config NAME"
     )
-    modes = (f"  {mode.name:<10}{mode.help}\n{'':<12}{' '.join(f'--{flag}' for flag in mode.flags)}" for mode in MODES)
+    width = max(len(mode.name) for mode in MODES) + 2
+    flags_of = lambda mode: " ".join(f"--{flag}" for flag in mode.flags)
+    modes = (f"  {mode.name:<{width}}{mode.help}\n{'':<{width + 2}}{flags_of(mode)}" for mode in MODES)
     return HELP.format(
         modes="\n".join(modes), configs=_column(configs), sources=_column(sources.kinds().replace("'", ""))
     )

@@ -184,6 +184,8 @@ class Model:
         Raises:
           ValueError: nets is None and the config has a value that the networks do not support.
         """
+        if isinstance(config, FrozenConfigDict):  # its own copy_and_resolve_references fails
+            config = config.as_configdict()
         config = FrozenConfigDict(config.copy_and_resolve_references())
         params = jax.tree.map(jnp.asarray, params)  # copies the parameters to the device once, not in every call
         return cls(params, step, config, nets or _build(config))

@@ -138,8 +138,8 @@ def test_bfloat16_networks_return_float32():
         random.normal(size=(4, 16, 16, 1)).astype(np.float32),
     )
     for net, low, x in zip(in_float32, in_bfloat16, inputs, strict=True):
-        params = jax.tree.map(lambda p: p.astype(jnp.float32), net.init(jax.random.key(0)))
-        expected, actual = (jnp.stack(jax.tree.leaves(n.bind(params)(x))) for n in (net, low))
+        params = jax.tree.map(lambda p: p.astype(jnp.float32), jax.jit(net.init)(jax.random.key(0)))
+        expected, actual = (jnp.stack(jax.tree.leaves(jax.jit(n.apply)(params, x))) for n in (net, low))
         assert actual.dtype == jnp.float32
         error = jnp.linalg.norm((actual - expected).ravel()) / jnp.linalg.norm(expected.ravel())
         assert 1e-5 < error < 0.05
