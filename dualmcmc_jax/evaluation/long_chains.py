@@ -27,7 +27,7 @@ SECTIONS = (
         note=(
             "x-chains run for 1, 10 and 100 times the number of steps used in training. If the EBM is correct only "
             "near the data, then longer chains reach energies far below those of held-out data, and pixels leave "
-            "[-1, 1]. Pixels are measured before clipping."
+            "[-1, 1]. Energies and pixels are measured before clipping."
         ),
         metrics={
             "long_run/{group}/energy": Metric("Mean energy", needs=("energy",)),
@@ -44,8 +44,8 @@ SECTIONS = (
 CAPTIONS = {
     "long_run": (
         "x-chains up to 100 times as long as in training: the energy along the chains and, for images, the states of "
-        "some chains (clipped). Gray lines mark 1, 10 and 100 times the training length. If the energy levels off near "
-        "that of held-out data, the EBM is stable under long chains."
+        "some chains (clipped). The gray lines and the right edge mark 1, 10 and 100 times the training length. If the "
+        "energy levels off near that of held-out data, the EBM is stable under long chains."
     )
 }
 LENGTHS = (1, 10, 100)

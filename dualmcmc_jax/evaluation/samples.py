@@ -67,7 +67,7 @@ CAPTIONS = {
         "The x-revision. Top: some Langevin chains, one per row, from the generator's sample (left) to the end of the "
         "chain (right). Bottom: the mean energy along the chains; lower energy means higher density."
     ),
-    "interpolation": "Interpolation between pairs of latents along the connecting arc, one pair per row.",
+    "interpolation": "Generated images between two latents, from left to right, one pair of latents per row.",
 }
 
 
