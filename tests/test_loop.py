@@ -230,6 +230,29 @@ def test_workdir_of_another_config_is_refused(uninterrupted, field, value):
     config_check.check_run(workdir, tiny.config(train__num_steps=7))
 
 
+def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path):
+    """A run without data.json, which an older version wrote, is accepted and gets one."""
+    workdir, config = shutil.copytree(uninterrupted[0], tmp_path / "run"), tiny.config()
+    dataset = sources.load(config.data)
+    changed = dataset._replace(test=dataset.test[::-1])
+    before = (workdir / "data.json").read_bytes()
+    nothing = {"draw": lambda *_: {}, "measure": lambda _: {}}
+    with pytest.raises(
+        ValueError, match=r"^data.source: found .* \(test: 297 examples as before, but not the same ones\)"
+    ):
+        loop.train(config, workdir, dataset=changed, **nothing)
+    assert (workdir / "data.json").read_bytes() == before
+    (workdir / "data.json").unlink()
+    loop.train(config, workdir, dataset=dataset, **nothing)
+    assert (workdir / "data.json").read_bytes() == before
+
+
+def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):
+    caplog.set_level("INFO", "dualmcmc_jax")
+    train(tiny.config(train__num_steps=1), tmp_path)
+    assert caplog.messages[0] == "1,500 images to train, 297 held out, from digits"
+
+
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])
 def test_invalid_batch_sizes_are_refused(batch_size, tmp_path):
     with pytest.raises(ValueError, match=f"train.batch_size: found {batch_size}, expected"):

@@ -3,7 +3,9 @@
 import io
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -129,6 +131,138 @@ def test_folders_and_zips_with_and_without_splits_are_read(tmp_path):
     assert (reds(dataset.train), reds(dataset.test)) == ([0, 1], [2])
 
 
+SPLITS = {
+    "a single top folder": (["photos/train/0.png", "photos/train/1.png", "photos/test/2.png"], "train/ and test/"),
+    "two top folders": (["a/b/train/0.png", "a/b/train/1.png", "a/b/test/2.png"], "train/ and test/"),
+    "capitals": (["Train/0.png", "Train/1.png", "TEST/2.png"], "Train/ and TEST/"),
+    "no test": (["train/0.png", "train/1.png", "val/2.png"], "train/ and val/"),
+    "all three": (["train/0.png", "train/1.png", "test/2.png", "valid/3.png"], "train/ and test/; 1 other images not"),
+    "names of splits inside": (["train/test/0.png", "train/val/1.png", "test/train/2.png"], "train/ and test/"),
+    "a folder for each class": (["cats/0.png", "dogs/1.png", "eels/2.png"], "every tenth held out"),
+    "only train": (["train/cats/0.png", "train/cats/1.png", "train/dogs/2.png"], "every tenth held out"),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_splits_are_recognized(name, tmp_path):
+    names, notes = SPLITS[name]
+    dataset = sources.load(data(f"images:{folder_of(tmp_path / 'images', names)}"))
+    assert (reds(dataset.train), reds(dataset.test)) == ([0, 1], [2])
+    assert notes in dataset.notes
+
+
+@pytest.mark.parametrize("change", [lambda name: f"./{name}", lambda name: name.replace("/", "\\")])
+def test_splits_in_zip_files_of_other_programs_are_recognized(change, tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(["a/train/0.png", "a/train/1.png", "a/test/2.png"]):
+            archive.writestr(change(name), encoded(Image.new("RGB", (8, 8), (i, 0, 0))))
+    dataset = sources.load(data(f"images:{path}"))
+    assert (reds(dataset.train), reds(dataset.test)) == ([0, 1], [2])
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["train/0.png", "Train/1.png", "test/2.png"], "Train/, train/, test/"),
+        (["train/0.png", "val/1.png", "dev/2.png"], "dev/, train/, val/"),
+        (["train/0.png", "more/1.png"], "train/"),
+        (["train/0.png", "1.png"], "train/"),
+        (["test/0.png", "val/1.png"], "test/, val/"),
+        (["cats/train/0.png", "cats/test/1.png", "dogs/train/2.png"], "cats/test/, cats/train/, dogs/train/"),
+    ],
+)
+def test_ambiguous_splits_are_refused(names, found, tmp_path, cache):
+    path = folder_of(tmp_path / "images", names)
+    with pytest.raises(ValueError, match="expected one train/ and one test/") as error:
+        sources.load(data(f"images:{path}"))
+    assert sorted(str(error.value).partition("(")[2].partition(")")[0].split(", ")) == sorted(found.split(", "))
+    assert not cache.exists()
+
+
+def test_linked_folders_are_followed_unless_they_form_a_loop(tmp_path):
+    """Two links to one folder are two folders. A link to a folder around itself is not followed."""
+    pool = folder_of(tmp_path / "pool", ["0.png", "deep/1.png"])
+    (pool / "deep" / "loop").symlink_to(pool)
+    for name in ("train", "test"):
+        folder_of(tmp_path / "images" / name, ["0.png"])
+        (tmp_path / "images" / name / "linked").symlink_to(pool)
+    (tmp_path / "images" / "up").symlink_to("..")
+    dataset = sources.load(data(f"images:{tmp_path / 'images'}"))
+    assert reds(dataset.train) == reds(dataset.test) == [0, 0, 1]
+    assert dataset.notes == "train/ and test/"
+
+
+def test_image_that_is_a_link_to_nothing_is_refused_or_left_out(tmp_path):
+    path = folder_of(tmp_path / "images", ["0.png", "1.png"])
+    (path / "0gone.png").symlink_to("nothing")
+    with pytest.raises(ValueError, match=r"1 of 3 images that cannot be read, the first is 0gone.png"):
+        sources.load(data(f"images:{path}"))
+    dataset = sources.load(data(f"images:{path}", skip_bad=True))
+    assert dataset.notes == "every tenth held out; skipped 1 files: 1 unreadable"
+
+
+def test_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    path = folder_of(tmp_path / "images", ["0.png", "1.png", "locked/2.png", ".hidden/3.png"])
+    real = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith(("locked", ".hidden")):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"^data.source: found .*/locked unreadable \(Permission denied\), expected"):
+        sources.load(data(f"images:{path}"))
+
+
+def test_images_of_all_formats_are_read_and_other_files_are_counted(tmp_path):
+    names = [f"0{suffix}" for suffix in images.SUFFIXES if "." in suffix]
+    path = folder_of(tmp_path / "images", [name for name in names if not name.endswith(".jpe")], (16, 16))
+    (path / "a.heic").touch()
+    (path / "b.HEIC").touch()
+    (path / "README").touch()
+    dataset = sources.load(data(f"images:{path}"))
+    assert len(dataset.train) + len(dataset.test) == len(names) - 1 == 9
+    assert dataset.notes == "every tenth held out; skipped 3 files: 2 with .heic, 1 with no suffix"
+    tiff = Image.fromarray(np.full((8, 8), 40_000, np.int32))
+    with pytest.raises(ValueError, match="pixels of 32 bits, expected 8 or 16"):
+        decode(tiff, kind="TIFF")
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        chunk(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(2_000_000))),
+        chunk(b"iCCP", b"scan\0\0" + zlib.compress(bytes(2_000_000))),
+        chunk(b"tEXt", b"k\0v")[:-4] + bytes(4),
+        chunk(b"eXIf", b"damaged")[:-4] + bytes(4),
+    ],
+    ids=["text", "profile", "text checksum", "orientation checksum"],
+)
+def test_png_with_odd_metadata_is_read(metadata):
+    """Transparency and orientation are kept, because they change what is seen."""
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    palette = left_red("P")
+    png = encoded(palette, transparency=palette.getpixel((7, 0)), exif=exif)
+    odd = png[:33] + metadata + png[33:]
+    np.testing.assert_array_equal(images.decode(odd, (8, 8, 3), ()), images.decode(png, (8, 8, 3), ()))
+    damaged = odd.replace(b"IDAT", b"IDAt")
+    with pytest.raises(ValueError, match=r"."):
+        images.decode(damaged, (8, 8, 3), ())
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+def test_image_with_damaged_orientation_is_read(kind, options):
+    for exif in (b"damaged data", b"Exif\0\0II*\0"):
+        np.testing.assert_array_equal(decode(left_red(), kind=kind, exif=exif, **options), np.asarray(left_red()))
+
+
 def test_images_are_decoded_once(tmp_path, cache, monkeypatch):
     folder = folder_of(tmp_path / "images", ["0.png", "1.png", "2.png"])
     first = sources.load(data(f"images:{folder}"))
@@ -147,16 +281,16 @@ def test_images_are_decoded_once(tmp_path, cache, monkeypatch):
 
 
 def test_bad_images_are_named_and_counted(tmp_path, cache, caplog):
-    folder = folder_of(tmp_path / "images", [f"{i}.png" for i in range(6)])
+    folder = folder_of(tmp_path / "images", [*(f"{i}.png" for i in range(6)), "z.png"])
     whole = encoded(left_red(size=(64, 64)), "JPEG")
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "text.png").write_text("not an image")
-    with pytest.raises(ValueError, match=r"found 2 of 8 images that cannot be read, the first is cut.jpg: .*runcated"):
+    with pytest.raises(ValueError, match=r"found 2 of 9 images that cannot be read, the first is cut.jpg: .*runcated"):
         sources.load(data(f"images:{folder}"))
     assert not list((cache / "dualmcmc_jax" / "data").iterdir())
     dataset = sources.load(data(f"images:{folder}", skip_bad=True))
-    assert sorted(reds(dataset.train) + reds(dataset.test)) == list(range(6))
-    assert "left out 2 of 8 images" in caplog.text
+    assert sorted(reds(dataset.train) + reds(dataset.test)) == list(range(7))
+    assert "left out 2 of 9 images" in caplog.text
 
 
 def test_npz_files_are_read(tmp_path):
@@ -169,6 +303,70 @@ def test_npz_files_are_read(tmp_path):
     dataset = sources.load(data(f"npz:{tmp_path / 'two.npz'}", shape=(3,)))
     np.testing.assert_array_equal(dataset.train, vectors[:3].astype(np.float32))
     assert dataset.test.dtype == np.float32
+
+
+PIXELS, VECTORS = np.zeros((40, 8, 8, 1), np.uint8), np.zeros((40, 3))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"x": np.zeros((40, 3, 8, 8), np.uint8)},
+            r"uint8 \(40, 3, 8, 8\) in array 'x' of .*, whose channels come first",
+        ),
+        ({"x": np.zeros((40, 8, 8, 5), np.uint8)}, r"uint8 \(40, 8, 8, 5\) in array 'x'"),
+        ({"train": PIXELS, "test": PIXELS[:0]}, r"uint8 \(0, 8, 8, 1\) in 'test'.*expected 1 example or more"),
+        ({"train": PIXELS[:0], "test": PIXELS}, r"uint8 \(0, 8, 8, 1\) in 'train'"),
+        ({"x": PIXELS[:1]}, r"uint8 \(0, 8, 8, 1\) in 'train'"),
+        ({"train": PIXELS, "y": PIXELS}, r"arrays 'train', 'y' in .*, expected 'train' and 'test', or one array"),
+        (
+            {"train": PIXELS, "test": PIXELS[:, 1:]},
+            r"examples of uint8 \(7, 8, 1\) in 'test' of .* uint8 \(8, 8, 1\) as in 'train'",
+        ),
+        (
+            {"train": VECTORS, "test": PIXELS},
+            r"examples of uint8 \(8, 8, 1\) in 'test' of .* float32 \(3,\) as in 'train'",
+        ),
+        ({"train": VECTORS, "test": VECTORS + np.nan}, r"NaN or infinite numbers in array 'test'"),
+        ({"train": VECTORS, "test": VECTORS + 1e300}, r"NaN or infinite numbers in array 'test'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_npz_arrays_that_do_not_fit_are_named(arrays, message, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=rf"^data.source: found {message}"):
+        sources.load(data(f"npz:{tmp_path / 'a.npz'}", shape=(8, 8, 1)))
+
+
+def test_all_held_out_images_are_bad(tmp_path, cache):
+    path = folder_of(tmp_path / "images", ["train/0.png", "train/1.png", "test/2.png"])
+    (path / "test" / "2.png").write_text("not an image")
+    with pytest.raises(
+        ValueError, match=r"1 of 3 images .*test/2.png: .* expected one held-out image or more that can"
+    ):
+        sources.load(data(f"images:{path}", skip_bad=True))
+    assert not list((cache / "dualmcmc_jax" / "data").iterdir())
+
+
+def test_data_set_is_described_in_one_line(tmp_path):
+    assert sources.describe(sources.load(tiny.config().data)) == "1,500 images to train, 297 held out, from digits"
+    np.savez(tmp_path / "a.npz", x=np.zeros((40, 3)))
+    line = sources.describe(sources.load(data(f"npz:{tmp_path}/a.npz", shape=(3,))))
+    assert line == f"36 vectors to train, 4 held out, from npz:{tmp_path}/a.npz (every tenth of array 'x' held out)"
+
+
+def test_digests_change_with_the_examples():
+    x = np.arange(3000 * 4, dtype=np.float32).reshape(3000, 4)
+    digests = lambda x: sources.digests(sources.Dataset(x, x[:3]))
+    first = digests(x)
+    assert first == digests(x.copy())
+    assert (first["train"]["examples"], first["test"]["examples"]) == (3000, 3)
+    assert first["train"]["sha256"] != digests(x[::-1])["train"]["sha256"]
+    x[-1, -1] += 1
+    assert first["train"]["sha256"] != digests(x)["train"]["sha256"]
+    assert first["test"] == digests(x)["test"]
+    assert not sources.digests(sources.load(data("toy2d:rings", shape=(2,))))
 
 
 def test_mocked_tfds_data_sets_are_read():

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def log():
     settings = log.handlers, log.propagate, log.level
     yield log
     log.handlers, log.propagate, log.level = settings
+    logging.captureWarnings(False)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,16 @@ def test_messages_follow_quiet_and_verbose(quiet, verbose, expected, log, capsys
     child.info("note")
     child.warning("warning\nof two\x1b lines")
     assert capsys.readouterr().err == f"{expected}warning of two lines\n"
+
+
+def test_warnings_of_other_packages_are_shown_with_verbose_as_one_line(log, capsys):
+    for verbose in (False, True):
+        terminal.start(quiet=False, verbose=verbose)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning("Corrupt EXIF data", UserWarning, "TiffImagePlugin.py", 900, line="  warn(text)")
+        expected = "TiffImagePlugin.py:900: UserWarning: Corrupt EXIF data warn(text)\n"
+        assert capsys.readouterr().err == (expected if verbose else "")
 
 
 def test_only_terminals_get_colors(monkeypatch):

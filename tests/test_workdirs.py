@@ -35,3 +35,36 @@ def test_refused_claim_releases_the_lock(tmp_path):
         raise AssertionError("a refused claim must not be entered")
     with workdirs.claim(tmp_path, {"a": 1}):
         assert json.loads((tmp_path / "config.json").read_text()) == {"a": 1}
+
+
+DATA = {"train": {"examples": 27, "sha256": "a"}, "test": {"examples": 3, "sha256": "b"}}
+CHANGED = {"train": {"examples": 30, "sha256": "c"}, "test": {"examples": 3, "sha256": "d"}}
+
+
+def claim(workdir, data):
+    with workdirs.claim(workdir, {}, data=data):
+        return json.loads((workdir / "data.json").read_text())
+
+
+def test_changed_data_are_refused_once_there_is_a_checkpoint(tmp_path):
+    assert claim(tmp_path, CHANGED) == CHANGED
+    assert claim(tmp_path, DATA) == DATA
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    assert claim(tmp_path, DATA) == DATA
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    with pytest.raises(
+        ValueError, match=r"^data.source: found .*\(train: 27 examples then, 30 now; test: 3 .* same ones\)"
+    ):
+        claim(tmp_path, CHANGED)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    (tmp_path / "data.json").unlink()  # as the message says
+    assert claim(tmp_path, CHANGED) == CHANGED
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"train": 3}', '{"train": {}, "test": {}}'])
+def test_damaged_digests_are_named(content, tmp_path):
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    (tmp_path / "data.json").write_text(content)
+    with pytest.raises(ValueError, match=r"data\.json: found no digests of .*; to go on .*, delete .*data\.json$"):
+        claim(tmp_path, DATA)
+    assert (tmp_path / "data.json").read_text() == content

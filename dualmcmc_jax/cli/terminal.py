@@ -8,7 +8,7 @@ YELLOW, RED = 33, 31
 
 
 def start(*, quiet: bool, verbose: bool) -> None:
-    """Send the log messages of the program to stderr.
+    """Send the log messages of the program, and with `verbose` the warnings of other packages, to stderr.
 
     Args:
       quiet: whether to show only warnings and errors, and no progress bars.
@@ -16,10 +16,16 @@ def start(*, quiet: bool, verbose: bool) -> None:
     """
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"
-    log = logging.getLogger("dualmcmc_jax")
-    log.handlers = [_MessageHandler()]
-    log.propagate = False
-    log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(True)
+    levels = {
+        "dualmcmc_jax": logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
+        "py.warnings": logging.WARNING if verbose else logging.ERROR,  # the warnings of Python and of other packages
+    }
+    for name, level in levels.items():
+        log = logging.getLogger(name)
+        log.handlers = [_MessageHandler()]
+        log.propagate = False
+        log.setLevel(level)
 
 
 def colored(text: str, color: int) -> str:

@@ -53,7 +53,8 @@ def decoded(
       The training and test images, uint8 [N, H, W, C], memory-mapped.
 
     Raises:
-      ValueError: no image can be read, or skip_bad is False and some images cannot be read.
+      ValueError: there is no training or no held-out image that can be read, or skip_bad is False and some images
+        cannot be read.
     """
     folder = _folder(key)
     if not folder.exists():
@@ -64,13 +65,17 @@ def decoded(
                     shutil.rmtree(leftover, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            bad = _write(work / "train.npy", train, shape) + _write(work / "test.npy", test, shape)
-            total = len(train) + len(test)
+            bad_train, bad_test = _write(work / "train.npy", train, shape), _write(work / "test.npy", test, shape)
+            bad, total = bad_train + bad_test, len(train) + len(test)
             problem = bad and f"{len(bad)} of {total} images that cannot be read, the first is {bad[0]}"
-            if bad and (len(bad) == total or not skip_bad):
+            if bad and not skip_bad:
                 raise ValueError(
                     f"data.source: found {problem}; expected none, or data.skip_bad=True to leave them out"
                 )
+            for kind, bad_images, readers in (("training", bad_train, train), ("held-out", bad_test, test)):
+                if len(bad_images) == len(readers):
+                    expected = f"one {kind} image or more that can be read"
+                    raise ValueError(f"data.source: found {problem or f'no {kind} images'}, expected {expected}")
             if bad:
                 _log.warning("left out %s", problem)
             try:

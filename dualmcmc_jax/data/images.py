@@ -1,8 +1,11 @@
 """Image files in folders and zip files, and their conversion to cropped and resized uint8 arrays."""
 
 import io
+import os
+import struct
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,23 +13,26 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_BYTES, MAX_PIXELS = 256_000_000, Image.MAX_IMAGE_PIXELS  # 89 million; Pillow warns above this size
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are decoded, whatever the file name. Pillow decodes some other formats with external programs."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""The ends of the names of image files, in lower case."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 Crop = tuple[int, int, int, int]
 
 
 def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
-    """Return {name: function that reads the file} of the images in a folder tree or zip file, sorted by name.
+    """Return {name: function that reads the file} of the files in a folder tree or zip file, sorted by name.
 
-    Hidden files and files that macOS adds to zip files are left out.
+    Linked folders are followed. Hidden files and files that macOS adds to zip files are left out.
 
     Raises:
-      ValueError: there is no such folder or zip file.
+      ValueError: there is no such folder or zip file, or a folder in it cannot be read.
     """
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): partial(_read, file) for file in path.rglob("*") if file.is_file()}
+        files = {file.relative_to(path).as_posix(): partial(_read, file) for file in _walk(path)}
     elif path.is_file() and zipfile.is_zipfile(path):
         try:
             archive = zipfile.ZipFile(path)
@@ -35,13 +41,50 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
                 f"data.source: found a damaged zip file {path} ({error}), expected an intact one"
             ) from error
         files = {
-            info.filename: partial(_read_zipped, archive, info) for info in archive.infolist() if not info.is_dir()
+            _plain(info.filename): partial(_read_zipped, archive, info)
+            for info in archive.infolist()
+            if not info.filename.endswith(("/", "\\"))
         }
     else:
         found = "a file that is not a zip file" if path.is_file() else "nothing"
         raise ValueError(f"data.source: found {found} at {path}, expected a folder or zip file of images")
-    is_hidden = lambda name: any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return {name: files[name] for name in sorted(files) if name.lower().endswith(SUFFIXES) and not is_hidden(name)}
+    return {name: files[name] for name in sorted(files) if not any(map(_is_hidden, name.split("/")))}
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith((".", "__MACOSX"))
+
+
+def _plain(name: str) -> str:
+    """Return the name of a zip entry with "/" between folders. Some programs write "\\", or "./" at the beginning."""
+    name = name.replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the files in a folder tree, and links to nothing. Follow links to folders unless they form a loop."""
+
+    def unreadable(error: OSError):
+        found = f"{error.filename} unreadable ({error.strerror})"
+        raise ValueError(f"data.source: found {found}, expected only folders that can be read") from error
+
+    try:
+        for name, subfolders, files in os.walk(root, onerror=unreadable, followlinks=True):
+            folder = Path(name)
+            subfolders[:] = [sub for sub in subfolders if not _is_hidden(sub) and not _is_loop(folder / sub, root)]
+            yield from (file for file in map(folder.joinpath, files) if file.is_file() or not file.exists())
+    except OSError as error:  # a link into a folder without permission
+        unreadable(error)
+
+
+def _is_loop(folder: Path, root: Path) -> bool:
+    """Return whether a folder is a link to a folder that contains one of the folders between the root and the link."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(parent.resolve().is_relative_to(target) for parent in folder.parents if parent.is_relative_to(root))
 
 
 def _read(file: Path) -> bytes:
@@ -81,7 +124,10 @@ def first_line(error: Exception) -> str:
 
 def stamp(path: Path, name: str) -> tuple[int, int]:
     """Return the size in bytes and the modification time of a listed file, by which the cache detects changes."""
-    status = (path / name if path.is_dir() else path).stat()
+    try:
+        status = (path / name if path.is_dir() else path).stat()
+    except OSError:  # a link to nothing
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
@@ -102,15 +148,49 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> 
     Raises:
       ValueError: the image is damaged or too large, or the crop box is not inside the image.
     """
+    mode = "L" if shape[2] == 1 else "RGB"
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
-            image = _to_mode(ImageOps.exif_transpose(file), "L" if shape[2] == 1 else "RGB")
+        try:
+            image = _open(data, mode)
+        except Exception:
+            if not data.startswith(_PNG):
+                raise
+            image = _open(_without_metadata(data), mode)
     except Exception as error:  # Pillow raises many types of errors for invalid images
         message = first_line(error)
         raise ValueError("not an image" if message.startswith("cannot identify") else message) from error
     return fit(image, shape, crop)
+
+
+def _open(data: bytes, mode: str) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        if file.width * file.height > MAX_PIXELS:
+            raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
+        if file.format == "TIFF" and file.mode in ("F", "I"):
+            raise ValueError("pixels of 32 bits, expected 8 or 16")
+        file.load()
+        try:
+            upright = ImageOps.exif_transpose(file)
+        except (SyntaxError, ValueError, struct.error):  # damaged EXIF data: show the image as viewers do
+            upright = file
+        return _to_mode(upright, mode)
+
+
+def _without_metadata(png: bytes) -> bytes:
+    """Return a PNG file without the chunks that are not needed to show it.
+
+    Pillow refuses files with large texts or color profiles, or with a wrong checksum in any chunk. The PNG standard
+    calls the chunks that begin with a capital letter critical. Of the others, transparency and orientation are kept.
+    """
+    kept, start = [_PNG], len(_PNG)
+    while start + 12 <= len(png):
+        (length,) = struct.unpack(">I", png[start : start + 4])
+        chunk = png[start : start + 12 + length]
+        kind, intact = chunk[4:8], zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and intact):
+            kept.append(chunk)
+        start += len(chunk)
+    return b"".join(kept)
 
 
 def from_array(x: np.ndarray, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:

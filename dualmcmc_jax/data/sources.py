@@ -1,15 +1,17 @@
 """The table of data sources, and the data sets they load as arrays."""
 
+import hashlib
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from dualmcmc_jax.data import cache, images, tfds_images, toy2d
+from dualmcmc_jax.data import cache, images, splits, tfds_images, toy2d
 
 SPLITS = ("train", "test")
 
@@ -27,6 +29,7 @@ class Dataset(NamedTuple):
       train_labels: the class of each training example, integers [N]; None if the data have no classes.
       test_labels: the class of each held-out example, integers [N]; None if the data have no classes.
       classifier: name of the classifier in `features.classifiers` that scores samples of these data; "" for none.
+      notes: a phrase that says how the examples were divided, and how many files were skipped and why; "" for none.
     """
 
     train: np.ndarray
@@ -37,6 +40,7 @@ class Dataset(NamedTuple):
     train_labels: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     classifier: str = ""
+    notes: str = ""
 
 
 class Source(NamedTuple):
@@ -65,11 +69,51 @@ def load(data: ConfigDict) -> Dataset:
     if source is None:
         raise ValueError(f"data.source: found {data.source!r}, expected {kinds()}")
     dataset = source.load(argument, data)
+    _check_splits(dataset, data.source)
     if dataset.train.shape[1:] != tuple(data.shape):
         shape = dataset.train.shape[1:]
         raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, the shape of {data.source!r}")
     is_image = dataset.train.dtype == np.uint8
     return dataset._replace(name=data.source, value_range=(-1.0, 1.0) if is_image else dataset.value_range)
+
+
+def describe(dataset: Dataset) -> str:
+    """Return one line that says how many examples a data set has, where they come from, and its notes."""
+    kind = "images" if dataset.train.dtype == np.uint8 else "vectors"
+    notes = dataset.notes and f" ({dataset.notes})"
+    return f"{len(dataset.train):,} {kind} to train, {len(dataset.test):,} held out, from {dataset.name}{notes}"
+
+
+def digests(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Return {"train" or "test": {"examples": number of examples, "sha256": digest of the array}}.
+
+    For examples drawn from a density, return {}: they cannot change, but their last bits may differ between processors.
+    """
+    if dataset.density:
+        return {}
+    return {split: {"examples": len(x), "sha256": _digest(x)} for split, x in zip(SPLITS, dataset[:2], strict=True)}
+
+
+def _digest(x: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{x.dtype} {x.shape}".encode())
+    for start in range(0, len(x), 1024):  # x may be larger than the memory
+        digest.update(np.ascontiguousarray(x[start : start + 1024]))
+    return digest.hexdigest()
+
+
+def _check_splits(dataset: Dataset, source: str) -> None:
+    """Raise ValueError unless both splits have examples, which have the same shape and dtype."""
+    for split, x in zip(SPLITS, dataset[:2], strict=True):
+        if not x.size:
+            raise ValueError(f"data.source: found {_kind(x)} in {split!r} of {source!r}, expected 1 example or more")
+    train, test = dataset[:2]
+    if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
+        found, expected = (f"examples of {x.dtype} {x.shape[1:]}" for x in (test, train))
+        raise ValueError(f"data.source: found {found} in 'test' of {source!r}, expected {expected} as in 'train'")
+
+
+def _kind(x: np.ndarray) -> str:
+    return f"{x.dtype} {x.shape}"
 
 
 def num_train(data: ConfigDict) -> int | None:
@@ -120,20 +164,33 @@ def _toy2d(name: str, data: ConfigDict) -> Dataset:
 
 
 def _images(name: str, data: ConfigDict) -> Dataset:
-    """Decode the images of a folder tree or zip file. Without train/ and test/, every tenth image is held out."""
+    """Decode the images of a folder tree or zip file, divided by `splits.split`."""
     path = _path(name)
     files = images.list_files(path)
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in files if not _is_image(name))
+    files = {name: read for name, read in files.items() if _is_image(name)}
     if len(files) < 2:
         expected = f"2 or more files that end in {', '.join(images.SUFFIXES)}"
         raise ValueError(f"data.source: found {len(files)} images in {path}, expected {expected}")
-    train, test = ([name for name in files if name.startswith(f"{split}/")] for split in SPLITS)
-    if not (train and test):
-        held_out = _held_out(len(files))
-        train, test = ([name for name, out in zip(files, held_out, strict=True) if out == split] for split in (0, 1))
+    try:
+        train, test, how = splits.split(list(files))
+    except ValueError as error:
+        raise ValueError(f"data.source: found in {path} {error}") from error
     shape = _image_shape(data)
     readers = lambda names: {name: lambda name=name: images.decode(files[name](), shape, data.crop) for name in names}
-    key = _key(data) | {"path": str(path), "files": [(name, *images.stamp(path, name)) for name in files]}
-    return Dataset(*cache.decoded(key, readers(train), readers(test), shape=shape, skip_bad=data.skip_bad))
+    stamps = [(name, *images.stamp(path, name)) for name in files]
+    key = _key(data) | {"path": str(path), "files": stamps, "held out": test}
+    arrays = cache.decoded(key, readers(train), readers(test), shape=shape, skip_bad=data.skip_bad)
+    bad = len(train) + len(test) - sum(map(len, arrays))
+    skipped = [f"{bad:,} unreadable"] * bool(bad) + [f"{num:,} with {suffix}" for suffix, num in others.most_common(3)]
+    if len(others) > 3:
+        skipped.append(f"{sum(others.values()) - sum(num for _, num in others.most_common(3)):,} with other suffixes")
+    skips = f"; skipped {sum(others.values()) + bad:,} files: {', '.join(skipped)}" if skipped else ""
+    return Dataset(*arrays, notes=how + skips)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(images.SUFFIXES)
 
 
 def _tfds(name: str, data: ConfigDict) -> Dataset:
@@ -159,12 +216,6 @@ def _image_shape(data) -> tuple[int, int, int]:
     return shape
 
 
-def _held_out(num: int) -> np.ndarray:
-    """Return which examples to hold out, [num] bool: every tenth, or the last one if there are fewer than ten."""
-    index = np.arange(num)
-    return index % 10 == 9 if num >= 10 else index == num - 1
-
-
 def _npz(name: str, data: ConfigDict) -> Dataset:
     """Read the arrays "train" and "test" of a .npz file. If it has one array, hold out every tenth example."""
     path = _path(name)
@@ -180,37 +231,47 @@ def _npz(name: str, data: ConfigDict) -> Dataset:
         if num_bytes > memory / 2:
             raise ValueError(f"{num_bytes / 1e9:.0f} GB, more than half of the {memory / 1e9:.0f} GB of memory")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            names = file.files
+            arrays = {name: file[name] for name in names} if len(names) == 1 or set(names) == {*SPLITS} else {}
     except Exception as error:  # numpy and zipfile raise many types of errors for invalid files
         problem = images.first_line(error)
         raise ValueError(
             f"data.source: found {path} unreadable ({problem}), expected a .npz file of plain arrays"
         ) from error
+    if not arrays:
+        found = f"arrays {', '.join(map(repr, sorted(names))) or 'none'} in {path}"
+        raise ValueError(f"data.source: found {found}, expected 'train' and 'test', or one array")
+    arrays = {name: _examples(np.atleast_1d(x), f"array {name!r} of {path}") for name, x in arrays.items()}
+    notes = ""
     if len(arrays) == 1:
-        (x,) = arrays.values()
-        held_out = _held_out(len(np.atleast_1d(x)))
-        arrays = {"train": np.atleast_1d(x)[~held_out], "test": np.atleast_1d(x)[held_out]}
-    if set(arrays) != set(SPLITS):
-        raise ValueError(
-            f"data.source: found arrays {sorted(arrays)} in {path}, expected 'train' and 'test', or one array"
-        )
-    return Dataset(*(_examples(arrays[split], path) for split in SPLITS))
+        ((name, x),) = arrays.items()
+        held_out, notes = splits.every_tenth(len(x)), f"every tenth of array {name!r} held out"
+        arrays = {"train": x[~held_out], "test": x[held_out]}
+    return Dataset(arrays["train"], arrays["test"], notes=notes)
 
 
 def _physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _examples(x: np.ndarray, path: Path) -> np.ndarray:
+def _examples(x: np.ndarray, name: str) -> np.ndarray:
+    """Check an array of a .npz file. Return it as uint8 [N, H, W, C] or float32 [N, d]."""
     if x.dtype == np.uint8 and x.ndim in (3, 4):
-        return x[..., None] if x.ndim == 3 else x
+        x = x[..., None] if x.ndim == 3 else x
+        if x.shape[-1] in (1, 3):
+            return x
+        if x.shape[1] in (1, 3):
+            found = f"{_kind(x)} in {name}, whose channels come first"
+            raise ValueError(f"data.source: found {found}, expected [N, H, W, C]: use numpy.moveaxis(x, 1, -1)")
     if np.issubdtype(x.dtype, np.floating) and x.ndim == 2:
+        x = x.astype(np.float32)
         if not np.isfinite(x).all():
-            raise ValueError(f"data.source: found NaN or infinite numbers in {path}, expected finite numbers")
-        return x.astype(np.float32)
-    raise ValueError(
-        f"data.source: found {x.dtype} {x.shape} in {path}, expected uint8 images [N, H, W, C] or float vectors [N, d]"
-    )
+            raise ValueError(
+                f"data.source: found NaN or infinite numbers in {name}, expected finite numbers of float32"
+            )
+        return x
+    expected = "uint8 images [N, H, W], [N, H, W, 1] or [N, H, W, 3], or float vectors [N, d]"
+    raise ValueError(f"data.source: found {_kind(x)} in {name}, expected {expected}")
 
 
 SOURCES = {

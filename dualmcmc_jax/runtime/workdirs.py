@@ -1,4 +1,4 @@
-"""The config.json of a workdir, and the lock that keeps other processes out.
+"""The config.json and data.json of a workdir, and the lock that keeps other processes out.
 
 Here a config is a plain dict. `config_check` checks whether its fields are valid.
 """
@@ -14,21 +14,33 @@ from typing import IO, Any
 import filelock
 import jax
 
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import checkpoints, storage
+
+DATA = "data.json"
+"""Name of the file in a workdir that holds the digests of the training and held-out examples."""
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | None = None) -> Iterator[None]:
-    """Lock a workdir for this process within the context, and write its config.json.
+def claim(
+    workdir: Path,
+    config: dict[str, Any],
+    *,
+    data: dict[str, Any] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Lock a workdir for this process within the context, and write its config.json and data.json.
 
     Args:
       workdir: the folder of the run. It is created if it does not exist.
       config: the content of config.json.
+      data: the content of data.json, from `sources.digests`. If the workdir has checkpoints and a data.json, both must
+        be equal. None or empty: data.json is neither read nor written.
       check: a function that raises ValueError if the workdir holds a run with another config. It is called after
         locking and before writing, because another process may have started a run since the caller's own check.
 
     Raises:
-      ValueError: check raises it, the workdir cannot be written to, or another process holds the lock.
+      ValueError: check raises it, the run was trained on other data, the workdir cannot be written to, or another
+        process holds the lock.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -37,11 +49,38 @@ def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | 
                 _lock(stack.enter_context(open(workdir / ".lock", "a+", opener=_no_link)), workdir)
                 if check:
                     check()
+                if data:
+                    _check_data(workdir, data)
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+                if data:
+                    replace(workdir / DATA, json.dumps(data, indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"
             raise ValueError(f"workdir: found {found}, expected a folder that can be written to") from error
         yield
+
+
+def _check_data(workdir: Path, data: dict[str, Any]) -> None:
+    """Raise ValueError if the checkpoints of a workdir were trained on data with other digests."""
+    path = workdir / DATA
+    if not (path.exists() and checkpoints.exist(workdir)):
+        return
+    way_out = f"to go on with the data as they are now, delete {storage.shown(path)}"
+    try:
+        stored = json.loads(path.read_bytes()) if path.is_file() else {}
+        changes = [_change(split, stored[split], now) for split, now in data.items() if stored[split] != now]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = f"{storage.shown(path)}: found no digests of training and held-out examples"
+        raise ValueError(f"{found}, expected those of the run; {way_out}") from error
+    if changes:
+        found = f"data that have changed since {storage.shown(workdir)} was trained on them ({'; '.join(changes)})"
+        raise ValueError(f"data.source: found {found}, expected the same data; {way_out}")
+
+
+def _change(split: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before["examples"] != now["examples"]:
+        return f"{split}: {before['examples']} examples then, {now['examples']} now"
+    return f"{split}: {now['examples']} examples as before, but not the same ones"
 
 
 def _lock(file: IO[str], workdir: Path) -> None:

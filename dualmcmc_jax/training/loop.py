@@ -36,7 +36,8 @@ def train(
 
     Args:
       config: the full config.
-      workdir: the folder of the run, to which config.json, metrics.jsonl, tensorboard/ and checkpoints/ are written.
+      workdir: the folder of the run, to which config.json, data.json, metrics.jsonl, tensorboard/ and checkpoints/ are
+        written.
       dataset: the data set, from `sources.load`.
       draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. It is called every log.images_every updates and
         after the last update. It must not keep the state, because the next update reuses the buffers of the state.
@@ -50,8 +51,8 @@ def train(
 
     Raises:
       signals.Stopped: the process received a signal to stop. The state has been saved.
-      ValueError: the config does not fit the data or the devices (in this case nothing has been written), training
-        diverged, or the workdir cannot be used.
+      ValueError: the config does not fit the data or the devices, or the data have changed since the last start (in
+        these cases nothing has been written), training diverged, or the workdir cannot be used.
     """
     check_batch_size(config.train.batch_size, len(dataset.train))
     check_chains(config, len(dataset.train))
@@ -64,7 +65,7 @@ def train(
     )
 
     with (
-        workdirs.claim(workdir, config.to_dict(), check=check),
+        workdirs.claim(workdir, config.to_dict(), data=sources.digests(dataset), check=check),
         signals.Watch() as watch,
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
@@ -76,6 +77,7 @@ def train(
             progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s; raise train.num_steps to train longer", progress)
             return state
+        _log.info("%s", sources.describe(dataset))
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
