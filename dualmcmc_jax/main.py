@@ -1,6 +1,11 @@
 """The program `dualmcmc`: the table of modes (train, sample, evaluate, ...) and one function for each mode."""
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports prints no traceback
+
 import textwrap
 from functools import partial
 from pathlib import Path

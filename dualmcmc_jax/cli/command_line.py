@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -96,6 +97,9 @@ def run(
       argument: name of the single positional argument. Empty if the program takes none.
       modes: the rows whose names are the values of --mode. Empty if the program has no modes.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminal.outlive_streams()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print((help if isinstance(help, str) else help()).strip())
         return
