@@ -21,11 +21,6 @@ from dualmcmc_jax.runtime.checksums import Damaged, check_record, checksums
 _log = logging.getLogger(__name__)
 
 
-def exist(workdir: Path) -> bool:
-    """Return whether a workdir has checkpoints, intact or damaged."""
-    return any((storage.home(workdir) / "checkpoints").glob("[0-9]*"))
-
-
 class Checkpoints:
     """The checkpoints of a workdir. As a context manager, it waits for the last save on exit.
 
