@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from dualmcmc_jax import config_check, models
-from dualmcmc_jax.runtime import checkpoints, workdirs
+from dualmcmc_jax.runtime import checkpoints, memory, workdirs
 from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 
@@ -149,3 +149,28 @@ def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
     config_check.check_run(copy, CONFIG)
     with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 in the file and 2.0 now"):
         config_check.check_run(copy, tiny.config(loss__elbo__weight=2.0))
+
+
+def test_too_little_memory_is_no_damage(workdir, tmp_path, monkeypatch):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+
+    def fail(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 100 bytes.")
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
+        restore(copy)
+    assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate request for 7.45GiB on device ordinal 0"), True),
+        (RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_errors(error, expected):
+    assert memory.ran_out(error) == expected

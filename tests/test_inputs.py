@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from dualmcmc_jax.cli import startup
 
 ROOT = Path(__file__).parents[1]
 
@@ -234,6 +237,31 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
     assert message.replace("FILES", str(files)).replace("WORKDIR", str(workdir)) in last
     assert not workdir.exists()
     assert not [path for path in (tmp_path / "cache" / "dualmcmc_jax").rglob("*") if path.is_file()]
+
+
+def test_too_little_memory_is_reported_in_one_line(programs, tmp_path):
+    code = "import jax; from dualmcmc_jax.data import sources\n"
+    code += "sources.load = lambda _: jax.numpy.zeros((3_000_000, 3_000_000)).block_until_ready()"
+    done = programs.run("--config=digits", f"--workdir={tmp_path}", code=code)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: memory: found too little (")
+    assert last.endswith("expected enough for this config; lower train.batch_size or the networks' widths")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "gpu"])
+def test_platform_without_a_device_is_refused_in_one_line(platforms, monkeypatch):
+    """JAX raises a bare AssertionError for "cuda" on a machine without a GPU, and a RuntimeError for other names."""
+    error = AssertionError() if platforms == "cuda" else RuntimeError("Unable to initialize backend\nmore")
+
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(ValueError, match=r"JAX_PLATFORMS: found cpu \(.*\), expected a platform") as refusal:
+        startup.check_devices()
+    assert "\n" not in str(refusal.value)
 
 
 def test_debug_shows_the_traceback(programs):

@@ -6,6 +6,19 @@ import os
 import jax
 
 from dualmcmc_jax.data import cache
+from dualmcmc_jax.data.images import first_line
+from dualmcmc_jax.runtime import memory
+
+
+def check_devices() -> None:
+    """Raise ValueError unless JAX has a device. If there are several processes, call this once they are connected."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of the platforms can be used
+        if memory.ran_out(error):
+            raise
+        found = f"{jax.config.jax_platforms or 'no value'} ({first_line(error)})"
+        raise ValueError(f"JAX_PLATFORMS: found {found}, expected a platform with a device, such as cpu") from error
 
 
 def start(config) -> None:

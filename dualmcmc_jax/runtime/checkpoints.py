@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import memory, storage
 from dualmcmc_jax.runtime.checksums import Damaged, check_record, checksums
 
 _log = logging.getLogger(__name__)
@@ -93,9 +93,9 @@ class Checkpoints:
                 tree = self._read(candidate, template)
                 if step_of and step_of(tree) != candidate:
                     raise Damaged(f"it holds step {step_of(tree)}")
-            except MemoryError:
-                raise
             except Exception as error:  # Orbax and its dependencies raise many types of errors for damaged files
+                if memory.ran_out(error):
+                    raise
                 if storage.is_remote(self._folder) and not isinstance(error, Damaged):  # may be temporary
                     problem = f"found an unreachable or damaged checkpoint ({first_line(error)})"
                     raise ValueError(
@@ -147,9 +147,9 @@ class Checkpoints:
         """Turn an error in saving into a ValueError of one line."""
         try:
             yield
-        except MemoryError:
-            raise
         except Exception as error:  # many types of errors, as in `restore`
+            if memory.ran_out(error):
+                raise
             raise ValueError(
                 f"{self._folder}: saving a checkpoint failed ({first_line(error)}); {self._newest_checkpoint()}"
             ) from error
