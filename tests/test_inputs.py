@@ -1,5 +1,6 @@
 """Invalid input is refused with one line that names the field or file, before anything is written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dualmcmc_jax.cli import startup
+from dualmcmc_jax.data import cache
 
 ROOT = Path(__file__).parents[1]
 
@@ -277,3 +279,35 @@ def test_help_names_the_flags():
     assert done.returncode == 0
     for word in ("--config=digits", "--workdir", "--mode", "--num_samples", "--seed", "--out"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("home", ["missing", "file", "read-only"])
+def test_program_runs_without_a_cache_folder(home, tmp_path, monkeypatch, caplog):
+    """A container may run with a uid that has no name and no home folder, or with a home folder of another user."""
+    monkeypatch.setattr(cache, "_warned", [])
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if home == "missing":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if home == "file":
+        (tmp_path / "home").write_text("in the way")
+    if home == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(tmp_path))
+    for _ in range(2):
+        assert cache.writable_folder("programs") is None
+        np.testing.assert_array_equal(cache.arrays("kind", home, lambda: {"x": np.arange(3)})["x"], np.arange(3))
+    assert [cache.arrays("kind", home, dict)["x"].sum()] == [3]  # from the temporary folder
+    (line,) = caplog.messages
+    assert line.startswith("cache folder: found ")
+    assert line.endswith("XDG_CACHE_HOME can name another folder")
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".npz" or path.name == "~"]
+
+
+def test_cached_arrays_are_read_from_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.arrays("kind", "key", lambda: {"x": np.arange(3)})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    np.testing.assert_array_equal(cache.arrays("kind", "key", dict)["x"], np.arange(3))
