@@ -118,7 +118,7 @@ def test_checkpoints_stay_in_place_if_all_are_damaged(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     for step in (1, 2, 3):
         replace_by_text(copy / "checkpoints" / str(step), None)
-    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*there is no other checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*, expected an intact one$"):
         restore(copy)
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 
@@ -131,10 +131,44 @@ def test_requested_step_with_a_damaged_checkpoint_is_refused(workdir, tmp_path):
     assert_state_of_step(checkpointing.restore(CONFIG, copy), 3)
 
 
-def test_checkpoint_of_another_network_is_refused(workdir):
-    other = tiny.config(energy__widths=(16, 16))
-    with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match="found a damaged"):
+@pytest.mark.parametrize("fields", [{"energy__widths": (16, 16)}, {"energy__widths": (20,)}])
+def test_checkpoint_of_another_network_is_refused(fields, workdir):
+    other = tiny.config(**fields)
+    message = r"checkpoints/3: found parameters of another model, \S+: .*, expected (\w+ \(.*\)|no such array), as this"
+    with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match=message) as error:
         checkpointing.read(store, other)
+    assert "damaged" not in str(error.value)
+
+
+def test_damaged_checkpoint_is_named_in_a_short_line(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    for folder in copy.glob("checkpoints/3/*/d"):
+        shutil.rmtree(folder)
+    with pytest.raises(
+        ValueError, match=r"checkpoints/3: found a damaged checkpoint .*, expected an intact one$"
+    ) as error:
+        checkpointing.restore(CONFIG, copy, step=3)
+    assert len(str(error.value)) < 400
+
+
+def test_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
+    """A run that keeps one checkpoint saves the next one while another process samples."""
+    with checkpoints.Checkpoints(tmp_path, 1) as writer, checkpoints.Checkpoints(tmp_path, read_only=True) as reader:
+        checkpointing.save(writer, state_at(1))
+        writer.wait()
+        reader._manager.reload()
+        read, attempts = reader._read, []
+
+        def replace_then_read(step, template):
+            attempts.append(step)
+            if step == 1:
+                checkpointing.save(writer, state_at(2))
+                writer.wait()
+            return read(step, template)
+
+        monkeypatch.setattr(reader, "_read", replace_then_read)
+        assert_state_of_step(checkpointing.read(reader, CONFIG), 2)
+    assert attempts == [1, 2]
 
 
 def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
