@@ -96,16 +96,18 @@ def _is_box(crop):
 def check_run(workdir: Path, config: ConfigDict) -> None:
     """Check that a workdir is new or holds a run with the given config. Fields in `FREE` may differ.
 
+    A run that never saved a checkpoint may have any config, because a new run can replace it.
+
     Raises:
       ValueError: the run has another config, or its config.json cannot be read.
     """
     stored = workdirs.read_config(workdir)
-    if stored is None:
+    if stored is None or workdirs.never_saved(workdir):
         return
     try:
         compare(workdir / "config.json", stored, config)
     except ValueError as error:
-        raise ValueError(f"{error}; choose another workdir") from error
+        raise ValueError(f"{error}; expected the same config, or a new folder for this one: --workdir=DIR") from error
 
 
 def compare(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:

@@ -1,6 +1,11 @@
 """The program `dualmcmc`: the table of modes (train, sample, evaluate, ...) and one function for each mode."""
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports prints no traceback
+
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -103,6 +108,7 @@ def _join_processes(mode: Mode) -> None:
     """Connect to the other processes of the run, if there are any."""
     import jax
 
+    from dualmcmc_jax.cli import startup
     from dualmcmc_jax.runtime import processes
 
     if command_line.NUM_PROCESSES.value > 1:
@@ -113,6 +119,7 @@ def _join_processes(mode: Mode) -> None:
             raise ValueError(
                 "--num_processes: found no value and no cluster, expected a number, as --coordinator_address is given"
             )
+    startup.check_devices()
     if jax.process_count() > 1 and "num_processes" not in mode.flags:
         raise ValueError(f"--mode={mode.name}: found {jax.process_count()} processes, expected 1 for this mode")
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from dualmcmc_jax import config_check, models
-from dualmcmc_jax.runtime import checkpoints, workdirs
+from dualmcmc_jax.runtime import checkpoints, memory, workdirs
 from dualmcmc_jax.training import checkpointing, optimizers
 from dualmcmc_jax.training import state as train_state
 
@@ -118,7 +118,7 @@ def test_checkpoints_stay_in_place_if_all_are_damaged(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
     for step in (1, 2, 3):
         replace_by_text(copy / "checkpoints" / str(step), None)
-    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*there is no other checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoints/3: found a damaged checkpoint .*, expected an intact one$"):
         restore(copy)
     assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
 
@@ -131,10 +131,44 @@ def test_requested_step_with_a_damaged_checkpoint_is_refused(workdir, tmp_path):
     assert_state_of_step(checkpointing.restore(CONFIG, copy), 3)
 
 
-def test_checkpoint_of_another_network_is_refused(workdir):
-    other = tiny.config(energy__widths=(16, 16))
-    with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match="found a damaged"):
+@pytest.mark.parametrize("fields", [{"energy__widths": (16, 16)}, {"energy__widths": (20,)}])
+def test_checkpoint_of_another_network_is_refused(fields, workdir):
+    other = tiny.config(**fields)
+    message = r"checkpoints/3: found parameters of another model, \S+: .*, expected (\w+ \(.*\)|no such array), as this"
+    with checkpoints.Checkpoints(workdir, read_only=True) as store, pytest.raises(ValueError, match=message) as error:
         checkpointing.read(store, other)
+    assert "damaged" not in str(error.value)
+
+
+def test_damaged_checkpoint_is_named_in_a_short_line(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    for folder in copy.glob("checkpoints/3/*/d"):
+        shutil.rmtree(folder)
+    with pytest.raises(
+        ValueError, match=r"checkpoints/3: found a damaged checkpoint .*, expected an intact one$"
+    ) as error:
+        checkpointing.restore(CONFIG, copy, step=3)
+    assert len(str(error.value)) < 400
+
+
+def test_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
+    """A run that keeps one checkpoint saves the next one while another process samples."""
+    with checkpoints.Checkpoints(tmp_path, 1) as writer, checkpoints.Checkpoints(tmp_path, read_only=True) as reader:
+        checkpointing.save(writer, state_at(1))
+        writer.wait()
+        reader._manager.reload()
+        read, attempts = reader._read, []
+
+        def replace_then_read(step, template):
+            attempts.append(step)
+            if step == 1:
+                checkpointing.save(writer, state_at(2))
+                writer.wait()
+            return read(step, template)
+
+        monkeypatch.setattr(reader, "_read", replace_then_read)
+        assert_state_of_step(checkpointing.read(reader, CONFIG), 2)
+    assert attempts == [1, 2]
 
 
 def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
@@ -149,3 +183,28 @@ def test_run_from_before_persistent_chains_resumes(workdir, tmp_path):
     config_check.check_run(copy, CONFIG)
     with pytest.raises(ValueError, match=r"loss.elbo.weight is 0.0 in the file and 2.0 now"):
         config_check.check_run(copy, tiny.config(loss__elbo__weight=2.0))
+
+
+def test_too_little_memory_is_no_damage(workdir, tmp_path, monkeypatch):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+
+    def fail(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 100 bytes.")
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
+        restore(copy)
+    assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate request for 7.45GiB on device ordinal 0"), True),
+        (RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_errors(error, expected):
+    assert memory.ran_out(error) == expected

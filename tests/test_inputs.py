@@ -1,12 +1,17 @@
 """Invalid input is refused with one line that names the field or file, before anything is written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from dualmcmc_jax.cli import startup
+from dualmcmc_jax.data import cache
 
 ROOT = Path(__file__).parents[1]
 
@@ -236,6 +241,31 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
     assert not [path for path in (tmp_path / "cache" / "dualmcmc_jax").rglob("*") if path.is_file()]
 
 
+def test_too_little_memory_is_reported_in_one_line(programs, tmp_path):
+    code = "import jax; from dualmcmc_jax.data import sources\n"
+    code += "sources.load = lambda _: jax.numpy.zeros((3_000_000, 3_000_000)).block_until_ready()"
+    done = programs.run("--config=digits", f"--workdir={tmp_path}", code=code)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: memory: found too little (")
+    assert last.endswith("expected enough for this config; lower train.batch_size or the networks' widths")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "gpu"])
+def test_platform_without_a_device_is_refused_in_one_line(platforms, monkeypatch):
+    """JAX raises a bare AssertionError for "cuda" on a machine without a GPU, and a RuntimeError for other names."""
+    error = AssertionError() if platforms == "cuda" else RuntimeError("Unable to initialize backend\nmore")
+
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(ValueError, match=r"JAX_PLATFORMS: found cpu \(.*\), expected a platform") as refusal:
+        startup.check_devices()
+    assert "\n" not in str(refusal.value)
+
+
 def test_debug_shows_the_traceback(programs):
     done = programs.run("--config=digits", "--config.energy.temperature=0", "--debug")
     assert done.returncode != 0
@@ -249,3 +279,35 @@ def test_help_names_the_flags():
     assert done.returncode == 0
     for word in ("--config=digits", "--workdir", "--mode", "--num_samples", "--seed", "--out"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("home", ["missing", "file", "read-only"])
+def test_program_runs_without_a_cache_folder(home, tmp_path, monkeypatch, caplog):
+    """A container may run with a uid that has no name and no home folder, or with a home folder of another user."""
+    monkeypatch.setattr(cache, "_warned", [])
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if home == "missing":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if home == "file":
+        (tmp_path / "home").write_text("in the way")
+    if home == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(tmp_path))
+    for _ in range(2):
+        assert cache.writable_folder("programs") is None
+        np.testing.assert_array_equal(cache.arrays("kind", home, lambda: {"x": np.arange(3)})["x"], np.arange(3))
+    assert [cache.arrays("kind", home, dict)["x"].sum()] == [3]  # from the temporary folder
+    (line,) = caplog.messages
+    assert line.startswith("cache folder: found ")
+    assert line.endswith("XDG_CACHE_HOME can name another folder")
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".npz" or path.name == "~"]
+
+
+def test_cached_arrays_are_read_from_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.arrays("kind", "key", lambda: {"x": np.arange(3)})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    np.testing.assert_array_equal(cache.arrays("kind", "key", dict)["x"], np.arange(3))

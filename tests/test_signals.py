@@ -1,13 +1,14 @@
 """A run that receives a signal saves its state and prints a message. When resumed, it gets the same result."""
 
 import json
+import os
 import signal
 import time
 
 import pytest
 import tiny
 
-pytestmark = pytest.mark.slow
+from dualmcmc_jax.runtime import signals
 
 FLAGS = [
     "--config=configs/digits.py",
@@ -45,6 +46,7 @@ def uninterrupted(start, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.more  # CI runs tests/stress.py, which does the same
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_stops_at_a_signal_and_resumes_bit_for_bit(number, start, uninterrupted, tmp_path):
@@ -69,6 +71,7 @@ def checksums(workdir):
     return json.loads((workdir / "checkpoints" / "600" / "record" / "metadata").read_text())["checksums"]
 
 
+@pytest.mark.slow
 def test_second_signal_ends_the_run_at_once(start, tmp_path):
     process = start(tmp_path)
     wait_for_metrics(tmp_path, process)
@@ -78,3 +81,24 @@ def test_second_signal_ends_the_run_at_once(start, tmp_path):
     process.send_signal(signal.SIGCONT)
     assert process.wait(60) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_closed_terminal_asks_the_run_to_stop():
+    """A shell and the kernel both send SIGHUP when a terminal is closed, so a second one does not end the process."""
+    before = signal.getsignal(signal.SIGHUP)
+    with signals.Watch() as watch:
+        assert not watch.asked(1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert watch.asked(2)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.Watch() as watch:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not watch.asked(1)
+    finally:
+        signal.signal(signal.SIGHUP, before)

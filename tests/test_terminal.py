@@ -1,6 +1,10 @@
 """Log messages and colors on a terminal, tab completion in bash, and the help."""
 
+import errno
+import io
 import logging
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -105,3 +109,49 @@ def test_help_does_not_import_jax():
     code = "import sys; sys.argv = ['dualmcmc', '--help']; from dualmcmc_jax import main; main.cli()\n"
     code += "assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Restore the standard streams after the test."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    return monkeypatch
+
+
+def test_closed_streams_do_not_end_the_program(streams):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", buffering=1) as pipe:
+        streams.setattr(sys, "stdout", pipe)
+        streams.setattr(sys, "stderr", None)
+        terminal.outlive_streams()
+        for stream in (sys.stdout, sys.stderr):
+            for _ in range(2):
+                print("a line", file=stream)
+                stream.flush()
+        sys.stderr.close()
+
+
+def test_output_that_does_not_fit_on_a_disk_is_an_error(streams):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    streams.setattr(sys, "stdout", Full())
+    terminal.outlive_streams()
+    with pytest.raises(OSError, match="No space left"):
+        print("metrics")
+
+
+def test_interrupt_while_importing_prints_no_traceback():
+    """A module that main imports interrupts the process."""
+    code = "import os, runpy, signal, sys\n"
+    code += "class Interrupt:\n"
+    code += "    def find_spec(self, name, *_):\n"
+    code += "        if name == 'absl':\n"
+    code += "            os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "sys.meta_path.insert(0, Interrupt())\n"
+    code += "runpy.run_module('dualmcmc_jax.main', run_name='__main__')\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -68,3 +68,21 @@ def test_damaged_digests_are_named(content, tmp_path):
     with pytest.raises(ValueError, match=r"data\.json: found no digests of .*; to go on .*, delete .*data\.json$"):
         claim(tmp_path, DATA)
     assert (tmp_path / "data.json").read_text() == content
+
+
+def test_workdir_without_a_checkpoint_can_be_taken_over(tmp_path):
+    """A first start that ran out of memory, or was killed in its first save, leaves these folders."""
+    first, second = tiny.config(train__seed=1), tiny.config(train__seed=2)
+    with workdirs.claim(tmp_path, first.to_dict()):
+        (tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir(parents=True)
+    with workdirs.claim(tmp_path, second.to_dict(), check=lambda: config_check.check_run(tmp_path, second)):
+        assert config_check.stored_config(tmp_path).train.seed == 2
+
+
+@pytest.mark.parametrize("folder", ["checkpoints/20", "checkpoints/damaged-20-1", "elsewhere"])
+def test_other_run_is_kept_and_the_line_names_the_remedy(folder, tmp_path):
+    """A folder with a config.json and without checkpoints/ may be an exported model."""
+    with workdirs.claim(tmp_path, tiny.config(train__seed=1).to_dict()):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"train\.seed is 1 in the file and 2 now; expected .*--workdir=DIR$"):
+        config_check.check_run(tmp_path, tiny.config(train__seed=2))

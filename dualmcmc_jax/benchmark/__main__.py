@@ -49,6 +49,7 @@ def main(_argv) -> None:
     from dualmcmc_jax.cli import startup
 
     startup.start(configs[0])
+    startup.check_devices()
     numbers = measure(*configs)
     print(text(numbers))
     if _JSON.value:

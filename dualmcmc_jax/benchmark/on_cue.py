@@ -59,6 +59,7 @@ def main(_argv) -> None:
     from dualmcmc_jax.cli import startup
 
     startup.start(config)
+    startup.check_devices()
     # Also cache programs that compile fast, such as those of timing.peaks.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     from dualmcmc_jax.benchmark import program, textbook, timing

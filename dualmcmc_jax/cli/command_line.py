@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from dualmcmc_jax.cli import completion, terminal
+from dualmcmc_jax.data.images import first_line
+from dualmcmc_jax.runtime import memory
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config: the name of a shipped config, or a Python file.", lock_config=True
@@ -96,6 +99,9 @@ def run(
       argument: name of the single positional argument. Empty if the program takes none.
       modes: the rows whose names are the values of --mode. Empty if the program has no modes.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminal.outlive_streams()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print((help if isinstance(help, str) else help()).strip())
         return
@@ -112,8 +118,9 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
-        if "--debug" in sys.argv:
+    except Exception as error:
+        expected = isinstance(error, ValueError | OSError) or memory.ran_out(error)
+        if "--debug" in sys.argv or not expected:
             raise
         print(f"{terminal.colored('error:', terminal.RED)} {message(error)}", file=sys.stderr)
         sys.stderr.flush()
@@ -124,6 +131,9 @@ def run(
 def message(error: Exception) -> str:
     """Return the text of an error as one line. If the text begins with the name of a flag, put "--" before it."""
     text = str(error)
+    if memory.ran_out(error):
+        found = f"too little ({first_line(error)})"
+        text = f"memory: found {found}, expected enough for this config; lower train.batch_size or the networks' widths"
     is_flag = text.partition(": ")[0] in {flag.name for flag in _own_flags()}
     return terminal.one_line(f"--{text}" if is_flag else text)
 

@@ -1,17 +1,29 @@
 """Settings of JAX that must be made before JAX looks for devices."""
 
-import contextlib
 import os
 
 import jax
 
 from dualmcmc_jax.data import cache
+from dualmcmc_jax.data.images import first_line
+from dualmcmc_jax.runtime import memory
+
+
+def check_devices() -> None:
+    """Raise ValueError unless JAX has a device. If there are several processes, call this once they are connected."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of the platforms can be used
+        if memory.ran_out(error):
+            raise
+        found = f"{jax.config.jax_platforms or 'no value'} ({first_line(error)})"
+        raise ValueError(f"JAX_PLATFORMS: found {found}, expected a platform with a device, such as cpu") from error
 
 
 def start(config) -> None:
     """Set the floating-point arithmetic of the config, and the folder in which compiled programs are cached.
 
-    The folder is `cache.root()`/programs, unless JAX_COMPILATION_CACHE_DIR names another one.
+    The folder is programs/ of the cache folder, unless JAX_COMPILATION_CACHE_DIR names another one.
     """
     if config.train.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
@@ -20,7 +32,5 @@ def start(config) -> None:
     if config.train.compute_dtype == "tensorfloat32":
         jax.config.update("jax_default_matmul_precision", "tensorfloat32")
     if not jax.config.jax_compilation_cache_dir:
-        folder = cache.root() / "programs"
-        with contextlib.suppress(OSError):  # if the folder cannot be created, nothing is cached
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            jax.config.update("jax_compilation_cache_dir", str(folder))
+        folder = cache.writable_folder("programs")
+        jax.config.update("jax_compilation_cache_dir", folder and str(folder))

@@ -1,10 +1,62 @@
 """Log messages and colors on stderr. Messages are printed above the progress bar."""
 
+import errno
 import logging
 import os
 import sys
+from typing import TextIO
 
 YELLOW, RED = 33, 31
+CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""Errors of writing to a pipe, terminal or file descriptor that was closed."""
+
+
+def outlive_streams() -> None:
+    """Let the program go on if stdout or stderr is closed, now or later. What it prints there is then lost.
+
+    The null device takes the place of standard streams that are already closed. Otherwise the next files that the
+    program opens would get their descriptors, and messages would be written into these files.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor is that of the closed stream
+            setattr(sys, name, os.fdopen(null, mode))
+    sys.stdout = LastingStream(sys.stdout, ignored=CLOSED)
+    sys.stderr = LastingStream(sys.stderr, ignored=(*CLOSED, errno.ENOSPC))
+
+
+class LastingStream:
+    """A text stream that drops its text from the first error of certain kinds on.
+
+    Args:
+      stream: the stream to write to.
+      ignored: the error numbers that are not raised.
+    """
+
+    def __init__(self, stream: TextIO, *, ignored: tuple[int, ...]):
+        self._stream, self._ignored = stream, ignored
+
+    def write(self, text: str) -> int:
+        """Write a text and return its length."""
+        self._attempt(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, call, *arguments) -> None:
+        try:
+            call(*arguments)
+        except OSError as error:
+            if error.errno not in self._ignored:
+                raise
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())  # also for text that is still in the stream's buffer
+            os.close(null)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
 
 
 def start(*, quiet: bool, verbose: bool) -> None:

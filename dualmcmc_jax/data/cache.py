@@ -1,7 +1,10 @@
 """The cache folder of the user. It holds decoded images as memory-mapped arrays, and small computed arrays."""
 
+import atexit
 import concurrent.futures
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import logging
@@ -21,9 +24,48 @@ Readers = dict[str, Callable[[], np.ndarray]]
 """{name of an image: function that reads and decodes the image}."""
 
 
-def root() -> Path:
-    """Return the cache folder: $XDG_CACHE_HOME/dualmcmc_jax, by default ~/.cache/dualmcmc_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dualmcmc_jax"
+def writable_folder(kind: str) -> Path | None:
+    """Return a subfolder of the cache folder, $XDG_CACHE_HOME/dualmcmc_jax or by default ~/.cache/dualmcmc_jax.
+
+    Return None, and log one warning per process, if the subfolder cannot be created or written to.
+    """
+    folder = _root() / kind
+    try:
+        if folder.parts[0] == "~":  # this user has no home folder
+            raise OSError(errno.ENOENT, "no home folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        _warn_once(f"cache folder: found {folder} ({error.strerror}), expected one that can be written to")
+        return None
+    return folder
+
+
+def _root() -> Path:
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "dualmcmc_jax")
+
+
+def _path(kind: str, name: str) -> Path:
+    """Return the path of a cached file or folder. If nothing can be cached, it is in a temporary folder."""
+    path = _root() / kind / name
+    return path if os.path.exists(path) else (writable_folder(kind) or _temporary_folder() / kind) / name
+
+
+@functools.cache
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="dualmcmc_jax-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+_warned = []
+
+
+def _warn_once(problem: str) -> None:
+    if not _warned:
+        _log.warning("%s; nothing is cached. XDG_CACHE_HOME can name another folder", problem)
+        _warned.append(problem)
 
 
 def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -119,7 +161,7 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
 
 
 def _folder(key: Any) -> Path:
-    return root() / "data" / _digest(key)
+    return _path("data", _digest(key))
 
 
 def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -133,7 +175,7 @@ def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> di
     Returns:
       {name: array}.
     """
-    path = root() / kind / f"{_digest(key)}.npz"
+    path = _path(kind, f"{_digest(key)}.npz")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         computed = make()

@@ -15,15 +15,10 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import memory, storage
 from dualmcmc_jax.runtime.checksums import Damaged, check_record, checksums
 
 _log = logging.getLogger(__name__)
-
-
-def exist(workdir: Path) -> bool:
-    """Return whether a workdir has checkpoints, intact or damaged."""
-    return any((storage.home(workdir) / "checkpoints").glob("[0-9]*"))
 
 
 class Checkpoints:
@@ -41,7 +36,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, **read_options)
         self._folder = storage.home(workdir) / "checkpoints"
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        self._manager = _again_if_missing(
+            lambda: ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        )
         self._read_only = read_only
 
     def save(self, step: int, tree: Any) -> None:
@@ -78,7 +75,8 @@ class Checkpoints:
         """Restore a checkpoint as a tree of host arrays.
 
         If the newest checkpoint is damaged, restore the checkpoint before it and log a warning. Unless read_only is
-        True, rename the damaged checkpoint, so that no later call tries to restore it.
+        True, rename the damaged checkpoint, so that no later call tries to restore it. If read_only is True, another
+        process may replace the checkpoint while it is read. In this case the newer one is restored.
 
         Args:
           template: a tree with the shapes and dtypes that were saved.
@@ -89,43 +87,56 @@ class Checkpoints:
           The restored tree, or None if there are no checkpoints.
 
         Raises:
-          ValueError: the checkpoint of the given step, or every checkpoint, is damaged.
+          ValueError: the checkpoint of the given step, or every checkpoint, is damaged or does not fit the template.
         """
         steps = self.steps() if step is None else [step]
-        damaged = {}
+        problems = {}  # {step: (what was found, what was expected)}
         for candidate in reversed(steps):
             try:
                 tree = self._read(candidate, template)
                 if step_of and step_of(tree) != candidate:
                     raise Damaged(f"it holds step {step_of(tree)}")
-            except MemoryError:
-                raise
             except Exception as error:  # Orbax and its dependencies raise many types of errors for damaged files
-                if storage.is_remote(self._folder) and not isinstance(error, Damaged):  # may be temporary
-                    problem = f"found an unreachable or damaged checkpoint ({first_line(error)})"
+                if memory.ran_out(error):
+                    raise
+                if step is None and self._read_only and self._has_newer(steps[-1]):
+                    return self.restore(template, step_of=step_of)
+                known = isinstance(error, Damaged | Misfit)
+                if storage.is_remote(self._folder) and not known:  # may be temporary
+                    problem = f"found an unreachable or damaged checkpoint ({_brief(error)})"
                     raise ValueError(
                         f"{self._folder / str(candidate)}: {problem}, expected an intact one; try again, or remove it"
                     ) from error
-                damaged[candidate] = (
-                    f"{self._folder / str(candidate)}: found a damaged checkpoint ({first_line(error)})"
+                problems[candidate] = (
+                    (error.found, error.expected)
+                    if isinstance(error, Misfit)
+                    else (f"a damaged checkpoint ({_brief(error)})", "an intact one")
                 )
                 continue
             if len({int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(candidate)))}) > 1:
                 raise ValueError(
                     f"{self._folder}: found processes that restored different steps, expected the same step"
                 )
-            for damaged_step, problem in damaged.items():
-                _log.warning("%s; using the checkpoint of step %d instead", problem, candidate)
+            for bad_step, (found, _) in problems.items():
+                path = self._folder / str(bad_step)
+                _log.warning("%s: found %s; using the checkpoint of step %d instead", path, found, candidate)
                 if not self._read_only:
-                    self._rename_damaged(damaged_step)
+                    self._rename_damaged(bad_step)
             return tree
-        if damaged:
-            raise ValueError(f"{damaged[steps[-1]]}, expected an intact one; there is no other checkpoint")
+        if problems:
+            found, expected = problems[steps[-1]]
+            alone = "" if step is not None else ", and no other checkpoint that can be used"
+            raise ValueError(f"{self._folder / str(steps[-1])}: found {found}{alone}, expected {expected}")
         return None
+
+    def _has_newer(self, step: int) -> bool:
+        """Return whether another process has saved a checkpoint of a later step."""
+        _again_if_missing(self._manager.reload)
+        return max(self.steps(), default=step) > step
 
     def _read(self, step: int, template: Any) -> Any:
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        self._check_size(step, _num_bytes(target))
+        self._check_arrays(step, target)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
         check_record(restored.record, checksums(restored.state))
@@ -152,11 +163,11 @@ class Checkpoints:
         """Turn an error in saving into a ValueError of one line."""
         try:
             yield
-        except MemoryError:
-            raise
         except Exception as error:  # many types of errors, as in `restore`
+            if memory.ran_out(error):
+                raise
             raise ValueError(
-                f"{self._folder}: saving a checkpoint failed ({first_line(error)}); {self._newest_checkpoint()}"
+                f"{self._folder}: saving a checkpoint failed ({_brief(error)}); {self._newest_checkpoint()}"
             ) from error
 
     def _newest_checkpoint(self) -> str:
@@ -166,13 +177,22 @@ class Checkpoints:
         steps = sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit() and is_complete(path))
         return f"the newest checkpoint has step {steps[-1]}" if steps else "there is no checkpoint yet"
 
-    def _check_size(self, step: int, expected: int) -> None:
-        """Raise Damaged if the stored arrays are too large. Orbax would read them before it compares their shapes."""
-        arrays = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
-        shapes = [max(array.shape, array.storage.chunk_shape, key=math.prod) for array in arrays]
-        size = sum(math.prod(shape) * array.dtype.itemsize for shape, array in zip(shapes, arrays, strict=True))
-        if size > 1.5 * expected + 1e6:
-            raise Damaged(f"{size / 1e6:.0f} MB of arrays, expected {expected / 1e6:.0f} MB")
+    def _check_arrays(self, step: int, target: Any) -> None:
+        """Raise Misfit if the stored arrays have other names, shapes or dtypes, and Damaged if they are too large.
+
+        Orbax would read them before it compares their shapes.
+        """
+        arrays = self._manager.item_metadata(step).state.tree
+        stored, expected = _descriptions(arrays), _descriptions(target)
+        for name in sorted(stored.keys() | expected.keys()):
+            if stored.get(name) != expected.get(name):
+                raise Misfit(name, stored.get(name), expected.get(name))
+        shapes = [array.storage.chunk_shape for array in jax.tree.leaves(arrays)]
+        size = sum(
+            math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, jax.tree.leaves(arrays), strict=True)
+        )
+        if size > 1.5 * _num_bytes(target) + 1e6:
+            raise Damaged(f"{size / 1e6:.0f} MB of arrays, expected {_num_bytes(target) / 1e6:.0f} MB")
 
     def _rename_damaged(self, step: int) -> None:
         """Rename a checkpoint to damaged-STEP-N, where N is the first free number from 1."""
@@ -191,6 +211,42 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+
+class Misfit(ValueError):
+    """Raised if a checkpoint has an array that differs from that of the template in shape or dtype, or is missing.
+
+    Args:
+      name: the name of the array.
+      found: its dtype and shape in the checkpoint; None: the checkpoint has no such array.
+      expected: its dtype and shape in the template; None: the template has no such array.
+    """
+
+    def __init__(self, name: str, found: str | None, expected: str | None):
+        self.found = f"parameters of another model, {name}: {found or 'missing'}"
+        self.expected = f"{expected or 'no such array'}, as this config has it"
+        super().__init__(f"found {self.found}, expected {self.expected}")
+
+
+def _descriptions(tree: Any) -> dict[str, str]:
+    """Return {name of the array: its dtype and shape}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
+    return {name(path): f"{leaf.dtype} {leaf.shape}" for path, leaf in leaves}
+
+
+def _again_if_missing(call: Callable[[], Any]) -> Any:
+    """Call a function again if a checkpoint vanishes while it lists the folder, because another process removes it."""
+    for _ in range(20):
+        with contextlib.suppress(FileNotFoundError):
+            return call()
+    return call()
+
+
+def _brief(error: Exception) -> str:
+    """Return the beginning of an error's message. Messages of Orbax may contain long JSON."""
+    line = first_line(error)
+    return line if len(line) <= 200 else f"{line[:200]} [...]"
 
 
 def _num_bytes(tree: Any) -> int:

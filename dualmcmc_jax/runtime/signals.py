@@ -1,4 +1,4 @@
-"""Stopping a run by SIGTERM, by SIGINT (Ctrl-C), or by the preemption notice of a machine."""
+"""Stopping a run by SIGTERM, by SIGINT (Ctrl-C), by a closed terminal, or by the preemption notice of a machine."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from jax.experimental import multihost_utils
 
 EXIT_CODE = 75
 """Exit code of a run that was asked to stop and saved its state: EX_TEMPFAIL (try again later) of sysexits.h."""
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has no such signal
 
 
 class Stopped(Exception):
@@ -20,9 +21,10 @@ class Stopped(Exception):
 class Watch:
     """A context manager that records signals which ask the run to stop. It must be entered in the main thread.
 
-    The first signal asks training to stop after the current step. A second signal ends the process at once. If there
-    are several processes, JAX's coordination service receives a SIGTERM of any process and chooses the step after which
-    all of them stop.
+    The first signal asks training to stop after the current step. A second SIGTERM or SIGINT ends the process at once.
+    A closed terminal sends SIGHUP, often twice, so a second SIGHUP changes nothing. A process that ignores SIGHUP,
+    because nohup started it, continues to do so. If there are several processes, JAX's coordination service receives a
+    SIGTERM of any process and chooses the step after which all of them stop.
     """
 
     def __init__(self):
@@ -34,7 +36,11 @@ class Watch:
         return self._stop_requested if self._alone else multihost_utils.reached_preemption_sync_point(step)
 
     def __enter__(self):
-        signals = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
+        signals = [signal.SIGINT]
+        if self._alone:
+            signals.append(signal.SIGTERM)
+        if _HANGUP and signal.getsignal(_HANGUP) != signal.SIG_IGN:
+            signals.append(_HANGUP)
         self._previous = {number: signal.signal(number, self._record) for number in signals}
         return self
 
@@ -43,6 +49,8 @@ class Watch:
             signal.signal(number, handler)
 
     def _record(self, number, _frame):
+        if self._stop_requested and number == _HANGUP:
+            return
         if self._stop_requested:
             os._exit(128 + number)
         self._stop_requested = True

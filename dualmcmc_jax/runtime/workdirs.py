@@ -117,6 +117,17 @@ def replace(path: Path, content: str | bytes) -> None:
         raise
 
 
+def has_checkpoints(workdir: Path) -> bool:
+    """Return whether a workdir has complete checkpoints, intact or damaged."""
+    names = [path.name for path in (storage.home(workdir) / "checkpoints").glob("*")]
+    return any(name.isdigit() or name.startswith("damaged-") for name in names)
+
+
+def never_saved(workdir: Path) -> bool:
+    """Return whether a run began in a workdir and ended before its first checkpoint was complete."""
+    return (storage.home(workdir) / "checkpoints").is_dir() and not has_checkpoints(workdir)
+
+
 def read_config(workdir: Path) -> dict[str, Any] | None:
     """Read the config.json of a workdir. Return None if the file does not exist.
 

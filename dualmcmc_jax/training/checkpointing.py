@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.runtime import storage, workdirs
-from dualmcmc_jax.runtime.checkpoints import Checkpoints, exist
+from dualmcmc_jax.runtime.checkpoints import Checkpoints
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.state import TrainState
 
@@ -84,7 +84,7 @@ def begin(config: ConfigDict, workdir: Path, state: TrainState, *, check: Callab
     Raises:
       ValueError: the workdir already has checkpoints, cannot be written to, or check raised ValueError.
     """
-    if exist(workdir):
+    if workdirs.has_checkpoints(workdir):
         raise ValueError(f"workdir: found {storage.shown(workdir)} with checkpoints, expected a new folder")
     with workdirs.claim(workdir, config.to_dict(), check=check), Checkpoints(workdir, config.checkpoint.keep) as store:
         save(store, state)
