@@ -129,15 +129,16 @@ def train(config, workdir: Path) -> None:
 
     models.build(config)  # raises errors in the network fields before data are downloaded
     dataset = sources.load(config.data)
-    draw, measure = lambda step, state: {}, lambda state: {}
+    draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False
     if jax.process_index() == 0:
+        missing = partial(pictures.missing, config, workdir / "samples")
         draw = pictures.drawer(config, dataset.test, workdir / "samples")
         if config.evaluation.every:
             light = suite.light(config, suite.inputs(config, dataset, _inception_weights()))
             measure = lambda state: light(state.average)
     try:
         check = partial(config_check.check_run, workdir, config)
-        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, check=check)
+        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, missing=missing, check=check)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)

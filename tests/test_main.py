@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pth
 import pytest
+import tiny
 from PIL import Image
 
 import dualmcmc_jax
@@ -81,6 +82,25 @@ def test_samples_depend_on_the_seed_only(run, workdir, tmp_path):
         np.testing.assert_array_equal(few[name], many[name][:7])
         assert not np.array_equal(few[name], other[name])
     assert not np.array_equal(many["generator"], many["revised"])
+
+
+def test_missing_pictures_and_evaluations_are_made_when_a_run_resumes(run, workdir, tmp_path):
+    """Without them, as after a kill, the finished run makes them again, and equals the original run."""
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    picture = copy / "samples" / "z_revision_00000004.png"
+    picture.rename(picture.with_name(f".{picture.name}.new"))
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text("".join(line for line in lines if "light/" not in line))
+    done = run(f"--workdir={copy}", *TINY)
+    assert done.returncode == 0, done.stderr
+    contents = lambda folder: {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert contents(copy / "samples") == contents(workdir / "samples")
+    (*rows, last), (*expected_rows, expected) = tiny.rows(copy), tiny.rows(workdir)
+    assert rows == expected_rows
+    timeless = lambda row: {name: value for name, value in row.items() if "second" not in name}
+    assert timeless(last) == pytest.approx(timeless(expected), rel=1e-4)  # the two programs are compiled differently
+    done = run(f"--workdir={copy}", *TINY)
+    assert "nothing to do" in done.stderr
 
 
 @pytest.mark.slow

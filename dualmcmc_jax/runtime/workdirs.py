@@ -37,6 +37,7 @@ def claim(workdir: Path, config: dict[str, Any], *, check: Callable[[], None] | 
                 _lock(stack.enter_context(open(workdir / ".lock", "a+", opener=_no_link)), workdir)
                 if check:
                     check()
+                _remove_incomplete(workdir)
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"
@@ -65,13 +66,22 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader sees the old or the new content, never a part."""
+def _remove_incomplete(workdir: Path) -> None:
+    """Remove the temporary files that `replace` leaves if the training process is killed while it writes."""
+    for path in (*workdir.glob(".*.new"), *workdir.glob("samples/.*_*.new")):  # other files may belong to other modes
+        path.unlink(missing_ok=True)
+
+
+def replace(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a file atomically: a reader sees the old or the new content, never a part.
+
+    In text, bytes of file names that are not UTF-8 become "?".
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb", opener=_no_link) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
