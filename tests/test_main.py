@@ -103,6 +103,33 @@ def test_missing_pictures_and_evaluations_are_made_when_a_run_resumes(run, workd
     assert "nothing to do" in done.stderr
 
 
+NO_QUESTIONS = "from dualmcmc_jax.evaluation import suite; suite.QUESTIONS = (); "
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_evaluation_is_written_although_it_cannot_be_printed(run, workdir, tmp_path):
+    full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    flags = [f"--workdir={workdir}", *TINY, *FEW, "--mode=evaluate", f"--out={tmp_path}"]
+    done = run(*flags, code=NO_QUESTIONS + full)
+    assert done.returncode == 0, done.stderr
+    assert "standard output could not be written (No space left on device)" in done.stderr
+    assert {"metrics.json", "report.html"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("mode", ["sample", "evaluate", "export"])
+def test_output_folder_is_checked_before_the_work(mode, run, workdir, tmp_path):
+    """Without data and samplers, the program would end with another error."""
+    (tmp_path / "file").touch()
+    remove = "from dualmcmc_jax.data import sources; from dualmcmc_jax.evaluation import sampling; "
+    remove += "sources.load = sampling.stream = None"
+    done = run(f"--workdir={workdir}", *TINY, f"--mode={mode}", f"--out={tmp_path}/file/out", code=remove)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        last == f"error: --out: found {tmp_path}/file/out (Not a directory), expected a folder that can be written to"
+    )
+
+
 @pytest.mark.slow
 def test_program_trains_samples_and_evaluates_vectors(run, tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, config="toy2d")
