@@ -116,6 +116,20 @@ def test_evaluation_is_written_although_it_cannot_be_printed(run, workdir, tmp_p
     assert {"metrics.json", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"step": 4}'])
+def test_damaged_evaluation_is_named_and_left_out_of_the_model_card(content, tmp_path, caplog):
+    (tmp_path / "metrics.json").write_text(content)
+    assert suite.stored(tmp_path) == (None, {})
+    assert f"{tmp_path}/metrics.json: found no evaluation (" in caplog.text
+
+
+def test_inception_weights_are_looked_for_before_the_work(run, workdir, tmp_path):
+    """Without data, the program would end with another error."""
+    remove = "from dualmcmc_jax.data import sources; sources.load = None"
+    done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", f"--inception_weights={tmp_path}/no.pth", code=remove)
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: --inception_weights: found no file {tmp_path}/no")
+
+
 @pytest.mark.parametrize("mode", ["sample", "evaluate", "export"])
 def test_output_folder_is_checked_before_the_work(mode, run, workdir, tmp_path):
     """Without data and samplers, the program would end with another error."""

@@ -37,6 +37,11 @@ def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
         assert [(tmp_path / name).exists() for name in names] == [False, False, True, True]
 
 
+def test_text_with_a_file_name_that_is_not_utf8_is_written(tmp_path):
+    workdirs.replace(tmp_path / "report.html", "of run\udcff")
+    assert (tmp_path / "report.html").read_text() == "of run?"
+
+
 def test_refused_claim_releases_the_lock(tmp_path):
     def refuse():
         raise ValueError("no")
