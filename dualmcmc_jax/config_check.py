@@ -12,7 +12,7 @@ from dualmcmc_jax.configs import default
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
 from dualmcmc_jax.models.layers import NORMS
-from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.runtime import checkpoints, storage, workdirs
 
 CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
@@ -99,10 +99,16 @@ def check_run(workdir: Path, config: ConfigDict) -> None:
     A run that never saved a checkpoint may have any config, because a new run can replace it.
 
     Raises:
-      ValueError: the run has another config, or its config.json cannot be read.
+      ValueError: the run has another config, or its config.json is missing or cannot be read.
     """
     stored = workdirs.read_config(workdir)
-    if stored is None or workdirs.never_saved(workdir):
+    if stored is None:
+        if checkpoints.exist(workdir):
+            shown = storage.shown(workdir / "config.json")
+            expected = "the config of the run whose checkpoints are there; restore the file, or choose another workdir"
+            raise ValueError(f"{shown}: found no such file, expected {expected}")
+        return
+    if workdirs.never_saved(workdir):
         return
     try:
         compare(workdir / "config.json", stored, config)

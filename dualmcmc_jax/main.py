@@ -134,48 +134,54 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax.runtime import signals
     from dualmcmc_jax.training import loop
 
+    weights = _inception_weights()
     models.build(config)  # raises errors in the network fields before data are downloaded
     dataset = sources.load(config.data)
-    draw, measure = lambda step, state: {}, lambda state: {}
+    draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False
     if jax.process_index() == 0:
+        missing = partial(pictures.missing, config, workdir / "samples")
         draw = pictures.drawer(config, dataset.test, workdir / "samples")
         if config.evaluation.every:
-            light = suite.light(config, suite.inputs(config, dataset, _inception_weights()))
+            light = suite.light(config, suite.inputs(config, dataset, weights))
             measure = lambda state: light(state.average)
     try:
         check = partial(config_check.check_run, workdir, config)
-        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, check=check)
+        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, missing=missing, check=check)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
     if jax.process_index() == 0:
-        print(f"done: the trained model is in {storage.shown(workdir)}")
+        terminal.show(f"done: the trained model is in {storage.shown(workdir)}")
 
 
 def sample(config, workdir: Path) -> None:
     """Draw samples from a checkpoint. Write them to samples.npz and samples.png."""
+    import io
+
     import numpy as np
 
     from dualmcmc_jax.evaluation import sampling
     from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures
-    from dualmcmc_jax.runtime import parallel
+    from dualmcmc_jax.runtime import parallel, workdirs
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
+    out = _output_folder(workdir / "samples")
     model = Model.create(config, state.average, step=int(state.step))
     samples = parallel.collect(
         sampling.stream(model, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
-    out = _output_folder(workdir / "samples")
+    file = io.BytesIO()
+    np.savez(file, **samples)
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "samples.npz", **samples)
+    workdirs.replace(out / "samples.npz", file.getbuffer())
     figures.save(out / "samples.png", sampling.figure(samples))
-    print(f"step {int(state.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
+    terminal.show(f"step {int(state.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
 
 
 def evaluate(config, workdir: Path) -> None:
-    """Evaluate a checkpoint. Print the metrics and write metrics.json, figures and report.html."""
+    """Evaluate a checkpoint. Write metrics.json, figures and report.html, then print the metrics."""
     from dualmcmc_jax import config_check
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import suite
@@ -185,12 +191,12 @@ def evaluate(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    inputs = suite.inputs(config, sources.load(config.data), _inception_weights(), seed=command_line.SEED.value)
+    sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
+    out = _output_folder(workdir / "evaluation" / f"{int(state.step)}{sampler}")
+    weights = _inception_weights()
+    inputs = suite.inputs(config, sources.load(config.data), weights, seed=command_line.SEED.value)
     model = Model.create(config, state.average, step=int(state.step))
     results = suite.evaluate(model, inputs)
-    print(suite.text(results.metrics))
-    sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
-    out = _output_folder(workdir / "evaluation" / f"{model.step}{sampler}")
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", tables.as_json(results.metrics))
     paths = {}
@@ -200,7 +206,8 @@ def evaluate(config, workdir: Path) -> None:
     title = f"Evaluation of {storage.shown(workdir)}"
     page = suite.html(title, results.metrics, paths, config=config_check.listing(config))
     workdirs.replace(out / "report.html", page)
-    print(f"wrote report.html and metrics.json to {storage.shown(out)}")
+    terminal.show(suite.text(results.metrics))
+    terminal.show(f"wrote report.html and metrics.json to {storage.shown(out)}")
 
 
 def export(config, workdir: Path) -> None:
@@ -225,7 +232,7 @@ def export(config, workdir: Path) -> None:
     evaluation, evaluation_figures = suite.stored(workdir / "evaluation" / str(step))
     card.write(out, config, name=name, step=step, license=license, evaluation=evaluation, figures=evaluation_figures)
     hint = "" if evaluation else "; to include metrics and figures in the model card, run --mode=evaluate first"
-    print(f"wrote model.safetensors and its model card README.md to {storage.shown(out)}{hint}")
+    terminal.show(f"wrote model.safetensors and its model card README.md to {storage.shown(out)}{hint}")
 
 
 def import_(config, workdir: Path) -> None:
@@ -243,16 +250,25 @@ def import_(config, workdir: Path) -> None:
         if step not in (None, int(state.step)):
             raise ValueError(f"--step: found {step}, expected {int(state.step)}, the step of {path}")
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
-    print(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
+    terminal.show(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
 
 
 def _inception_weights() -> Path | None:
-    name = command_line.INCEPTION_WEIGHTS.value
-    return name and storage.local_path("inception_weights", name)
+    """Return the path of --inception_weights, or None. Raise ValueError if it is not a file."""
+    if not command_line.INCEPTION_WEIGHTS.value:
+        return None
+    path = storage.local_path("inception_weights", command_line.INCEPTION_WEIGHTS.value)
+    if not path.is_file():
+        raise ValueError(f"inception_weights: found no file {path}, expected the weights of the Inception network")
+    return path
 
 
 def _output_folder(default: Path) -> Path:
-    return storage.local_path("out", command_line.OUT.value) if command_line.OUT.value else default
+    """Return the output folder. Raise ValueError if it cannot be written to, before any work is done."""
+    given = command_line.OUT.value
+    folder = storage.local_path("out", given) if given else default
+    storage.check_writable("out" if given else "workdir", folder)
+    return folder
 
 
 MODES = (

@@ -6,12 +6,14 @@ On average, of ten interruptions six are SIGKILL, two are SIGTERM or SIGINT, and
 After each interruption, the same command is started again. The disk is filled only on Linux with user namespaces, where
 the runs use a small temporary file system.
 
-At the end of each run, its metrics (except rates), the checksums of its last state and the names of its files must
-equal those of the uninterrupted run. The memory and the open files of the uninterrupted run must not grow in its second
-half. The program prints the numbers of interruptions, and exits with code 1 at the first difference.
+At the end of each run, its metrics and light evaluations (except times), its pictures, the checksums of its last state
+and the names of its files must equal those of the uninterrupted run. The memory and the open files of the uninterrupted
+run must not grow in its second half. The program prints the numbers of interruptions, and exits with code 1 at the
+first difference.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -98,7 +100,8 @@ def mount_small_disk(folder):
 def command_of(workdir, num_steps):
     return [
         *(sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={workdir}"),
-        *(f"--config.train.num_steps={num_steps}", "--config.checkpoint.every=25", "--config.evaluation.every=0"),
+        *(f"--config.train.num_steps={num_steps}", "--config.checkpoint.every=25", "--config.log.images_every=100"),
+        *("--config.evaluation.every=100", "--config.evaluation.light_samples=200"),
     ]
 
 
@@ -165,18 +168,18 @@ def interrupt(process, event, workdir):
 
 
 def outcome(workdir, num_steps):
-    """Return the rows of metrics without rates, the checksums of the last state, and the names of other files.
+    """Return the rows of metrics without times, hashes of pictures, checksums of the last state, and names of files.
 
     The names of checkpoints are left out, because an additional old checkpoint is correct: old checkpoints are deleted
-    only at the next save. The folder of pictures is left out too, because a full disk may have prevented a picture.
+    only at the next save.
     """
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        row.pop("steps_per_second", None)
+    rows = [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+    pictures = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (workdir / "samples").iterdir()}
     record = workdir / "checkpoints" / str(num_steps) / "record" / "metadata"
     names = {path.name for path in [*workdir.iterdir(), *workdir.glob("checkpoints/*")] if not path.name.isdigit()}
-    names.discard("samples")
-    return {"metrics": rows, "checksums": json.loads(record.read_text())["checksums"], "files": sorted(names)}
+    checksums = json.loads(record.read_text())["checksums"]
+    return {"metrics": rows, "pictures": pictures, "checksums": checksums, "files": sorted(names)}
 
 
 def log(workdir):

@@ -1,5 +1,6 @@
 """Batches of examples, and data sets."""
 
+import os
 from functools import partial
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 import tiny
 from sklearn.datasets import load_digits
 
-from dualmcmc_jax.data import batches, sources, toy2d
+from dualmcmc_jax.data import batches, cache, sources, toy2d
 
 
 def test_each_epoch_visits_an_example_at_most_once():
@@ -100,6 +101,39 @@ def test_unknown_sources_are_refused(source):
         ValueError, match=r"'digits', 'toy2d:NAME' \(8gaussians, .*\), 'images:PATH', 'npz:PATH' or 'tfds:N"
     ):
         sources.load(tiny.config(data__source=source).data)
+
+
+@pytest.mark.parametrize("size", [0, 100, 300])
+def test_damaged_arrays_in_the_cache_are_computed_again(size, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    make = lambda: {"mean": np.arange(30.0), "axes": np.eye(3)}
+    before = cache.arrays("features", {"of": 1}, make)
+    (path,) = tmp_path.rglob("*.npz")
+    assert path.stat().st_size > size
+    os.truncate(path, size)
+    after = cache.arrays("features", {"of": 1}, make)
+    assert f"{path}: found a damaged file" in caplog.text
+    for name, array in make().items():
+        np.testing.assert_array_equal(before[name], array)
+        np.testing.assert_array_equal(after[name], array)
+    cache.arrays("features", {"of": 1}, make=None)  # the new file is read
+
+
+@pytest.mark.parametrize("size", [0, 100, 300, None])
+def test_damaged_images_in_the_cache_are_decoded_again(size, tmp_path, monkeypatch, caplog):
+    """With size None, a file of the entry is missing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    readers = {"a": lambda: image, "b": lambda: image + 1}
+    decode = lambda: cache.decoded({"of": 1}, readers, readers, shape=(8, 8, 3), skip_bad=False)
+    decode()
+    (path,) = tmp_path.rglob("test.npy")
+    path.unlink() if size is None else os.truncate(path, size)
+    train, test = decode()
+    assert f"{path.parent}: found damaged images" in caplog.text
+    np.testing.assert_array_equal(train, test)
+    np.testing.assert_array_equal(test, [image, image + 1])
+    assert cache.find({"of": 1}) is not None
 
 
 def test_shares_of_processes_form_the_batch():

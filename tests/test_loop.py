@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 
 import jax
@@ -13,6 +14,8 @@ from PIL import Image
 import dualmcmc_jax
 from dualmcmc_jax import config_check
 from dualmcmc_jax.data import batches, sources
+from dualmcmc_jax.report import curves
+from dualmcmc_jax.runtime import metric_writer
 from dualmcmc_jax.training import checkpointing, loop
 
 METRICS = {
@@ -180,6 +183,91 @@ def test_rows_after_the_checkpoint_are_rewritten(uninterrupted, tmp_path):
         file.write('{"step": 25, "energy_loss": 7}\n{"step": 30, "ener')
     train(tiny.config(), tmp_path)
     assert tiny.rows(tmp_path) == tiny.rows(expected_workdir)
+
+
+@pytest.mark.parametrize(("killed_at", "killed_in"), [(20, "draw"), (40, "measure")])
+def test_resumed_run_makes_the_pictures_and_the_evaluation_of_its_checkpoint(
+    killed_at, killed_in, uninterrupted, tmp_path
+):
+    """The process is killed after it has saved a checkpoint, in the middle of drawing or of evaluating."""
+    config, drawn, kills = tiny.config(evaluation__every=20), [], [killed_in]
+
+    def kill(name, step):
+        if (step, [name]) == (killed_at, kills):
+            kills.clear()
+            raise KeyboardInterrupt
+
+    def draw(step, state):
+        kill("draw", step)
+        drawn.append((step, int(state.step)))
+        return {}
+
+    def measure(state):
+        kill("measure", int(state.step))
+        return {"quality": int(state.step)}
+
+    missing = lambda step: (step, step) not in drawn
+    start = lambda: loop.train(
+        config, tmp_path, dataset=sources.load(config.data), draw=draw, measure=measure, missing=missing
+    )
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    start()
+    start()  # nothing is missing now
+    assert drawn == [(20, 20), (40, 40)]
+    expected = tiny.rows(uninterrupted[0])
+    expected.insert(4, {"step": 20, "quality": 20.0})
+    assert tiny.rows(tmp_path) == [*expected, {"step": 40, "quality": 40.0}]
+
+
+def test_checkpoint_that_no_run_has_trained_here_is_not_evaluated(uninterrupted, tmp_path):
+    """An imported checkpoint has no metrics.jsonl beside it."""
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    (workdir / "metrics.jsonl").unlink()
+    drawn = []
+    config = tiny.config(evaluation__every=20)
+    loop.train(
+        config,
+        workdir,
+        dataset=sources.load(config.data),
+        draw=lambda step, state: drawn.append(step) or {},
+        measure=lambda state: drawn.append("evaluated") or {},
+        missing=lambda step: True,
+    )
+    assert not drawn
+
+
+def test_lines_that_are_not_metrics_are_left_out_with_a_warning(tmp_path, caplog):
+    good = '{"step": 1, "energy_loss": 2.0, "steps_per_second": 9.0}\n'
+    junk = ["[1]", "notes", '{"energy_loss": 1}', '{"step": "x"}', '{"step": 1, "energy_loss": "high"}', "\0\0", ""]
+    (tmp_path / "metrics.jsonl").write_text(good + "\n".join(junk) + "\n" + good.replace("1", "2") + '{"step": 3')
+    history = curves.read(tmp_path)
+    assert f"{tmp_path}/metrics.jsonl: left out 7 lines that are not rows of metrics" in caplog.text
+    np.testing.assert_array_equal(history["energy_loss"], [[1, 2], [2, 2]])
+    with metric_writer.MetricsWriter(tmp_path, step=1, num_steps=3, every=1) as writer:
+        writer.scalars(2, {"energy_loss": 3.0})
+    assert (tmp_path / "metrics.jsonl").read_text() == good + '{"step": 2, "energy_loss": 3.0}\n'
+
+
+def test_pipe_in_place_of_the_metrics_is_refused_or_left_out(tmp_path, caplog):
+    """Reading or writing a pipe would wait for another process."""
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: found something other than a file, expected the metrics"):
+        train(tiny.config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert curves.read(tmp_path) == {}
+    assert "metrics.jsonl: found something other than a file" in caplog.text
+
+
+def test_checkpoints_without_a_config_are_refused(uninterrupted, tmp_path):
+    """Training would silently go on under another config, which may have the same networks."""
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    (workdir / "config.json").unlink()
+    config = tiny.config(x_chain__step_size=1.0)
+    with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of the run"):
+        config_check.check_run(workdir, config)
+    shutil.rmtree(workdir / "checkpoints")
+    config_check.check_run(workdir, config)
 
 
 def test_finished_run_is_not_changed(uninterrupted):

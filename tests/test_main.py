@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pth
 import pytest
+import tiny
 from PIL import Image
 
 import dualmcmc_jax
@@ -81,6 +82,66 @@ def test_samples_depend_on_the_seed_only(run, workdir, tmp_path):
         np.testing.assert_array_equal(few[name], many[name][:7])
         assert not np.array_equal(few[name], other[name])
     assert not np.array_equal(many["generator"], many["revised"])
+
+
+def test_missing_pictures_and_evaluations_are_made_when_a_run_resumes(run, workdir, tmp_path):
+    """Without them, as after a kill, the finished run makes them again, and equals the original run."""
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    picture = copy / "samples" / "z_revision_00000004.png"
+    picture.rename(picture.with_name(f".{picture.name}.new"))
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text("".join(line for line in lines if "light/" not in line))
+    done = run(f"--workdir={copy}", *TINY)
+    assert done.returncode == 0, done.stderr
+    contents = lambda folder: {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert contents(copy / "samples") == contents(workdir / "samples")
+    (*rows, last), (*expected_rows, expected) = tiny.rows(copy), tiny.rows(workdir)
+    assert rows == expected_rows
+    timeless = lambda row: {name: value for name, value in row.items() if "second" not in name}
+    assert timeless(last) == pytest.approx(timeless(expected), rel=1e-4)  # the two programs are compiled differently
+    done = run(f"--workdir={copy}", *TINY)
+    assert "nothing to do" in done.stderr
+
+
+NO_QUESTIONS = "from dualmcmc_jax.evaluation import suite; suite.QUESTIONS = (); "
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_evaluation_is_written_although_it_cannot_be_printed(run, workdir, tmp_path):
+    full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    flags = [f"--workdir={workdir}", *TINY, *FEW, "--mode=evaluate", f"--out={tmp_path}"]
+    done = run(*flags, code=NO_QUESTIONS + full)
+    assert done.returncode == 0, done.stderr
+    assert "standard output could not be written (No space left on device)" in done.stderr
+    assert {"metrics.json", "report.html"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"step": 4}'])
+def test_damaged_evaluation_is_named_and_left_out_of_the_model_card(content, tmp_path, caplog):
+    (tmp_path / "metrics.json").write_text(content)
+    assert suite.stored(tmp_path) == (None, {})
+    assert f"{tmp_path}/metrics.json: found no evaluation (" in caplog.text
+
+
+def test_inception_weights_are_looked_for_before_the_work(run, workdir, tmp_path):
+    """Without data, the program would end with another error."""
+    remove = "from dualmcmc_jax.data import sources; sources.load = None"
+    done = run(f"--workdir={workdir}", *TINY, "--mode=evaluate", f"--inception_weights={tmp_path}/no.pth", code=remove)
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: --inception_weights: found no file {tmp_path}/no")
+
+
+@pytest.mark.parametrize("mode", ["sample", "evaluate", "export"])
+def test_output_folder_is_checked_before_the_work(mode, run, workdir, tmp_path):
+    """Without data and samplers, the program would end with another error."""
+    (tmp_path / "file").touch()
+    remove = "from dualmcmc_jax.data import sources; from dualmcmc_jax.evaluation import sampling; "
+    remove += "sources.load = sampling.stream = None"
+    done = run(f"--workdir={workdir}", *TINY, f"--mode={mode}", f"--out={tmp_path}/file/out", code=remove)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        last == f"error: --out: found {tmp_path}/file/out (Not a directory), expected a folder that can be written to"
+    )
 
 
 @pytest.mark.slow

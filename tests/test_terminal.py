@@ -61,6 +61,42 @@ def test_only_terminals_get_colors(monkeypatch):
     assert terminal.colored("text", terminal.RED) == "text"
 
 
+def full_device():
+    return open("/dev/full", "w")
+
+
+def closed_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("stdout", "warning"),
+    [(full_device, "standard output could not be written (No space left on device)\n"), (closed_pipe, "")],
+)
+def test_output_that_cannot_be_written_does_not_end_the_program(stdout, warning, log, capsys, monkeypatch):
+    terminal.start(quiet=False, verbose=False)
+    with stdout() as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        terminal.show("a table")
+        terminal.show("more")
+    assert capsys.readouterr().err == warning
+
+
+def test_characters_that_the_encoding_lacks_are_replaced(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    terminal.show("MSE \N{DOWNWARDS ARROW} of \udcff")
+    assert stdout.buffer.getvalue() == b"MSE ? of ?\n"
+
+
+def test_closed_stdout_is_ignored(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # what Python sets if the program is started with a closed stdout
+    terminal.show("a table")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -27,6 +27,21 @@ def test_run_that_another_process_has_just_begun_is_kept(tmp_path):
     assert json.loads(before)["train"]["seed"] == 1
 
 
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
+    """The files of other modes stay, because their processes may be writing them at this moment."""
+    names = [".config.json.new", "samples/.x_revision_00000040.png.new", "samples/.samples.npz.new", "a.new"]
+    (tmp_path / "samples").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    with workdirs.claim(tmp_path, {}):
+        assert [(tmp_path / name).exists() for name in names] == [False, False, True, True]
+
+
+def test_text_with_a_file_name_that_is_not_utf8_is_written(tmp_path):
+    workdirs.replace(tmp_path / "report.html", "of run\udcff")
+    assert (tmp_path / "report.html").read_text() == "of run?"
+
+
 def test_refused_claim_releases_the_lock(tmp_path):
     def refuse():
         raise ValueError("no")

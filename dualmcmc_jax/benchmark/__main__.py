@@ -16,15 +16,14 @@ the count of a straightforward ("textbook") implementation of the same update. T
 fastest of several large matrix products and of the fastest of several large copies on one device.
 """
 
-import json
 import platform
-from pathlib import Path
 
 from absl import flags, logging
 from ml_collections import config_flags
 
 from dualmcmc_jax import config_check
-from dualmcmc_jax.cli import command_line
+from dualmcmc_jax.benchmark import numbers_file
+from dualmcmc_jax.cli import command_line, terminal
 
 _VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Number of timed updates.", lower_bound=3)
@@ -32,14 +31,13 @@ _JSON = flags.DEFINE_string("json", None, "File to which all numbers are written
 
 
 def main(_argv) -> None:
-    """Time the configs, print the table and write the JSON file."""
+    """Time the configs, write the JSON file and print the table."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("versus", "repeats", "json")
     configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
     for config in configs:
         config_check.check(config)
-    if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
-        raise ValueError(f"--json: found {_JSON.value}, expected a file in a folder that exists")
+    numbers_file.check(_JSON.value)
     global_dtypes = ("float64", "tensorfloat32")  # these dtypes set JAX options that apply to the whole process
     settings = {(config.train.compute_dtype, config.train.deterministic) for config in configs}
     settings = {(dtype if dtype in global_dtypes else "", deterministic) for dtype, deterministic in settings}
@@ -51,10 +49,10 @@ def main(_argv) -> None:
     startup.start(configs[0])
     startup.check_devices()
     numbers = measure(*configs)
-    print(text(numbers))
+    numbers_file.save(_JSON.value, numbers)
+    terminal.show(text(numbers))
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + "\n")
-        print(f"\nwrote {_JSON.value}")
+        terminal.show(f"\nwrote {_JSON.value}")
 
 
 def measure(config, versus=None) -> dict:

@@ -27,7 +27,8 @@ import traceback
 import types
 from pathlib import Path
 
-from dualmcmc_jax.benchmark.on_cue import save, say, summary
+from dualmcmc_jax.benchmark import numbers_file
+from dualmcmc_jax.benchmark.on_cue import say, summary
 
 WARM_UP = 2
 """Number of iterations before the first timed one."""
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="time limit of a variant (default: 6)")
     parser.add_argument("--tiny", action="store_true", help="narrow networks, short chains and small batches")
     flags = parser.parse_args()
+    numbers_file.check(flags.json)
     import torch
 
     sys.path.insert(0, str(flags.authors.absolute()))
@@ -98,7 +100,7 @@ def main() -> None:
     numbers = {"device": torch.cuda.get_device_name() if on_gpu else "cpu", "torch": torch.__version__}
     if on_gpu:
         numbers |= {"cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}
-    save(flags.json, numbers)
+    numbers_file.save(flags.json, numbers)
     say("ready", wait=True)
     callbacks = [lambda: say("prepared", wait=True)]  # runs once, after the first warm-up
     warmed_up = lambda: callbacks.pop()() if callbacks else None
@@ -109,10 +111,10 @@ def main() -> None:
             traceback.print_exc()
             numbers[variant] = {"error": f"{type(error).__name__}: {error}"[:2000]}
         warmed_up()  # in case the first variant failed before its warm-up ended
-        save(flags.json, numbers)
+        numbers_file.save(flags.json, numbers)
     if on_gpu and "eager" in flags.variants.split(","):
         numbers |= peaks(torch)
-        save(flags.json, numbers)
+        numbers_file.save(flags.json, numbers)
     say("timed", wait=False)
 
 

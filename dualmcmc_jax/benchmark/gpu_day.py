@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualmcmc_jax.benchmark.gpu_table import table
+from dualmcmc_jax.cli import terminal
 
 WIDTHS = ("energy", "generator", "encoder")
 LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
@@ -166,7 +167,7 @@ def main() -> None:
     flags = parser.parse_args()
     begin = time.monotonic()
     deadline = begin + flags.seconds
-    say = lambda text: print(f"{time.monotonic() - begin:6.1f} s  {text}", flush=True)
+    say = lambda text: terminal.show(f"{time.monotonic() - begin:6.1f} s  {text}")
     (flags.out / "logs").mkdir(parents=True, exist_ok=True)
     planned = [group for group in groups(flags.out, flags.authors, tiny=flags.tiny) if group]
     ahead, started = 1 if flags.tiny else len(planned), []
@@ -186,7 +187,7 @@ def main() -> None:
                 process.end()
     text = table({path.stem: json.loads(path.read_text()) for path in sorted(flags.out.glob("*-*.json"))})
     (flags.out / "table.md").write_text(text + "\n")
-    print(text, flush=True)
+    terminal.show(text)
 
 
 def take_turns(group: list[Process], deadline: float, say) -> None:

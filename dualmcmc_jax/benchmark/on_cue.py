@@ -16,7 +16,6 @@ the timings are done. It waits for a line on standard input before compiling and
 
 import contextlib
 import gzip
-import json
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from dualmcmc_jax import config_check
+from dualmcmc_jax.benchmark import numbers_file
 from dualmcmc_jax.cli import command_line
 
 _JSON = flags.DEFINE_string("json", None, "File for the numbers.")
@@ -40,20 +40,13 @@ def say(word: str, *, wait: bool) -> None:
         sys.exit(1)
 
 
-def save(path: str | None, numbers: dict) -> None:
-    """Replace the JSON file at `path`, if a path is given, by these numbers."""
-    if path:
-        temporary = Path(f"{path}.part")
-        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
-        temporary.replace(path)
-
-
 def main(_argv) -> None:
     """Trace, compile and time the update, and write the numbers after each phase."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("json", "repeats", "seconds", "peaks", "profile")
     config = command_line.CONFIG.value
     config_check.check(config)
+    numbers_file.check(_JSON.value)
     import jax
 
     from dualmcmc_jax.cli import startup
@@ -80,7 +73,7 @@ def main(_argv) -> None:
     created = time.perf_counter()
     lowered = timing.train_step(work).lower(state, batch(0))
     numbers |= {"create_seconds": created - start, "trace_seconds": time.perf_counter() - created}
-    save(_JSON.value, numbers)
+    numbers_file.save(_JSON.value, numbers)
     say("ready", wait=True)
 
     start = time.perf_counter()
@@ -89,19 +82,19 @@ def main(_argv) -> None:
     if _PEAKS.value:
         timing.peaks(config)  # only to compile the programs; they are measured later, when the GPU is idle
     numbers["program_bytes"] = program_bytes(compiled)
-    save(_JSON.value, numbers)
+    numbers_file.save(_JSON.value, numbers)
     say("prepared", wait=True)
 
     state, numbers["updates"] = time_updates(compiled, state, batch)
     numbers |= summary(numbers["updates"], config.train.batch_size)
     numbers["allocator"] = device.memory_stats() or {}  # since the start, so that the peak includes compilation
-    save(_JSON.value, numbers)
+    numbers_file.save(_JSON.value, numbers)
     if _PEAKS.value:
         numbers |= timing.peaks(config)
     if _PROFILE.value:
         with contextlib.suppress(Exception), jax.profiler.trace(_PROFILE.value):  # some drivers do not allow profiling
             jax.block_until_ready(compiled(state, batch(0)))
-    save(_JSON.value, numbers)
+    numbers_file.save(_JSON.value, numbers)
     say("timed", wait=False)
 
     text = compiled.as_text()
@@ -114,7 +107,7 @@ def main(_argv) -> None:
         "bytes_moved": cost.num_bytes,
         "flops": 2 * cost.multiply_adds / numbers["step_seconds"],
     }
-    save(_JSON.value, numbers)
+    numbers_file.save(_JSON.value, numbers)
 
 
 def program_bytes(compiled) -> int:

@@ -12,7 +12,7 @@ import os
 from typing import NamedTuple
 
 from dualmcmc_jax import config_check
-from dualmcmc_jax.cli import command_line
+from dualmcmc_jax.cli import command_line, terminal
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UTILIZATION = 0.4
@@ -60,7 +60,7 @@ def main(_argv) -> None:
     jax.config.update("jax_platforms", "cpu")  # the configs have imported JAX, so it is too late for JAX_PLATFORMS
 
     costs = {n: count(config, n) for n in tqdm(NUM_DEVICES, desc="compiling", unit="program")}
-    print(text(costs))
+    terminal.show(text(costs))
 
 
 def count(config, num_devices: int):

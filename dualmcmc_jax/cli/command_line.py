@@ -26,7 +26,7 @@ STEP = flags.DEFINE_integer(
     "step", None, "Step of the checkpoint (default: newest), or of a .pth file to import.", lower_bound=0
 )
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "Number of samples to draw.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations.", lower_bound=0, upper_bound=2**63 - 1)
 INCEPTION_WEIGHTS = flags.DEFINE_string(
     "inception_weights", None, "File with the weights of the 2015 Inception network."
 )
@@ -103,11 +103,11 @@ def run(
         signal.signal(signal.SIGINT, signal.default_int_handler)
     terminal.outlive_streams()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
-        print((help if isinstance(help, str) else help()).strip())
+        terminal.show((help if isinstance(help, str) else help()).strip())
         return
     if "--completion" in sys.argv[1:]:
         names = [f"--{flag.name}{'' if flag.boolean else '='}" for flag in _own_flags()]
-        print(completion.script(names, [mode.name for mode in modes]))
+        terminal.show(completion.script(names, [mode.name for mode in modes]))
         return
     if modes:
         flags.FLAGS["mode"].parser = flags.EnumParser([mode.name for mode in modes])

@@ -1,5 +1,6 @@
-"""Log messages and colors on stderr. Messages are printed above the progress bar."""
+"""Results on stdout; log messages and colors on stderr. Messages are printed above the progress bar."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -7,6 +8,8 @@ import sys
 from typing import TextIO
 
 YELLOW, RED = 33, 31
+_log = logging.getLogger(__name__)
+
 CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)
 """Errors of writing to a pipe, terminal or file descriptor that was closed."""
 
@@ -78,6 +81,27 @@ def start(*, quiet: bool, verbose: bool) -> None:
         log.handlers = [_MessageHandler()]
         log.propagate = False
         log.setLevel(level)
+
+
+def show(text: str) -> None:
+    """Print results that are also in files. An output that cannot be written never ends the program.
+
+    Characters that the encoding of stdout lacks become "?". A closed pipe, such as that of `| head`, is ignored. Any
+    other problem is logged as a warning. After a problem, nothing more is printed.
+    """
+    stdout = sys.stdout
+    if stdout is None or stdout.closed:
+        return
+    encoding = stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        # Python writes what is left in the buffer once more at exit, and fails if that is not possible.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(sys.stdout.fileno(), stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _log.warning("standard output could not be written (%s)", error.strerror)
 
 
 def colored(text: str, color: int) -> str:

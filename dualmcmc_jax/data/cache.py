@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dualmcmc_jax.data.images import first_line
+
 _log = logging.getLogger(__name__)
+_DAMAGED = (ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""The errors that NumPy raises for damaged files."""
 Readers = dict[str, Callable[[], np.ndarray]]
 """{name of an image: function that reads and decodes the image}."""
 
@@ -69,10 +75,22 @@ def _warn_once(problem: str) -> None:
 
 
 def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the memory-mapped training and test images of a key, or None if they are not in the cache."""
+    """Return the memory-mapped training and test images of a key, or None if they are not in the cache.
+
+    If the images in the cache are damaged, remove them and log a warning.
+    """
     folder = _folder(key)
     if not folder.exists():
         return None
+    try:
+        return _images(folder)
+    except _DAMAGED as error:
+        _log.warning("%s: found damaged images (%s); they are decoded again", folder, first_line(error))
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.load(folder / "train.npy", mmap_mode="r"), np.load(folder / "test.npy", mmap_mode="r")
 
 
@@ -99,7 +117,7 @@ def decoded(
         cannot be read.
     """
     folder = _folder(key)
-    if not folder.exists():
+    if find(key) is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for leftover in folder.parent.glob(".*"):
             with contextlib.suppress(FileNotFoundError):  # another process has just renamed this folder
@@ -127,7 +145,7 @@ def decoded(
                     raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return find(key)
+    return _images(folder)
 
 
 def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[str]:
@@ -176,16 +194,33 @@ def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> di
       {name: array}.
     """
     path = _path(kind, f"{_digest(key)}.npz")
+    if (stored := _stored(path)) is not None:
+        return stored
+    path.parent.mkdir(parents=True, exist_ok=True)
+    computed = make()
+    with tempfile.NamedTemporaryFile(prefix=".", suffix=".npz", dir=path.parent, delete=False) as file:
+        try:
+            np.savez(file, **computed)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)
+    return _load(path)
+
+
+def _stored(path: Path) -> dict[str, np.ndarray] | None:
+    """Return the arrays of a file, or None if there is no file. If the file is damaged, remove it and log a warning."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        computed = make()
-        with tempfile.NamedTemporaryFile(prefix=".", suffix=".npz", dir=path.parent, delete=False) as file:
-            try:
-                np.savez(file, **computed)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, path)
+        return None
+    try:
+        return _load(path)
+    except _DAMAGED as error:
+        _log.warning("%s: found a damaged file (%s); it is computed again", path, first_line(error))
+        path.unlink()
+        return None
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 

@@ -15,6 +15,26 @@ from dualmcmc_jax.training.state import TrainState
 _log = logging.getLogger(__name__)
 
 
+def names(config) -> tuple[str, ...]:
+    """Return the names of the figures that training draws.
+
+    For images these are "samples", "z_revision" and, if the x-chain has steps, "x_revision"; otherwise only "samples".
+    """
+    if len(config.data.shape) != 3:
+        return ("samples",)
+    num_steps = config.evaluation.x_chain[0] if config.evaluation.x_chain else config.x_chain.num_steps
+    return ("samples", "z_revision", *(["x_revision"] if num_steps else []))
+
+
+def missing(config, folder: Path, step: int) -> bool:
+    """Return whether a figure of a step is missing in the folder of `drawer`."""
+    return not all(_path(folder, name, step).is_file() for name in names(config))
+
+
+def _path(folder: Path, name: str, step: int) -> Path:
+    return folder / f"{name}_{step:08d}.png"
+
+
 def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainState], dict[str, np.ndarray]]:
     """Return the function that draws figures during training.
 
@@ -24,24 +44,23 @@ def drawer(config, held_out: np.ndarray, folder: Path) -> Callable[[int, TrainSt
       folder: the folder to which the figures are written as PNG files.
 
     Returns:
-      A function from the step and the train state to the pixels of the figures, uint8 [H, W, 3], by name. For images
-      the figures are "samples", "z_revision" and, if the x-chain has steps, "x_revision"; otherwise only "samples".
-      If a figure cannot be written, the function logs a warning and leaves the figure out.
+      A function from the step and the train state to the pixels of the figures, uint8 [H, W, 3], by `names`. If a
+      figure cannot be written, the function logs a warning and leaves the figure out.
     """
 
     def draw(step: int, state: TrainState) -> dict[str, np.ndarray]:
         model, seed = Model.create(config, state.average, step=step), config.train.seed
         samples = parallel.collect(sampling.stream(model, num_samples=config.log.num_images, seed=seed))
-        drawn = {"samples": sampling.figure(samples)}
-        if model.makes_images:
-            drawn["z_revision"] = trajectories.z_figure(trajectories.z_trajectory(model, held_out, seed=seed))
-            if model.config.x_chain.num_steps:
-                drawn["x_revision"] = trajectories.x_figure(trajectories.x_trajectory(model, seed=seed))
+        draws = {
+            "samples": lambda: sampling.figure(samples),
+            "z_revision": lambda: trajectories.z_figure(trajectories.z_trajectory(model, held_out, seed=seed)),
+            "x_revision": lambda: trajectories.x_figure(trajectories.x_trajectory(model, seed=seed)),
+        }
         pictures = {}
-        for name, figure in drawn.items():
-            path = folder / f"{name}_{step:08d}.png"
+        for name in names(config):
+            path = _path(folder, name, step)
             try:
-                pictures[name] = figures.save(path, figure)
+                pictures[name] = figures.save(path, draws[name]())
             except OSError as error:
                 _log.warning("%s could not be written (%s). Training continues.", path, error.strerror)
         return pictures

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset
+from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.evaluation import (
     ground_truth_density,
     likelihood,
@@ -26,6 +28,7 @@ from dualmcmc_jax.model import Model
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.report import curves, page, tables
 from dualmcmc_jax.report.sections import Block, Section, lay_out
+from dualmcmc_jax.runtime import storage
 from dualmcmc_jax.training import objectives
 
 QUESTIONS: tuple[Question, ...] = (
@@ -48,6 +51,7 @@ TRAINING_CAPTION = (
     "posterior_mse_start and posterior_mse_end are the mean squared reconstruction errors before and after the "
     "z-revision, all per pixel or coordinate."
 )
+_log = logging.getLogger(__name__)
 FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
 """Keys of metrics.json that describe the evaluation itself. `summary` shows most of them, and no table shows them."""
 
@@ -231,14 +235,22 @@ def stored(folder: Path) -> tuple[str | None, dict[Path, str]]:
       folder: the folder to which the evaluation was written, which need not exist.
 
     Returns:
-      The report as text, or None if there is no evaluation; and the captions of the figures to show, by path.
+      The report as text, and the captions of the figures to show, by path. Without an evaluation these are None and {}.
+      If metrics.json is damaged, they are None and {} too, with a warning.
     """
     path = folder / "metrics.json"
-    metrics = json.loads(path.read_text()) if path.exists() else {}
-    report = text(metrics) if metrics else None
+    if not path.exists():
+        return None, {}
+    try:
+        metrics = json.loads(path.read_text())
+        report = text(metrics)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        _log.warning("%s: found no evaluation (%s), expected that of --mode=evaluate", storage.shown(path), problem)
+        return None, {}
     owners = _owners(metrics)
     captions = {folder / f"{name}.png": owners[name].CAPTIONS[name] for name in ("samples", "x_revision")}
-    return report, {path: caption for path, caption in captions.items() if path.exists()}
+    return report, {figure: caption for figure, caption in captions.items() if figure.exists()}
 
 
 def _owners(metrics: Mapping[str, Any]) -> dict[str, Question]:

@@ -1,6 +1,5 @@
 """The history of the metrics of a run, and the training curves."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dualmcmc_jax.report.figures import plt
+from dualmcmc_jax.runtime import metric_writer
 
 History = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Arrays (steps [N], values [N]) of each metric, by the name of the metric."""
@@ -15,13 +15,8 @@ History = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 def read(workdir: Path) -> History:
     """Read the history of all metrics from the metrics.jsonl of a workdir. Without this file the history is empty."""
-    path = workdir / "metrics.jsonl"
     pairs = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the training process is still writing this line
-            continue
+    for row in metric_writer.rows(workdir):
         for name, value in row.items():
             pairs.setdefault(name, []).append((row["step"], value))
     return {name: tuple(np.array(values).T) for name, values in pairs.items() if name != "step"}

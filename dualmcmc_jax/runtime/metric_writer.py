@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -19,11 +20,50 @@ from dualmcmc_jax.runtime.workdirs import replace
 _log = logging.getLogger(__name__)
 
 
+def rows(workdir: Path) -> list[dict[str, float]]:
+    """Return the rows of metrics.jsonl. Without this file there are no rows.
+
+    Lines that are not rows of metrics are left out, with a warning. The last line may be incomplete, because the
+    training process may be writing it at this moment.
+    """
+    return [row for row, _ in _read(workdir, warn=True)]
+
+
+def _read(workdir: Path, *, warn: bool) -> list[tuple[dict[str, float], str]]:
+    """Return the rows of metrics.jsonl, and the line of each row. If `warn` is True, warn about other lines."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    warning = _log.warning if warn else _log.debug
+    if not path.is_file():
+        warning("%s: found something other than a file, so the history of training is left out", storage.shown(path))
+        return []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    parsed = [(_row(line), line) for line in lines]
+    if num_invalid := sum(row is None and line.endswith("\n") for row, line in parsed):
+        warning("%s: left out %d lines that are not rows of metrics", storage.shown(path), num_invalid)
+    return [(row, line) for row, line in parsed if row is not None]
+
+
+def has_evaluation(workdir: Path, step: int) -> bool:
+    """Return whether metrics.jsonl has a row of a light evaluation of a step."""
+    others = ("steps_per_second", "rollbacks")  # names in rows of training metrics and of rollbacks
+    return any(row["step"] == step and not any(name in row for name in others) for row, _ in _read(workdir, warn=False))
+
+
+def check(workdir: Path) -> None:
+    """Raise ValueError if rows of metrics cannot be written because metrics.jsonl is something other than a file."""
+    path = workdir / "metrics.jsonl"
+    if path.exists() and not path.is_file():
+        found = "something other than a file"
+        raise ValueError(f"{storage.shown(path)}: found {found}, expected the metrics of a run; choose another workdir")
+
+
 class MetricsWriter:
     """The writer of the metrics of one run, a context manager. Only process 0 writes.
 
     If a run was interrupted after its last checkpoint, metrics.jsonl has rows beyond `step`. They are deleted, because
-    the resumed run writes them again.
+    the resumed run writes them again. Invalid lines are deleted too, with a warning.
 
     Args:
       workdir: the folder of the run.
@@ -37,8 +77,8 @@ class MetricsWriter:
         self._every = every
         if self._leads:
             path = workdir / "metrics.jsonl"
-            rows = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-            replace(path, "".join(row for row in rows if _step(row) <= step))
+            kept = (line for row, line in _read(workdir, warn=True) if row["step"] <= step)
+            replace(path, "".join(line.rstrip("\n") + "\n" for line in kept))
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
         if self._leads and step:
@@ -96,12 +136,14 @@ class MetricsWriter:
                 self._tensorboard.close()
 
 
-def _step(row: str) -> float:
-    """Return the step of a row of metrics.jsonl, or infinity if the row is incomplete or malformed."""
+def _row(line: str) -> dict[str, float] | None:
+    """Return a line of metrics.jsonl as {name: number}, or None if the line is not a row of metrics."""
     try:
-        return float(json.loads(row)["step"])
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
-        return float("inf")
+        row = json.loads(line)
+        is_row = isinstance(row, dict) and "step" in row and all(isinstance(v, int | float) for v in row.values())
+        return row if is_row and math.isfinite(row["step"]) else None
+    except (ValueError, RecursionError, OverflowError):
+        return None
 
 
 def _tensorboard_writer(workdir: Path):

@@ -76,6 +76,30 @@ def local_path(argument: str, name: str, *, expected: str = "a local folder") ->
         raise ValueError(f"{argument}: found {name}, expected a path: {error}") from error
 
 
+def check_writable(argument: str, folder: Path) -> None:
+    """Check that files can be written to a folder, which need not exist. The check leaves nothing behind.
+
+    Args:
+      argument: the caller's name of the folder. The error message begins with it.
+      folder: the folder.
+
+    Raises:
+      ValueError: the folder cannot be created, or no file can be written to it.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = f"{shown(folder)} ({error.strerror})"
+        raise ValueError(f"{argument}: found {found}, expected a folder that can be written to") from error
+    finally:
+        for path in created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def home(workdir: Path):
     """Return the folder that contains checkpoints/: the workdir as an absolute path, or an epath.Path in its bucket."""
     if not (workdir / _HOME).is_file():

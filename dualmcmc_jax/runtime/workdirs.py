@@ -51,6 +51,7 @@ def claim(
                     check()
                 if data:
                     _check_data(workdir, data)
+                _remove_incomplete(workdir)
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
                 if data:
                     replace(workdir / DATA, json.dumps(data, indent=2) + "\n")
@@ -104,13 +105,22 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader sees the old or the new content, never a part."""
+def _remove_incomplete(workdir: Path) -> None:
+    """Remove the temporary files that `replace` leaves if the training process is killed while it writes."""
+    for path in (*workdir.glob(".*.new"), *workdir.glob("samples/.*_*.new")):  # other files may belong to other modes
+        path.unlink(missing_ok=True)
+
+
+def replace(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a file atomically: a reader sees the old or the new content, never a part.
+
+    In text, bytes of file names that are not UTF-8 become "?".
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb", opener=_no_link) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

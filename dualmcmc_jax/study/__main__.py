@@ -38,7 +38,7 @@ import filelock
 from absl import flags, logging
 
 from dualmcmc_jax import config_check
-from dualmcmc_jax.cli import command_line, completion
+from dualmcmc_jax.cli import command_line, completion, terminal
 from dualmcmc_jax.runtime import signals
 from dualmcmc_jax.study import jobs, runs, tables
 from dualmcmc_jax.study.definitions import Study
@@ -72,10 +72,10 @@ def main(argv) -> None:
     except jobs.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
-    print(tables.text(study, results))
     with filelock.FileLock(workdir / ".study"):  # another command may finish at the same time
         tables.write(workdir, study, results)
-    print(f"wrote table.txt, results.json and figure.png to {workdir}")
+    terminal.show(tables.text(study, results))
+    terminal.show(f"wrote table.txt, results.json and figure.png to {workdir}")
     all_results = [result for of_variant in results.values() for result in of_variant]
     if failed := sum(bool(result.problem) for result in all_results):
         raise ValueError(f"{failed} of {len(all_results)} runs failed; run the same command again to retry them")

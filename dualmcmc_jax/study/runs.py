@@ -1,19 +1,23 @@
 """The runs of a study. Each run has a folder, and is trained and evaluated in separate processes."""
 
 import json
+import logging
 import re
 import shutil
 import statistics
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dualmcmc_jax import config_check
+from dualmcmc_jax.runtime import metric_writer
 from dualmcmc_jax.runtime.workdirs import replace
 from dualmcmc_jax.study import jobs
 from dualmcmc_jax.study.definitions import changed
+
+_log = logging.getLogger(__name__)
 
 PILOT_STEPS, PILOT_EVERY = 60, 10
 """Number of updates of a pilot run, and number of updates between its logs. The run measures updates per second."""
@@ -134,14 +138,14 @@ def _train_and_evaluate(
     with workers.claim(workdir, wait=wait) as lock:
         if not lock:
             return None
-        if not record.exists() or json.loads(record.read_text()) != [*flags, *evaluation]:
+        if _stored(record) != [*flags, *evaluation] or _stored(out / "metrics.json") is None:
             problem = workers.main(workdir, lock, *flags, workdir_flag) or workers.main(
                 workdir, lock, *flags, workdir_flag, *evaluation, f"--out={out}"
             )
             if problem:
                 return Result(seed, {}, problem)
             replace(record, json.dumps([*flags, *evaluation]))
-    metrics = json.loads((out / "metrics.json").read_text())
+        metrics = _stored(out / "metrics.json") or {}
     return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
 
 
@@ -157,7 +161,7 @@ def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: Conf
     key = [*flags_of(pilot), f"--jobs={settings.num_jobs}"]
     with workers.claim(folder) as lock:
         file, workdir = folder / "rate.json", folder / "pilot"
-        measured = json.loads(file.read_text()) if file.exists() else {}
+        measured = _stored(file) or {}
         if measured.get("of") != key:
             shutil.rmtree(workdir, ignore_errors=True)
             workdir.mkdir()
@@ -175,8 +179,16 @@ def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: Conf
     )
 
 
+def _stored(path: Path) -> Any | None:
+    """Return the content of a JSON file. Return None if the file does not exist or, with a warning, is damaged."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except (ValueError, OSError) as error:
+        _log.warning("%s: found a damaged file (%s); its content is computed anew", path, error)
+        return None
+
+
 def _rate(workdir: Path) -> float:
     """Return the median of a run's updates per second, without the first row of metrics, which includes compilation."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    rates = [row["steps_per_second"] for row in rows if "steps_per_second" in row]
+    rates = [row["steps_per_second"] for row in metric_writer.rows(workdir) if "steps_per_second" in row]
     return statistics.median(rates[1:] or rates)

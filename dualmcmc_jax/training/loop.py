@@ -30,9 +30,13 @@ def train(
     dataset: sources.Dataset,
     draw: Draw,
     measure: Measure,
+    missing: Callable[[int], bool] = lambda step: False,
     check: Callable[[], None] | None = None,
 ) -> train_state.TrainState:
     """Train until `train.num_steps` updates have been made, starting from the newest checkpoint if there is one.
+
+    If the process was killed after saving this checkpoint, its pictures or its evaluation may be missing. They are made
+    first.
 
     Args:
       config: the full config.
@@ -43,6 +47,7 @@ def train(
         after the last update. It must not keep the state, because the next update reuses the buffers of the state.
       measure: measure(state) -> metrics by name, which are written as a separate row. It is called every
         evaluation.every updates and after the last update, or never if evaluation.every is 0.
+      missing: missing(step) -> whether pictures of this step are missing. It is called for the newest checkpoint.
       check: called once the workdir is locked, before anything is written. It raises ValueError if the workdir holds a
         run of another config; `config_check.check_run` is such a function.
 
@@ -63,6 +68,7 @@ def train(
     run = partial(
         _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
     )
+    metric_writer.check(workdir)
 
     with (
         workdirs.claim(workdir, config.to_dict(), data=sources.digests(dataset), check=check),
@@ -73,7 +79,8 @@ def train(
         for name, params in state.params._asdict().items():
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
-        if int(state.step) >= config.train.num_steps:
+        late = _late(config, workdir, int(state.step), missing)
+        if int(state.step) >= config.train.num_steps and not any(late):
             progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s; raise train.num_steps to train longer", progress)
             return state
@@ -81,7 +88,7 @@ def train(
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
-                return run(parallel.replicate(state), event, store=store, watch=watch)
+                return run(parallel.replicate(state), event, late, store=store, watch=watch)
             except health.Diverged as diverged:
                 store.wait()
                 state = checkpointing.read(store, config) or fresh()
@@ -89,7 +96,7 @@ def train(
                     raise ValueError(f"{diverged}; the last good state is from step {int(state.step)}") from diverged
                 _log.warning("%s; restarting from step %d (rollback %d)", diverged, int(state.step), attempt)
                 state = health.next_attempt(state, attempt)
-                event = {"rollbacks": attempt, "diverged_at": diverged.step}
+                event, late = {"rollbacks": attempt, "diverged_at": diverged.step}, (False, False)
 
 
 def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[jax.Device] | None = None):
@@ -107,15 +114,46 @@ def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[j
     return parallel.compile_update(partial(train_step, nets=nets, optimizers=optimizers, config=config), devices)
 
 
+def _due(config, step: int) -> tuple[bool, bool]:
+    """Return whether pictures are drawn after an update, and whether the light evaluation runs."""
+    return _is_due(config, step, config.log.images_every), _is_due(config, step, config.evaluation.every)
+
+
+def _is_due(config, step: int, every: int) -> bool:
+    return bool(every) and (step % every == 0 or step == config.train.num_steps)
+
+
+def _late(config, workdir: Path, step: int, missing: Callable[[int], bool]) -> tuple[bool, bool]:
+    """Return whether the pictures and the evaluation of a checkpoint are due but missing.
+
+    Nothing is missing in a workdir without metrics.jsonl, in which no run has begun. Its checkpoint was imported.
+    """
+    if not step or not (workdir / "metrics.jsonl").exists():
+        return False, False
+    pictures, evaluation = _due(config, step)
+    return pictures and missing(step), evaluation and not metric_writer.has_evaluation(workdir, step)
+
+
 def _run(
-    config, workdir: Path, state, event: dict[str, float], *, update, batch, draw: Draw, measure: Measure, store, watch
+    config,
+    workdir: Path,
+    state,
+    event: dict[str, float],
+    late: tuple[bool, bool],
+    *,
+    update,
+    batch,
+    draw: Draw,
+    measure: Measure,
+    store,
+    watch,
 ):
     """Train from a state until the last update, divergence, or a signal to stop.
 
     `event` is a row of metrics that records the last rollback. It is written first. It is empty if there was none.
+    `late` says whether to draw pictures and to evaluate before the first update.
     """
     start, last = int(state.step), config.train.num_steps
-    is_due = lambda step, every: every and (step % every == 0 or step == last)
     with metric_writer.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
         writer.scalars(start, event)
         pending = deque()  # metrics of updates that may still be running on the devices
@@ -124,15 +162,25 @@ def _run(
             while len(pending) > num_kept:
                 step, scalars = pending.popleft()
                 writer.finished(step, scalars)
-                if is_due(step, config.log.every):
+                if _is_due(config, step, config.log.every):
                     health.check(step, scalars, config)
 
+        def inspect(step: int, pictures: bool, evaluation: bool) -> None:
+            if pictures:
+                writer.images(step, draw(step, state))
+            if evaluation:
+                log_pending(0)
+                writer.scalars(step, measure(state))
+
+        if any(late):
+            _log.info("making the pictures and the evaluation of step %d that are missing", start)
+        inspect(start, *late)
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
             state, scalars = update(state, x)
             pending.append((step, scalars))
             log_pending(2)  # leaves two updates queued, so that the devices are never idle and the queue does not grow
             stopping = watch.asked(step) and step < last
-            if stopping or is_due(step, config.checkpoint.every):
+            if stopping or _is_due(config, step, config.checkpoint.every):
                 log_pending(0)  # a run resumed from this checkpoint does not write these rows again
                 health.check(step, scalars, config)
                 health.check_params(step, state)
@@ -141,11 +189,7 @@ def _run(
                 checkpointing.save(store, state)
                 if jax.process_index() == 0 and not stopping:
                     storage.push(workdir)
-            if is_due(step, config.log.images_every):
-                writer.images(step, draw(step, state))
-            if is_due(step, config.evaluation.every):
-                log_pending(0)
-                writer.scalars(step, measure(state))
+            inspect(step, *_due(config, step))
             if stopping:
                 raise signals.Stopped(step)
     return state
