@@ -12,7 +12,7 @@ from dualmcmc_jax.configs import default
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
 from dualmcmc_jax.models.layers import NORMS
-from dualmcmc_jax.runtime import checkpoints, storage, workdirs
+from dualmcmc_jax.runtime import storage, workdirs
 
 CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
@@ -103,7 +103,7 @@ def check_run(workdir: Path, config: ConfigDict) -> None:
     """
     stored = workdirs.read_config(workdir)
     if stored is None:
-        if checkpoints.exist(workdir):
+        if workdirs.has_checkpoints(workdir):
             shown = storage.shown(workdir / "config.json")
             expected = "the config of the run whose checkpoints are there; restore the file, or choose another workdir"
             raise ValueError(f"{shown}: found no such file, expected {expected}")

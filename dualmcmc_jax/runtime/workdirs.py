@@ -14,7 +14,7 @@ from typing import IO, Any
 import filelock
 import jax
 
-from dualmcmc_jax.runtime import checkpoints, storage
+from dualmcmc_jax.runtime import storage
 
 DATA = "data.json"
 """Name of the file in a workdir that holds the digests of the training and held-out examples."""
@@ -64,7 +64,7 @@ def claim(
 def _check_data(workdir: Path, data: dict[str, Any]) -> None:
     """Raise ValueError if the checkpoints of a workdir were trained on data with other digests."""
     path = workdir / DATA
-    if not (path.exists() and checkpoints.exist(workdir)):
+    if not (path.exists() and has_checkpoints(workdir)):
         return
     way_out = f"to go on with the data as they are now, delete {storage.shown(path)}"
     try:
