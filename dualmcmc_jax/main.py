@@ -259,7 +259,7 @@ def _inception_weights() -> Path | None:
         return None
     path = storage.local_path("inception_weights", command_line.INCEPTION_WEIGHTS.value)
     if not path.is_file():
-        raise ValueError(f"inception_weights: found no file {path}, expected the weights of the Inception network")
+        raise ValueError(f"inception_weights: found no file {path}, expected pt_inception-2015-12-05-6726825d.pth")
     return path
 
 

@@ -123,7 +123,7 @@ CASES = [
     ),
     (
         "--config=digits --config.data.source=npz:FILES/nan.npz",
-        "data.source: found NaN or infinite numbers in FILES/nan.npz",
+        "data.source: found NaN or infinite numbers in array 'arr_0' of FILES/nan.npz",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/shape.npz",
@@ -131,11 +131,11 @@ CASES = [
     ),
     (
         "--config=digits --config.data.source=npz:FILES/floats.npz",
-        "data.source: found float64 (18, 8, 8, 1) in FILES/floats",
+        "data.source: found float64 (20, 8, 8, 1) in array 'arr_0' of FILES/floats",
     ),
     (
         "--config=digits --config.data.source=npz:FILES/names.npz",
-        "data.source: found arrays ['a', 'b'] in FILES/names.npz",
+        "data.source: found arrays 'a', 'b' in FILES/names.npz",
     ),
     (
         "--config=cifar10 --config.data.source=tfds:nosuch",
