@@ -1,8 +1,10 @@
 """Damaged checkpoints are reported and renamed, and the newest intact checkpoint is restored."""
 
 import functools
+import itertools
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -208,3 +210,21 @@ def test_too_little_memory_is_no_damage(workdir, tmp_path, monkeypatch):
 )
 def test_lack_of_memory_is_told_from_other_errors(error, expected):
     assert memory.ran_out(error) == expected
+
+
+def test_save_is_repeated_if_the_clock_is_set_forward(tmp_path, monkeypatch):
+    """Orbax measures its timeouts by the wall clock, which here advances a day per call until the save is repeated."""
+    real, days, repeated = time.time, itertools.count(step=86400), []
+
+    def warning(*_):
+        repeated.append(True)
+        monkeypatch.setattr(time, "time", real)
+
+    monkeypatch.setattr(checkpoints._log, "warning", warning)
+    with checkpoints.Checkpoints(tmp_path, 3) as store:
+        monkeypatch.setattr(time, "time", lambda: real() + next(days))
+        checkpointing.save(store, state_at(1))
+        store.wait()
+        assert store._unsaved is None
+    assert repeated == [True]
+    assert_state_of_step(restore(tmp_path), 1)

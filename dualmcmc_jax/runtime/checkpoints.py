@@ -33,7 +33,9 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
         read_options = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, **read_options)
+        self._unsaved = None  # step and arguments of a save that is not known to be complete
+        complete = ocp.options.AsyncOptions(post_finalization_callback=self._forget_unsaved)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, async_options=complete, **read_options)
         self._folder = storage.home(workdir) / "checkpoints"
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = _again_if_missing(
@@ -56,14 +58,35 @@ class Checkpoints:
         self._check_space(_num_bytes(tree))
         record = {"checksums": checksums(tree)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
+        self._unsaved = step, arguments
         with self._save_errors():
-            self._manager.save(step, args=arguments)
+            self._again_if_timed_out(lambda: self._manager.save(step, args=arguments))
         _log.debug("saving step %d to %s", step, self._folder)
 
     def wait(self) -> None:
         """Wait until the last save is complete. Raise ValueError if the save failed."""
         with self._save_errors():
+            self._again_if_timed_out(self._manager.wait_until_finished)
+
+    def _again_if_timed_out(self, call: Callable[[], Any]) -> None:
+        """Wait for a save. If it times out, start it once more and wait for it.
+
+        Orbax measures its timeouts by the wall clock, so they end when the clock is set forward. With several processes
+        nothing is repeated, because the other processes would not take part.
+        """
+        try:
+            call()
+        except TimeoutError as error:
+            if self._unsaved is None or jax.process_count() > 1:
+                raise
+            step, arguments = self._unsaved
+            _log.warning("saving step %d timed out (%s); saving it again", step, _brief(error))
+            self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
+
+    def _forget_unsaved(self) -> None:
+        """Free the arrays of the last save."""
+        self._unsaved = None
 
     def steps(self) -> list[int]:
         """Return the steps of all checkpoints in ascending order."""
