@@ -319,20 +319,20 @@ def test_workdir_of_another_config_is_refused(uninterrupted, field, value):
 
 
 def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path):
-    """A run without data.json, which an older version wrote, is accepted and gets one."""
+    """A run without digests.json, which an older version wrote, is accepted and gets one."""
     workdir, config = shutil.copytree(uninterrupted[0], tmp_path / "run"), tiny.config()
     dataset = sources.load(config.data)
     changed = dataset._replace(test=dataset.test[::-1])
-    before = (workdir / "data.json").read_bytes()
+    before = (workdir / "digests.json").read_bytes()
     nothing = {"draw": lambda *_: {}, "measure": lambda _: {}}
     with pytest.raises(
         ValueError, match=r"^data.source: found .* \(test: 297 examples as before, but not the same ones\)"
     ):
         loop.train(config, workdir, dataset=changed, **nothing)
-    assert (workdir / "data.json").read_bytes() == before
-    (workdir / "data.json").unlink()
+    assert (workdir / "digests.json").read_bytes() == before
+    (workdir / "digests.json").unlink()
     loop.train(config, workdir, dataset=dataset, **nothing)
-    assert (workdir / "data.json").read_bytes() == before
+    assert (workdir / "digests.json").read_bytes() == before
 
 
 def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):

@@ -58,7 +58,7 @@ CHANGED = {"train": {"examples": 30, "sha256": "c"}, "test": {"examples": 3, "sh
 
 def claim(workdir, data):
     with workdirs.claim(workdir, {}, data=data):
-        return json.loads((workdir / "data.json").read_text())
+        return json.loads((workdir / "digests.json").read_text())
 
 
 def test_changed_data_are_refused_once_there_is_a_checkpoint(tmp_path):
@@ -72,17 +72,19 @@ def test_changed_data_are_refused_once_there_is_a_checkpoint(tmp_path):
     ):
         claim(tmp_path, CHANGED)
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
-    (tmp_path / "data.json").unlink()  # as the message says
+    (tmp_path / "digests.json").unlink()  # as the message says
     assert claim(tmp_path, CHANGED) == CHANGED
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"train": 3}', '{"train": {}, "test": {}}'])
 def test_damaged_digests_are_named(content, tmp_path):
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
-    (tmp_path / "data.json").write_text(content)
-    with pytest.raises(ValueError, match=r"data\.json: found no digests of .*; to go on .*, delete .*data\.json$"):
+    (tmp_path / "digests.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=r"digests\.json: found no digests of .*; to go on .*, delete .*digests\.json$"
+    ):
         claim(tmp_path, DATA)
-    assert (tmp_path / "data.json").read_text() == content
+    assert (tmp_path / "digests.json").read_text() == content
 
 
 def test_workdir_without_a_checkpoint_can_be_taken_over(tmp_path):

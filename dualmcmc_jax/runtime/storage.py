@@ -13,7 +13,7 @@ from pathlib import Path
 from dualmcmc_jax.data.images import first_line
 
 SCHEME = "gs://"
-ROWS = ("metrics.jsonl", "config.json", "data.json")
+ROWS = ("metrics.jsonl", "config.json", "digests.json")
 """The files that a resumed run needs besides a checkpoint. Upload them before each checkpoint."""
 _HOME = ".home"  # name of the file in the local folder that holds the gs:// name of the workdir
 _sent = {}  # {path: stamp of the version that is in the bucket}

@@ -1,4 +1,4 @@
-"""The config.json and data.json of a workdir, and the lock that keeps other processes out.
+"""The config.json and digests.json of a workdir, and the lock that keeps other processes out.
 
 Here a config is a plain dict. `config_check` checks whether its fields are valid.
 """
@@ -16,7 +16,7 @@ import jax
 
 from dualmcmc_jax.runtime import storage
 
-DATA = "data.json"
+DIGESTS = "digests.json"
 """Name of the file in a workdir that holds the digests of the training and held-out examples."""
 
 
@@ -28,13 +28,13 @@ def claim(
     data: dict[str, Any] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Lock a workdir for this process within the context, and write its config.json and data.json.
+    """Lock a workdir for this process within the context, and write its config.json and digests.json.
 
     Args:
       workdir: the folder of the run. It is created if it does not exist.
       config: the content of config.json.
-      data: the content of data.json, from `sources.digests`. If the workdir has checkpoints and a data.json, both must
-        be equal. None or empty: data.json is neither read nor written.
+      data: the content of digests.json, from `sources.digests`. If the workdir has checkpoints and a digests.json, the
+        two must be equal. None or empty: digests.json is neither read nor written.
       check: a function that raises ValueError if the workdir holds a run with another config. It is called after
         locking and before writing, because another process may have started a run since the caller's own check.
 
@@ -54,7 +54,7 @@ def claim(
                 _remove_incomplete(workdir)
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
                 if data:
-                    replace(workdir / DATA, json.dumps(data, indent=2) + "\n")
+                    replace(workdir / DIGESTS, json.dumps(data, indent=2) + "\n")
         except OSError as error:
             found = f"{workdir} ({error.strerror})"
             raise ValueError(f"workdir: found {found}, expected a folder that can be written to") from error
@@ -63,7 +63,7 @@ def claim(
 
 def _check_data(workdir: Path, data: dict[str, Any]) -> None:
     """Raise ValueError if the checkpoints of a workdir were trained on data with other digests."""
-    path = workdir / DATA
+    path = workdir / DIGESTS
     if not (path.exists() and has_checkpoints(workdir)):
         return
     way_out = f"to go on with the data as they are now, delete {storage.shown(path)}"

@@ -40,8 +40,8 @@ def train(
 
     Args:
       config: the full config.
-      workdir: the folder of the run, to which config.json, data.json, metrics.jsonl, tensorboard/ and checkpoints/ are
-        written.
+      workdir: the folder of the run, to which config.json, digests.json, metrics.jsonl, tensorboard/ and checkpoints/
+        are written.
       dataset: the data set, from `sources.load`.
       draw: draw(step, state) -> pictures by name, uint8 [H, W, 3]. It is called every log.images_every updates and
         after the last update. It must not keep the state, because the next update reuses the buffers of the state.
