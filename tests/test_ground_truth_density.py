@@ -75,10 +75,10 @@ def test_figure_shows_both_densities(tmp_path):
     assert figures.save(tmp_path / "known.png", figure).shape[1] > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("num_steps", "largest"),
-    [(600, 2.0), pytest.param(1500, 0.5, marks=pytest.mark.more), pytest.param(5000, 0.06, marks=pytest.mark.more)],
+    [(600, 2.0), (1500, 0.5), (5000, 0.06)],
 )
 def test_trained_energy_is_close_to_the_density(num_steps, largest, programs, tmp_path):
     """Bound KL(data, EBM) in nats on eight Gaussians, with seed 0. Chains without noise would reach only 2.9."""

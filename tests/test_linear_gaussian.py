@@ -252,10 +252,8 @@ QUICK = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), pytest.param({}, 0.025, 0.04, marks=pytest.mark.more)]
-)
+@pytest.mark.more
+@pytest.mark.parametrize(("fields", "bias", "largest"), [(QUICK, 0.05, 0.06), ({}, 0.025, 0.04)])
 def test_training_ends_at_maximum_likelihood(fields, bias, largest, data):
     """The fixed point and the learned parameters differ from maximum likelihood by less than `bias` and `largest`."""
     metrics = trained(config_of(**fields), data)
