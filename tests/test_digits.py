@@ -46,13 +46,17 @@ def test_digit_classifier_distinguishes_digits_from_a_fitted_gaussian():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seed", "num_steps", "largest", "smallest"),
-    [(0, 300, 0.7, 3.5), *(pytest.param(seed, 1500, 0.25, 5.0, marks=pytest.mark.more) for seed in (0, 1, 2))],
+    ("seed", "num_steps", "largest", "smallest", "largest_mse"),
+    [
+        (0, 300, 0.7, 3.5, 0.04),
+        *(pytest.param(seed, 1500, 0.25, 5.0, 0.03, marks=pytest.mark.more) for seed in (0, 1, 2)),
+    ],
 )
-def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, smallest, tmp_path):
+def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, smallest, largest_mse, tmp_path):
     """Train in a separate process, as a user does: 300 updates, or on demand the 1,500 updates of the config.
 
-    The bounds are the largest Frechet distance in pixel space and the smallest classifier score of the revised samples.
+    The bounds are the largest Frechet distance in pixel space and the smallest classifier score of the revised samples,
+    and the largest reconstruction error after the z-chain.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     main = [sys.executable, "-m", "dualmcmc_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path}"]
@@ -82,7 +86,7 @@ def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, sma
     assert metrics["revised/svc_score"] >= smallest
     assert metrics["revised/class_entropy"] >= 2.2
     mse = {method: metrics[f"reconstruction/{method}/mse"] for method in ("encoder", "encoder_chain", "noise_chain")}
-    assert mse["encoder_chain"] <= 0.040
+    assert mse["encoder_chain"] <= largest_mse
     assert mse["encoder_chain"] <= 0.85 * mse["encoder"] < mse["noise_chain"]
     assert metrics["auroc/uniform_noise"] > 0.95
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]

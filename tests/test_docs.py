@@ -284,16 +284,9 @@ PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_tests_and_config_fields_in_docs_exist(page):
-    """Check relative links with their anchors, names of tests, and names of config fields."""
+def test_tests_and_config_fields_named_in_docs_exist(page):
     text = (DOCS / page).read_text()
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
-        path = (DOCS / (target or page)).resolve()
-        assert path.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
     for file, test in re.findall(r"(tests/\w+\.py)(?:::(\w+))?", prose):
         assert f"def {test}" in (ROOT / file).read_text(), f"{file}::{test}"
     fields = config_check.fields(default.get_config()).keys() | {"loss.energy_penalty.weight", "loss.energy_penalty"}
