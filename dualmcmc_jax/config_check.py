@@ -1,5 +1,6 @@
 """Checks of configs: whether each field has a valid value, and whether a config matches the config of a run."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -40,6 +41,8 @@ POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields and sections that may change when a run resumes. They do not change the mathematics of an update."""
+RESULTS = ("model.safetensors", "export/*/model.safetensors", "evaluation/*/metrics.json", "samples/samples.npz")
+"""Files in a workdir that the program makes from a checkpoint."""
 
 
 def check(config: ConfigDict) -> None:
@@ -96,24 +99,50 @@ def _is_box(crop):
 def check_run(workdir: Path, config: ConfigDict) -> None:
     """Check that a workdir is new or holds a run with the given config. Fields in `FREE` may differ.
 
-    A run that never saved a checkpoint may have any config, because a new run can replace it.
+    A run that never saved a checkpoint may have any config, because a new run can replace it. A run whose checkpoints
+    were deleted may not, because a new run would replace its results.
 
     Raises:
       ValueError: the run has another config, or its config.json is missing or cannot be read.
     """
     stored = workdirs.read_config(workdir)
+    left = "checkpoints" if workdirs.has_checkpoints(workdir) else _results(workdir, stored)
     if stored is None:
-        if workdirs.has_checkpoints(workdir):
+        if left:
             shown = storage.shown(workdir / "config.json")
-            expected = "the config of the run whose checkpoints are there; restore the file, or choose another workdir"
+            expected = f"the config of the run whose {left} are there; restore the file, or choose another workdir"
             raise ValueError(f"{shown}: found no such file, expected {expected}")
         return
-    if workdirs.never_saved(workdir):
+    if not left and workdirs.never_saved(workdir):
         return
     try:
         compare(workdir / "config.json", stored, config)
     except ValueError as error:
-        raise ValueError(f"{error}; expected the same config, or a new folder for this one: --workdir=DIR") from error
+        lost = f", whose {left} are there without its checkpoints" if left not in ("", "checkpoints") else ""
+        expected = "expected the same config, or a new folder for this one: --workdir=DIR"
+        raise ValueError(f"{error}{lost}; {expected}") from error
+
+
+def _results(workdir: Path, stored: dict[str, Any] | None) -> str:
+    """Return a phrase that names results which show that a run had a checkpoint, or "" if there are none.
+
+    Args:
+      workdir: the folder of the run.
+      stored: the content of its config.json, or None if the file does not exist.
+    """
+    from dualmcmc_jax.runtime import metric_writer  # imported late: tqdm reads TQDM_DISABLE when it is imported
+
+    for name in RESULTS:
+        if any(workdir.glob(name)):
+            return f"results ({name})"
+    if workdirs.save_was_interrupted(workdir):
+        return ""
+    first_save, step = 1, metric_writer.last_step(workdir)
+    if stored is not None:
+        with contextlib.suppress(ValueError):
+            config = as_config(stored)
+            first_save = min(config.checkpoint.every, config.train.num_steps)
+    return f"metrics of {step} updates (metrics.jsonl)" if step >= first_save else ""
 
 
 def compare(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:

@@ -259,14 +259,19 @@ def test_pipe_in_place_of_the_metrics_is_refused_or_left_out(tmp_path, caplog):
     assert "metrics.jsonl: found something other than a file" in caplog.text
 
 
-def test_checkpoints_without_a_config_are_refused(uninterrupted, tmp_path):
-    """Training would silently go on under another config, which may have the same networks."""
+def test_checkpoints_or_metrics_without_a_config_are_refused(uninterrupted, tmp_path):
+    """Training would silently go on under another config, which may have the same networks, or replace the metrics."""
     workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
     (workdir / "config.json").unlink()
     config = tiny.config(x_chain__step_size=1.0)
     with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of the run"):
         config_check.check_run(workdir, config)
     shutil.rmtree(workdir / "checkpoints")
+    with pytest.raises(
+        ValueError, match=r"found no such file, .* whose metrics of 40 updates \(metrics\.jsonl\) are there"
+    ):
+        config_check.check_run(workdir, config)
+    (workdir / "metrics.jsonl").unlink()
     config_check.check_run(workdir, config)
 
 

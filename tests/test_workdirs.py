@@ -103,3 +103,47 @@ def test_other_run_is_kept_and_the_line_names_the_remedy(folder, tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"train\.seed is 1 in the file and 2 now; expected .*--workdir=DIR$"):
         config_check.check_run(tmp_path, tiny.config(train__seed=2))
+
+
+def without_checkpoints(workdir, *, step, left):
+    """Make the workdir of a run whose checkpoints/ contains only `left`. The first checkpoint is due at step 20."""
+    with workdirs.claim(workdir, tiny.config(train__seed=1).to_dict()):
+        (workdir / "checkpoints" / left).mkdir(parents=True)
+        (workdir / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "loss": 1}}\n' for s in range(5, step + 1, 5)))
+
+
+@pytest.mark.parametrize(("step", "left"), [(15, ""), (25, "20.orbax-checkpoint-tmp")])
+def test_metrics_from_before_the_first_checkpoint_can_be_replaced(step, left, tmp_path):
+    """Training diverged, or was killed, before a checkpoint was complete."""
+    without_checkpoints(tmp_path, step=step, left=left)
+    config_check.check_run(tmp_path, tiny.config(train__seed=2))
+
+
+@pytest.mark.parametrize(
+    ("step", "result"),
+    [
+        (20, ""),
+        (0, "evaluation/20/metrics.json"),
+        (0, "export/20/model.safetensors"),
+        (0, "model.safetensors"),
+        (0, "samples/samples.npz"),
+    ],
+)
+def test_results_without_checkpoints_are_kept(step, result, tmp_path):
+    """A user deleted the checkpoints of a finished run. The same config may train anew."""
+    without_checkpoints(tmp_path, step=step, left="")
+    if result:
+        (tmp_path / result).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / result).touch()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    config = tiny.config(train__seed=2)
+    message = (
+        r"train\.seed is 1 .* 2 now, whose (metrics|results) .* are there without its checkpoints; .*--workdir=DIR$"
+    )
+    with (
+        pytest.raises(ValueError, match=message),
+        workdirs.claim(tmp_path, config.to_dict(), check=lambda: config_check.check_run(tmp_path, config)),
+    ):
+        raise AssertionError("a refused claim must not be entered")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    config_check.check_run(tmp_path, tiny.config(train__seed=1))

@@ -45,6 +45,11 @@ def _read(workdir: Path, *, warn: bool) -> list[tuple[dict[str, float], str]]:
     return [(row, line) for row, line in parsed if row is not None]
 
 
+def last_step(workdir: Path) -> float:
+    """Return the last step of which metrics.jsonl has a row, or 0 without rows."""
+    return max((row["step"] for row, _ in _read(workdir, warn=False)), default=0)
+
+
 def has_evaluation(workdir: Path, step: int) -> bool:
     """Return whether metrics.jsonl has a row of a light evaluation of a step."""
     others = ("steps_per_second", "rollbacks")  # names in rows of training metrics and of rollbacks

@@ -133,6 +133,11 @@ def has_checkpoints(workdir: Path) -> bool:
     return any(name.isdigit() or name.startswith("damaged-") for name in names)
 
 
+def save_was_interrupted(workdir: Path) -> bool:
+    """Return whether a process was killed while it saved a checkpoint in a workdir that is not in a bucket."""
+    return any((storage.home(workdir) / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
 def never_saved(workdir: Path) -> bool:
     """Return whether a run began in a workdir and ended before its first checkpoint was complete."""
     return (storage.home(workdir) / "checkpoints").is_dir() and not has_checkpoints(workdir)
