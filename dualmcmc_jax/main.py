@@ -194,7 +194,9 @@ def evaluate(config, workdir: Path) -> None:
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = _output_folder(workdir / "evaluation" / f"{int(state.step)}{sampler}")
     weights = _inception_weights()
-    inputs = suite.inputs(config, sources.load(config.data), weights, seed=command_line.SEED.value)
+    dataset = sources.load(config.data)
+    workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
+    inputs = suite.inputs(config, dataset, weights, seed=command_line.SEED.value)
     model = Model.create(config, state.average, step=int(state.step))
     results = suite.evaluate(model, inputs)
     out.mkdir(parents=True, exist_ok=True)

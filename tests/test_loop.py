@@ -323,8 +323,11 @@ def test_workdir_of_another_config_is_refused(uninterrupted, field, value):
     config_check.check_run(workdir, tiny.config(train__num_steps=7))
 
 
-def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path):
-    """A run without digests.json, which an older version wrote, is accepted and gets one."""
+def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path, caplog):
+    """A run without digests.json, which an older version wrote, is accepted and gets one.
+
+    A folder of images may be divided otherwise than by the older version, so a line tells how it is divided.
+    """
     workdir, config = shutil.copytree(uninterrupted[0], tmp_path / "run"), tiny.config()
     dataset = sources.load(config.data)
     changed = dataset._replace(test=dataset.test[::-1])
@@ -336,8 +339,14 @@ def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path):
         loop.train(config, workdir, dataset=changed, **nothing)
     assert (workdir / "digests.json").read_bytes() == before
     (workdir / "digests.json").unlink()
-    loop.train(config, workdir, dataset=dataset, **nothing)
+    loop.train(config, workdir, dataset=dataset._replace(notes="train/ and test/"), **nothing)
     assert (workdir / "digests.json").read_bytes() == before
+    line = f"{workdir}/digests.json: found no such file, so the data may not be those of earlier starts"
+    assert [message for message in caplog.messages if "earlier starts" in message] == [
+        f"{line}; they are now divided as follows: train/ and test/"
+    ]
+    loop.train(config, workdir, dataset=dataset._replace(notes="train/ and test/"), **nothing)
+    assert caplog.text.count("earlier starts") == 1
 
 
 def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):

@@ -116,6 +116,20 @@ def test_evaluation_is_written_although_it_cannot_be_printed(run, workdir, tmp_p
     assert {"metrics.json", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_evaluation_on_changed_data_says_so(run, workdir, tmp_path):
+    """The program is ended right after the comparison."""
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    stored = json.loads((copy / "digests.json").read_text())
+    (copy / "digests.json").write_text(json.dumps(stored | {"train": {"examples": 9, "sha256": ""}}))
+    end = "from dualmcmc_jax.evaluation import suite; suite.inputs = lambda *_, **__: sys.exit(3)"
+    done = run(f"--workdir={copy}", *TINY, "--mode=evaluate", code=f"import sys; {end}")
+    assert done.returncode == 3, done.stderr
+    found = f"data.source: found data that have changed since {copy} was trained on them"
+    assert done.stderr.splitlines() == [
+        f"{found} (train: 9 examples then, 1500 now); the data are used as they are now"
+    ]
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"step": 4}'])
 def test_damaged_evaluation_is_named_and_left_out_of_the_model_card(content, tmp_path, caplog):
     (tmp_path / "metrics.json").write_text(content)

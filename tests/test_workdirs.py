@@ -1,6 +1,7 @@
 """A process claims (locks) a workdir before it trains there."""
 
 import json
+import re
 
 import pytest
 import tiny
@@ -85,6 +86,26 @@ def test_damaged_digests_are_named(content, tmp_path):
     ):
         claim(tmp_path, DATA)
     assert (tmp_path / "digests.json").read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, None),
+        (DATA, None),
+        (CHANGED, r"^data.source: found data .* \(train: 30 examples then, 27 now; test: 3 .*\); the data are used as"),
+        (
+            {"train": 3},
+            r"digests\.json: found no digests of training and held-out examples, expected those of the run$",
+        ),
+    ],
+)
+def test_use_of_changed_data_without_training_is_a_warning(content, line, tmp_path, caplog):
+    if content:
+        (tmp_path / "digests.json").write_text(json.dumps(content))
+    workdirs.warn_of_changed_data(tmp_path, DATA)
+    assert len(caplog.messages) == bool(line)
+    assert not line or re.search(line, caplog.messages[0])
 
 
 def test_workdir_without_a_checkpoint_can_be_taken_over(tmp_path):

@@ -5,6 +5,7 @@ Here a config is a plain dict. `config_check` checks whether its fields are vali
 
 import contextlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import filelock
 import jax
 
 from dualmcmc_jax.runtime import storage
+
+_log = logging.getLogger(__name__)
 
 DIGESTS = "digests.json"
 """Name of the file in a workdir that holds the digests of the training and held-out examples."""
@@ -63,19 +66,51 @@ def claim(
 
 def _check_data(workdir: Path, data: dict[str, Any]) -> None:
     """Raise ValueError if the checkpoints of a workdir were trained on data with other digests."""
-    path = workdir / DIGESTS
-    if not (path.exists() and has_checkpoints(workdir)):
+    if not has_checkpoints(workdir):
         return
-    way_out = f"to go on with the data as they are now, delete {storage.shown(path)}"
+    way_out = f"to go on with the data as they are now, delete {storage.shown(workdir / DIGESTS)}"
+    try:
+        found = _changes(workdir, data)
+    except ValueError as error:
+        raise ValueError(f"{error}; {way_out}") from error
+    if found:
+        raise ValueError(f"{found}, expected the same data; {way_out}")
+
+
+def warn_of_changed_data(workdir: Path, data: dict[str, Any]) -> None:
+    """Log a warning if the run in a workdir was trained on data with other digests, or if digests.json is damaged.
+
+    Args:
+      workdir: the folder of the run.
+      data: the digests of the data as they are now, from `sources.digests`.
+    """
+    try:
+        found = _changes(workdir, data)
+        if found:
+            _log.warning("%s; the data are used as they are now", found)
+    except ValueError as error:
+        _log.warning("%s", error)
+
+
+def _changes(workdir: Path, data: dict[str, Any]) -> str:
+    """Return a sentence that says how data differ from those of the run in a workdir, or "" if they do not.
+
+    Without digests.json, or if `data` is empty, nothing is compared.
+
+    Raises:
+      ValueError: digests.json does not contain digests.
+    """
+    path = workdir / DIGESTS
+    if not (data and path.exists()):
+        return ""
     try:
         stored = json.loads(path.read_bytes()) if path.is_file() else {}
         changes = [_change(split, stored[split], now) for split, now in data.items() if stored[split] != now]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{storage.shown(path)}: found no digests of training and held-out examples"
-        raise ValueError(f"{found}, expected those of the run; {way_out}") from error
-    if changes:
-        found = f"data that have changed since {storage.shown(workdir)} was trained on them ({'; '.join(changes)})"
-        raise ValueError(f"data.source: found {found}, expected the same data; {way_out}")
+        raise ValueError(f"{found}, expected those of the run") from error
+    since = f"data that have changed since {storage.shown(workdir)} was trained on them"
+    return f"data.source: found {since} ({'; '.join(changes)})" if changes else ""
 
 
 def _change(split: str, before: dict[str, Any], now: dict[str, Any]) -> str:

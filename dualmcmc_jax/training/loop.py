@@ -69,6 +69,8 @@ def train(
         _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
     )
     metric_writer.check(workdir)
+    digests = workdir / workdirs.DIGESTS
+    is_older_run = workdirs.has_checkpoints(workdir) and not digests.exists()
 
     with (
         workdirs.claim(workdir, config.to_dict(), data=sources.digests(dataset), check=check),
@@ -79,6 +81,9 @@ def train(
         for name, params in state.params._asdict().items():
             _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
+        if is_older_run and dataset.notes and jax.process_index() == 0:
+            unknown = f"{storage.shown(digests)}: found no such file, so the data may not be those of earlier starts"
+            _log.warning("%s; they are now divided as follows: %s", unknown, dataset.notes)
         late = _late(config, workdir, int(state.step), missing)
         if int(state.step) >= config.train.num_steps and not any(late):
             progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
