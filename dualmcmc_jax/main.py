@@ -1,10 +1,12 @@
 """The program `dualmcmc`: the table of modes (train, sample, evaluate, ...) and one function for each mode."""
 
-import signal
+import os
 import sys
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports prints no traceback
+from dualmcmc_jax.cli import interrupts
+
+if __name__ == "__main__" or os.path.basename(*sys.argv[:1] or [""]) in ("dualmcmc", "dualmcmc.exe"):
+    interrupts.end_quietly()
 
 import textwrap
 from functools import partial

@@ -180,14 +180,29 @@ def test_output_that_does_not_fit_on_a_disk_is_an_error(streams):
         print("metrics")
 
 
-def test_interrupt_while_importing_prints_no_traceback():
-    """A module that main imports interrupts the process."""
-    code = "import os, runpy, signal, sys\n"
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(f"run_module('dualmcmc_jax.{name}', run_name='__main__')" for name in ("main", "study", "benchmark")),
+        "sys.argv[0] = '/bin/dualmcmc'; import dualmcmc_jax.main",  # as the console command does
+    ],
+)
+def test_interrupt_while_importing_prints_no_traceback(start):
+    """The first import of another package interrupts the process."""
+    code = "import os, signal, sys\n"
+    code += "from runpy import run_module\n"
     code += "class Interrupt:\n"
     code += "    def find_spec(self, name, *_):\n"
-    code += "        if name == 'absl':\n"
+    code += "        if name in ('absl', 'filelock', 'jax', 'ml_collections', 'numpy'):\n"
     code += "            os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.meta_path.insert(0, Interrupt())\n"
-    code += "runpy.run_module('dualmcmc_jax.main', run_name='__main__')\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code + start], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_import_of_the_library_leaves_ctrl_c_to_the_importing_program():
+    code = (
+        "import signal, dualmcmc_jax.main; from dualmcmc_jax.study import __main__; signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.endswith("KeyboardInterrupt\n")

@@ -16,6 +16,11 @@ the count of a straightforward ("textbook") implementation of the same update. T
 fastest of several large matrix products and of the fastest of several large copies on one device.
 """
 
+from dualmcmc_jax.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_quietly()
+
 import platform
 
 from absl import flags, logging

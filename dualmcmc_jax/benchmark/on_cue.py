@@ -14,6 +14,11 @@ The process prints "ready" once it has traced the update, "prepared" once it has
 the timings are done. It waits for a line on standard input before compiling and before timing.
 """
 
+from dualmcmc_jax.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_quietly()
+
 import contextlib
 import gzip
 import sys

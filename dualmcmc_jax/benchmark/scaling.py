@@ -8,6 +8,11 @@ all-gather use a ring, and each collective has a fixed latency. Weak scaling kee
 keeps a total batch of 1,024 images.
 """
 
+from dualmcmc_jax.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_quietly()
+
 import os
 from typing import NamedTuple
 

@@ -29,6 +29,11 @@ command several times, on one machine or on several machines with a shared folde
 then divided between the commands.
 """
 
+from dualmcmc_jax.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_quietly()
+
 import runpy
 import sys
 import traceback

@@ -1,8 +1,11 @@
 """Definition of a study: a set of configs to compare, each derived from the config that the command line names."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # the package is imported before its program can handle Ctrl-C
+    from ml_collections import ConfigDict
 
 Term = tuple[float, str, str]
 """A factor, the name of a variant, and the name of a metric.
