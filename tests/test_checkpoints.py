@@ -44,15 +44,24 @@ def assert_state_of_step(state, step):
     jax.tree.map(np.testing.assert_array_equal, state, state_at(step))
 
 
-def largest_file(folder):
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+def largest_file(folder, pattern="*"):
+    return max((path for path in folder.rglob(pattern) if path.is_file()), key=lambda path: path.stat().st_size)
 
 
 def flip_a_bit(folder, random):
-    path = largest_file(folder)
-    data = bytearray(path.read_bytes())
-    data[random.randint(len(data))] ^= 1 << random.randint(8)
-    path.write_bytes(data)
+    """Flip a bit of an array, such that Orbax restores another array without an error."""
+    path = largest_file(folder, "d/*")  # Orbax keeps arrays in folders of this name
+    data = path.read_bytes()
+    while True:
+        flipped = bytearray(data)
+        flipped[random.randint(len(data))] ^= 1 << random.randint(8)
+        path.write_bytes(flipped)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoints, "check_record", lambda *_: None)
+            state = restore(folder.parents[1], read_only=True)
+        equal = jax.tree.map(np.array_equal, state, state_at(3))
+        if int(state.step) == 3 and not all(jax.tree.leaves(equal)):
+            return
 
 
 def truncate_a_file(folder, random):
@@ -98,6 +107,7 @@ def test_newest_intact_checkpoint_is_restored(damage, workdir, tmp_path, caplog)
         line = caplog.messages[-1]
         assert line.startswith(f"{copy / 'checkpoints' / '3'}: found a damaged checkpoint (")
         assert line.endswith("using the checkpoint of step 2 instead")
+        assert damage is not flip_a_bit or "(1 arrays differ from what was saved, the first is " in line
         assert {path.name for path in (copy / "checkpoints").iterdir()} == {"1", "2", "damaged-3-1"}
     with checkpoints.Checkpoints(copy, 3) as store:
         checkpointing.save(store, state_at(3))
