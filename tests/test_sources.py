@@ -193,6 +193,18 @@ def test_linked_folders_are_followed_unless_they_form_a_loop(tmp_path):
     assert dataset.notes == "train/ and test/"
 
 
+def test_folders_that_link_to_each_other_end(tmp_path):
+    """Without a limit, the seven folders would be visited in 13,700 ways."""
+    names = [f"{i}" for i in range(7)]
+    for name in names:
+        folder_of(tmp_path / name, ["0.png"])
+        for other in names:
+            (tmp_path / name / f"to{other}").symlink_to(tmp_path / other)
+    files = images.list_files(tmp_path)
+    assert {"0/0.png", "6/0.png", "0/to6/0.png", "6/to0/0.png", "0/to1/to2/0.png"} <= files.keys()
+    assert len(files) < 7 * 7 * 2
+
+
 def test_image_that_is_a_link_to_nothing_is_refused_or_left_out(tmp_path):
     path = folder_of(tmp_path / "images", ["0.png", "1.png"])
     (path / "0gone.png").symlink_to("nothing")

@@ -64,7 +64,17 @@ def _plain(name: str) -> str:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield the files in a folder tree, and links to nothing. Follow links to folders unless they form a loop."""
+    """Yield the files in a folder tree, and links to nothing. Follow links to folders unless they form a loop.
+
+    Two links to one folder are two folders. But a link inside of a linked folder is not followed to a folder that was
+    already visited: folders that link to each other would be visited once for each of very many ways.
+    """
+    visited = set()
+
+    def is_followed(folder: Path, *, inside_link: bool) -> bool:
+        if not folder.is_symlink():
+            return True
+        return not _is_loop(folder, root) and not (inside_link and _identity(folder) in visited)
 
     def unreadable(error: OSError):
         found = f"{error.filename} unreadable ({error.strerror})"
@@ -73,18 +83,32 @@ def _walk(root: Path) -> Iterator[Path]:
     try:
         for name, subfolders, files in os.walk(root, onerror=unreadable, followlinks=True):
             folder = Path(name)
-            subfolders[:] = [sub for sub in subfolders if not _is_hidden(sub) and not _is_loop(folder / sub, root)]
+            visited.add(_identity(folder))
+            inside_link = any(parent.is_symlink() for parent in _below(root, folder))
+            subfolders[:] = [
+                sub
+                for sub in sorted(subfolders)
+                if not _is_hidden(sub) and is_followed(folder / sub, inside_link=inside_link)
+            ]
             yield from (file for file in map(folder.joinpath, files) if file.is_file() or not file.exists())
     except OSError as error:  # a link into a folder without permission
         unreadable(error)
 
 
 def _is_loop(folder: Path, root: Path) -> bool:
-    """Return whether a folder is a link to a folder that contains one of the folders between the root and the link."""
-    if not folder.is_symlink():
-        return False
+    """Return whether a link leads to a folder that contains one of the folders between the root and the link."""
     target = folder.resolve()
     return any(parent.resolve().is_relative_to(target) for parent in folder.parents if parent.is_relative_to(root))
+
+
+def _below(root: Path, folder: Path) -> list[Path]:
+    """Return a folder and the folders that contain it, up to the root, which is left out."""
+    return [path for path in (folder, *folder.parents) if path != root and path.is_relative_to(root)]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _read(file: Path) -> bytes:
