@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from dualmcmc_jax.benchmark.gpu_table import table
 from dualmcmc_jax.cli import terminal
+from dualmcmc_jax.runtime import storage
 
 WIDTHS = ("energy", "generator", "encoder")
 LEVELS = {"cifar10": (4, 4, 4), "celeba64": (5, 5, 4)}
@@ -165,6 +166,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=280.0)
     parser.add_argument("--tiny", action="store_true")
     flags = parser.parse_args()
+    try:
+        for folder in (flags.out, flags.out / "logs"):
+            storage.check_writable("--out", folder)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     begin = time.monotonic()
     deadline = begin + flags.seconds
     say = lambda text: terminal.show(f"{time.monotonic() - begin:6.1f} s  {text}")
