@@ -136,7 +136,7 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax.runtime import signals
     from dualmcmc_jax.training import loop
 
-    weights = _inception_weights()
+    weights = command_line.inception_weights()
     models.build(config)  # raises errors in the network fields before data are downloaded
     dataset = sources.load(config.data)
     draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False
@@ -195,7 +195,7 @@ def evaluate(config, workdir: Path) -> None:
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
     sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
     out = _output_folder(workdir / "evaluation" / f"{int(state.step)}{sampler}")
-    weights = _inception_weights()
+    weights = command_line.inception_weights()
     dataset = sources.load(config.data)
     workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
     inputs = suite.inputs(config, dataset, weights, seed=command_line.SEED.value)
@@ -255,16 +255,6 @@ def import_(config, workdir: Path) -> None:
             raise ValueError(f"--step: found {step}, expected {int(state.step)}, the step of {path}")
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
     terminal.show(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
-
-
-def _inception_weights() -> Path | None:
-    """Return the path of --inception_weights, or None. Raise ValueError if it is not a file."""
-    if not command_line.INCEPTION_WEIGHTS.value:
-        return None
-    path = storage.local_path("inception_weights", command_line.INCEPTION_WEIGHTS.value)
-    if not path.is_file():
-        raise ValueError(f"inception_weights: found no file {path}, expected pt_inception-2015-12-05-6726825d.pth")
-    return path
 
 
 def _output_folder(default: Path) -> Path:

@@ -241,6 +241,35 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
     assert not [path for path in (tmp_path / "cache" / "dualmcmc_jax").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(
+    ("module", "flags", "message"),
+    [
+        (
+            "study",
+            ["table4", f"--config.train.seed={2**63 - 2}"],
+            f"train.seed: found {2**63}, expected an integer from",
+        ),
+        (
+            "study",
+            ["table4", "--seed=1"],
+            "--seed: found a flag that this program does not use, expected only --config,",
+        ),
+        ("study", ["table4", f"--seed={2**63}"], f"flag --seed={2**63}: {2**63} is not an integer in the range [0, "),
+        ("benchmark", [f"--config.train.seed={2**63}"], f"train.seed: found {2**63}, expected an integer from 0"),
+        ("benchmark", ["--seed=1"], "--seed: found a flag that this program does not use, expected only --config,"),
+        ("benchmark", ["--seed=-1"], "flag --seed=-1: -1 is not an integer in the range [0, "),
+    ],
+)
+def test_seeds_of_studies_and_benchmarks_have_bounds(module, flags, message, programs, tmp_path):
+    """The seeds of a study count up from that of the config. Neither program draws samples, so --seed is refused."""
+    flags = ["--config=digits", *flags, *([f"--workdir={tmp_path / 'x'}"] if module == "study" else [])]
+    done = programs.run(*flags, module=f"dualmcmc_jax.{module}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_too_little_memory_is_reported_in_one_line(programs, tmp_path):
     code = "import jax; from dualmcmc_jax.data import sources\n"
     code += "sources.load = lambda _: jax.numpy.zeros((3_000_000, 3_000_000)).block_until_ready()"

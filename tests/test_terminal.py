@@ -180,20 +180,27 @@ def test_output_that_does_not_fit_on_a_disk_is_an_error(streams):
         print("metrics")
 
 
+OTHERS = ["absl", "filelock", "jax", "ml_collections", "numpy"]
+
+
 @pytest.mark.parametrize(
-    "start",
+    ("start", "packages"),
     [
-        *(f"run_module('dualmcmc_jax.{name}', run_name='__main__')" for name in ("main", "study", "benchmark")),
-        "sys.argv[0] = '/bin/dualmcmc'; import dualmcmc_jax.main",  # as the console command does
+        *(
+            (f"run_module('dualmcmc_jax.{name}', run_name='__main__')", OTHERS)
+            for name in ("main", "study", "benchmark")
+        ),
+        ("import dualmcmc_jax.main", OTHERS),
+        ("from dualmcmc_jax.main import cli; cli()", ["tqdm"]),  # imported for the help
     ],
 )
-def test_interrupt_while_importing_prints_no_traceback(start):
+def test_interrupt_while_importing_prints_no_traceback(start, packages):
     """The first import of another package interrupts the process."""
-    code = "import os, signal, sys\n"
+    code = "import os, signal, sys; sys.argv = ['/bin/dualmcmc', '--help']\n"
     code += "from runpy import run_module\n"
     code += "class Interrupt:\n"
     code += "    def find_spec(self, name, *_):\n"
-    code += "        if name in ('absl', 'filelock', 'jax', 'ml_collections', 'numpy'):\n"
+    code += "        if name in PACKAGES:\n".replace("PACKAGES", repr(packages))
     code += "            os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.meta_path.insert(0, Interrupt())\n"
     done = subprocess.run([sys.executable, "-c", code + start], cwd=ROOT, capture_output=True, text=True)

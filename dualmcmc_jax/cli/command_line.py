@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.runtime import memory
+from dualmcmc_jax.runtime import memory, storage
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config: the name of a shipped config, or a Python file.", lock_config=True
@@ -99,8 +99,6 @@ def run(
       argument: name of the single positional argument. Empty if the program takes none.
       modes: the rows whose names are the values of --mode. Empty if the program has no modes.
     """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     terminal.outlive_streams()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         terminal.show((help if isinstance(help, str) else help()).strip())
@@ -113,6 +111,8 @@ def run(
         flags.FLAGS["mode"].parser = flags.EnumParser([mode.name for mode in modes])
     if "--debug" not in sys.argv:
         sys.unraisablehook = lambda _: None  # otherwise callbacks of a failed save print tracebacks
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # by `interrupts.end_quietly`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.run(main, flags_parser=partial(parse, argument=argument))
     except KeyboardInterrupt:
@@ -153,6 +153,16 @@ def refuse_others(*names: str) -> None:
         if flag.present and flag.name.split(".")[0] not in (*names, "config", "quiet", "verbose", "debug"):
             accepted = ", ".join(f"--{name}" for name in ("config", *names))
             raise ValueError(f"--{flag.name}: found a flag that this program does not use, expected only {accepted}")
+
+
+def inception_weights() -> Path | None:
+    """Return the path of --inception_weights, or None. Raise ValueError if it is not a file."""
+    if not INCEPTION_WEIGHTS.value:
+        return None
+    path = storage.local_path("inception_weights", INCEPTION_WEIGHTS.value)
+    if not path.is_file():
+        raise ValueError(f"inception_weights: found no file {path}, expected pt_inception-2015-12-05-6726825d.pth")
+    return path
 
 
 def config_name() -> str:

@@ -46,7 +46,7 @@ from dualmcmc_jax import config_check
 from dualmcmc_jax.cli import command_line, completion, terminal
 from dualmcmc_jax.runtime import signals
 from dualmcmc_jax.study import jobs, runs, tables
-from dualmcmc_jax.study.definitions import Study
+from dualmcmc_jax.study.definitions import Study, changed
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each variant.", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", None, "Number of runs at the same time.", lower_bound=1)
@@ -57,17 +57,18 @@ def main(argv) -> None:
     """Run the missing runs of a study, and print the table."""
     logging.set_verbosity(logging.ERROR)
     command_line.refuse_others("seeds", "jobs", "seconds", "workdir", "inception_weights")
-    path, config, weights = _path(argv[1]), command_line.CONFIG.value, command_line.INCEPTION_WEIGHTS.value
+    path, config = _path(argv[1]), command_line.CONFIG.value
     study = _load(path, config)
     workdir = _workdir(path)
-    if weights and not Path(weights).is_file():
-        raise ValueError(f"--inception_weights: found no file {weights}, expected the weights of the Inception network")
+    weights = command_line.inception_weights() and command_line.INCEPTION_WEIGHTS.value  # stored as it was given
+    seeds = range(config.train.seed, config.train.seed + _SEEDS.value)
+    config_check.check(changed(config, train__seed=seeds[-1]))
     num_gpus = len(jobs.gpus())
     if num_gpus and (_JOBS.value or 1) > num_gpus:
         raise ValueError(f"--jobs: found {_JOBS.value}, expected at most {num_gpus}, the number of GPUs")
     settings = runs.Settings(
         workdir=workdir,
-        seeds=range(config.train.seed, config.train.seed + _SEEDS.value),
+        seeds=seeds,
         num_jobs=_JOBS.value or max(1, num_gpus),
         seconds=_SECONDS.value,
         flags=(f"--inception_weights={weights}",) if weights else (),

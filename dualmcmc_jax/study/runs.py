@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 import shutil
 import statistics
@@ -138,14 +139,14 @@ def _train_and_evaluate(
     with workers.claim(workdir, wait=wait) as lock:
         if not lock:
             return None
-        if _stored(record) != [*flags, *evaluation] or _stored(out / "metrics.json") is None:
+        if _stored(record, list) != [*flags, *evaluation] or _stored(out / "metrics.json", dict) is None:
             problem = workers.main(workdir, lock, *flags, workdir_flag) or workers.main(
                 workdir, lock, *flags, workdir_flag, *evaluation, f"--out={out}"
             )
             if problem:
                 return Result(seed, {}, problem)
             replace(record, json.dumps([*flags, *evaluation]))
-        metrics = _stored(out / "metrics.json") or {}
+        metrics = _stored(out / "metrics.json", dict) or {}
     return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
 
 
@@ -161,8 +162,8 @@ def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: Conf
     key = [*flags_of(pilot), f"--jobs={settings.num_jobs}"]
     with workers.claim(folder) as lock:
         file, workdir = folder / "rate.json", folder / "pilot"
-        measured = _stored(file) or {}
-        if measured.get("of") != key:
+        measured = _stored(file, dict) or {}
+        if measured.get("of") != key or not _is_positive(measured.get("steps_per_second")):
             shutil.rmtree(workdir, ignore_errors=True)
             workdir.mkdir()
             if problem := workers.main(workdir, lock, *key[:-1], f"--workdir={workdir}"):
@@ -179,11 +180,23 @@ def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: Conf
     )
 
 
-def _stored(path: Path) -> Any | None:
-    """Return the content of a JSON file. Return None if the file does not exist or, with a warning, is damaged."""
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _stored(path: Path, kind: type) -> Any | None:
+    """Return the content of a JSON file. Return None if the file does not exist or, with a warning, is damaged.
+
+    Args:
+      path: the file.
+      kind: the type of an intact content, dict or list.
+    """
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except (ValueError, OSError) as error:
+        content = json.loads(path.read_text()) if path.exists() else None
+        if not isinstance(content, kind | None):
+            raise ValueError(f"a {type(content).__name__}")
+        return content
+    except (ValueError, OSError, RecursionError) as error:
         _log.warning("%s: found a damaged file (%s); its content is computed anew", path, error)
         return None
 
