@@ -387,8 +387,8 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
             storage.close(path, upload=False)
     else:
         config, state = weights_file.read(path)
-        if step not in (None, int(state.step)):
-            raise ValueError(f"step: found {step}, expected {int(state.step)}, the step of {path}")
+        if step not in (None, state.step):
+            raise ValueError(f"step: found {step}, expected {state.step}, the step of {path}")
     return Model.create(config, state.average, step=int(state.step))
 
 

@@ -1,6 +1,7 @@
 """A process claims (locks) a workdir before it trains there."""
 
 import json
+import os
 
 import pytest
 import tiny
@@ -103,3 +104,14 @@ def test_other_run_is_kept_and_the_line_names_the_remedy(folder, tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"train\.seed is 1 in the file and 2 now; expected .*--workdir=DIR$"):
         config_check.check_run(tmp_path, tiny.config(train__seed=2))
+
+
+def test_json_files_that_are_too_large_or_no_files_are_refused(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"a": "%s"}' % ("x" * workdirs.MAX_JSON))
+    with pytest.raises(ValueError, match=r"config\.json: found more than 1,000,000 bytes, expected the config"):
+        workdirs.read_config(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"config\.json: found something other than a file, expected the config"):
+        workdirs.read_config(tmp_path)

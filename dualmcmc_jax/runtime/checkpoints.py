@@ -158,8 +158,8 @@ class Checkpoints:
         return max(self.steps(), default=step) > step
 
     def _read(self, step: int, template: Any) -> Any:
+        self._check_arrays(step, template)
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        self._check_arrays(step, target)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
         check_record(restored.record, checksums(restored.state))
@@ -273,4 +273,4 @@ def _brief(error: Exception) -> str:
 
 
 def _num_bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

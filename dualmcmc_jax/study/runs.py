@@ -183,7 +183,7 @@ def _stored(path: Path) -> Any | None:
     """Return the content of a JSON file. Return None if the file does not exist or, with a warning, is damaged."""
     try:
         return json.loads(path.read_text()) if path.exists() else None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         _log.warning("%s: found a damaged file (%s); its content is computed anew", path, error)
         return None
 
