@@ -35,8 +35,10 @@ class Checkpoints:
         read_options = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
         self._unsaved = None  # step and arguments of a save that is not known to be complete
         complete = ocp.options.AsyncOptions(post_finalization_callback=self._forget_unsaved)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, async_options=complete, **read_options)
         self._folder = storage.home(workdir) / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_Newest(self._folder, keep), async_options=complete, **read_options
+        )
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = _again_if_missing(
             lambda: ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
@@ -234,6 +236,25 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+
+class _Newest(ocp.checkpoint_managers.PreservationPolicy):
+    """The rule which checkpoints to keep: the newest `keep` (None: all), and every link to a folder.
+
+    Orbax cannot remove a link, and what it points to belongs to someone else.
+    """
+
+    def __init__(self, folder, keep: int | None):
+        self._folder, self._keep = folder, keep
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        own = [step for step in steps if not self._is_link(step)]
+        old = own[: -self._keep] if self._keep else []
+        return [step not in old for step in steps]
+
+    def _is_link(self, step: int) -> bool:
+        return not storage.is_remote(self._folder) and (self._folder / str(step)).is_symlink()
 
 
 class Misfit(ValueError):
