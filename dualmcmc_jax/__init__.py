@@ -2,7 +2,7 @@
 
 The public API consists of these names, which can be imported from dualmcmc_jax:
 
-  load, Model                                     load and use a trained model
+  load, load_images, Model                        load and use a trained model
   langevin, chain_keys, Trace                     the Langevin kernel, for any log-density
   synthesize, infer, revise_x, revise_z,
   reconstruct, Synthesis, Inference               the two MCMC revisions
@@ -15,7 +15,7 @@ The public API consists of these names, which can be imported from dualmcmc_jax:
 __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
-    "model": "load Model",
+    "model": "load load_images Model",
     "core.langevin": "langevin chain_keys Trace",
     "core.sampling": "synthesize infer revise_x revise_z reconstruct Synthesis Inference",
     "core.densities": "log_ebm log_prior log_likelihood log_joint log_posterior",

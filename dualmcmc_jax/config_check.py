@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ AT_LEAST_ONE = (
 )
 POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
+MAX_LENGTH = 100
+"""Maximum number of items of a tuple, such as the widths of a network's layers."""
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields and sections that may change when a run resumes. They do not change the mathematics of an update."""
 RESULTS = ("model.safetensors", "export/*/model.safetensors", "evaluation/*/metrics.json", "samples/samples.npz")
@@ -56,6 +59,7 @@ def check(config: ConfigDict) -> None:
     """
     kinds = {name: type(value) for name, value in fields(default.get_config()).items()}
     for name, value in fields(config).items():
+        _check_size(name, value)
         kind = kinds.get(name, type(value))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
             expected = f"a {kind.__name__}"
@@ -85,6 +89,13 @@ def check(config: ConfigDict) -> None:
             expected = None if not number or 0 <= value < math.inf else "0 or a positive number"
         if expected:
             raise ValueError(f"{name}: found {value!r}, expected {expected}")
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Raise ValueError if a value, which may come from a file of someone else, has too many or too large numbers."""
+    items = value if isinstance(value, tuple) else (value,)
+    if len(items) > MAX_LENGTH or any(isinstance(item, int) and item >= 2**63 for item in items):
+        raise ValueError(f"{name}: found {reprlib.repr(value)}, expected integers below 2**63, {MAX_LENGTH} at most")
 
 
 def _is_chain(value):
@@ -201,6 +212,8 @@ def as_config(stored: Any) -> ConfigDict:
     config = default.get_config().lock()
     try:
         flat = {k: tuple(v) if isinstance(v, list) else v for k, v in _flat(stored).items()}
+        for name, value in flat.items():
+            _check_size(name, value)
         config.update_from_flattened_dict(flat)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"found {error}") from error

@@ -249,10 +249,11 @@ def import_(config, workdir: Path) -> None:
     if path.suffix == ".pth":
         state = torch_import.convert(path, config, step=step)
     else:
-        stored, state = weights_file.read(path)
+        stored, weights = weights_file.read(path)
         config_check.compare(path, stored.to_dict(), config)
-        if step not in (None, int(state.step)):
-            raise ValueError(f"--step: found {step}, expected {int(state.step)}, the step of {path}")
+        if step not in (None, weights.step):
+            raise ValueError(f"--step: found {step}, expected {weights.step}, the step of {path}")
+        state = weights.state(config)
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
     terminal.show(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
 

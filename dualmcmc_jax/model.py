@@ -3,16 +3,19 @@
 import dataclasses
 import functools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from dualmcmc_jax import config_check, models
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
+from dualmcmc_jax.data import batches, images
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage
@@ -139,12 +142,14 @@ class BoundModel(NamedTuple):
 class Model:
     """A trained model: an EBM, a generator and an inference model, with the chain settings of their config.
 
-    Examples x are images [B, H, W, C] with values in [-1, 1], or vectors [B, D]. Latents z are vectors [B, d].
+    Examples x are images [B, H, W, C] or vectors [B, D], with at least one example. Images are floats in [-1, 1], or
+    uint8, which the methods scale to [-1, 1]. Latents z are vectors [B, d]. Each method raises ValueError if an array
+    has another shape or dtype.
 
-    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize` and `infer` are compiled by `jax.jit`. To use
-    a model inside your own compiled function, pass the model as an argument and call `bound` once, outside of loops. A
-    model is a pytree whose leaves are the parameters and the step. A function that was compiled for one model is
-    therefore reused for other parameters of the same config.
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `infer` and `reconstruct` are compiled by
+    `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call `bound` once,
+    outside of loops. A model is a pytree whose leaves are the parameters and the step. A function that was compiled for
+    one model is therefore reused for other parameters of the same config.
 
     If the generator uses batch normalization, its outputs depend on the whole batch. Samples drawn in one call are then
     not independent, and their distribution depends on the size of the batch. In training, a batch has
@@ -256,23 +261,23 @@ class Model:
         """Compute the energy of examples. The log-density of the EBM is -energy(x) / T - log Z.
 
         Args:
-          x: [B, ...] examples; images in [-1, 1].
+          x: [B, ...] examples; images in [-1, 1] or uint8.
 
         Returns:
           [B] energies. Lower energy means higher density.
         """
-        return _energy(self, x)
+        return _energy(self, self._examples(x))
 
     def log_density(self, x: jax.Array) -> jax.Array:
         """Compute the unnormalized log-density of the EBM, f(x) = -energy(x) / T (Eq. 1).
 
         Args:
-          x: [B, ...] examples; images in [-1, 1].
+          x: [B, ...] examples; images in [-1, 1] or uint8.
 
         Returns:
           [B] values of log pi(x) + log Z, in nats.
         """
-        return _log_density(self, x)
+        return _log_density(self, self._examples(x))
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Decode latents with the generator: g(z), the mean of p_theta(x | z).
@@ -283,18 +288,18 @@ class Model:
         Returns:
           [B, ...] examples; images in [-1, 1].
         """
-        return _decode(self, z)
+        return _decode(self, _array("z", z, (self.run_config.generator.latent_dim,)))
 
     def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Encode examples with the inference model q_phi(z | x).
 
         Args:
-          x: [B, ...] examples; images in [-1, 1].
+          x: [B, ...] examples; images in [-1, 1] or uint8.
 
         Returns:
           The mean [B, d] and the log variance [B, d] of q(z | x).
         """
-        return _encode(self, x)
+        return _encode(self, self._examples(x))
 
     def synthesize(self, key: jax.Array, num_samples: int, **settings) -> sampling.Synthesis:
         """Draw samples from the generator and revise them with the x-chain (Sec. 3.1).
@@ -310,6 +315,8 @@ class Model:
           revised [B, ...], and the trace of the x-chains. Images in `revised` are not clipped, so their values can
           lie outside of [-1, 1].
         """
+        if num_samples < 1:
+            raise ValueError(f"num_samples: found {num_samples}, expected 1 or more")
         return _synthesize(self, key, num_samples, tuple(settings.items()))
 
     def infer(self, key: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
@@ -317,7 +324,7 @@ class Model:
 
         Args:
           key: a single PRNG key, from which the key of each chain is derived.
-          x: [B, ...] examples; images in [-1, 1].
+          x: [B, ...] examples; images in [-1, 1] or uint8.
           **settings: keyword arguments of `core.sampling.infer`, such as num_steps=30, which override the config.
             Values must be hashable, because they are constants of the compiled function.
 
@@ -325,7 +332,26 @@ class Model:
           An `Inference` with the initial states `start` [B, d] (by default draws of q(z | x)), the final states z
           [B, d], and the trace of the z-chains.
         """
-        return _infer(self, key, jnp.asarray(x), tuple(settings.items()))
+        return _infer(self, key, self._examples(x), tuple(settings.items()))
+
+    def reconstruct(self, x: jax.Array, *, key: jax.Array | None = None, **settings) -> tuple[jax.Array, jax.Array]:
+        """Reconstruct examples from the start and the end of their z-chains.
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1] or uint8.
+          key: a single PRNG key, from which the key of each chain is derived. None: jax.random.key(0).
+          **settings: keyword arguments as in `infer`.
+
+        Returns:
+          The reconstructions from the start and from the end of the z-chains, [B, ...] each; images in [-1, 1].
+        """
+        key = jax.random.key(0) if key is None else key
+        return _reconstruct(self, key, self._examples(x), tuple(settings.items()))
+
+    def _examples(self, x: Any) -> jax.Array:
+        """Return examples as the networks take them: a checked array of floats, with images in [-1, 1]."""
+        x = _array("x", x, tuple(self.run_config.data.shape), or_uint8=self.makes_images)
+        return batches.to_float(x, self.dtype) if x.dtype == jnp.uint8 else x
 
     def __repr__(self):
         config = self.run_config
@@ -361,9 +387,55 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
             storage.close(path, upload=False)
     else:
         config, state = weights_file.read(path)
-        if step not in (None, int(state.step)):
-            raise ValueError(f"step: found {step}, expected {int(state.step)}, the step of {path}")
+        if step not in (None, state.step):
+            raise ValueError(f"step: found {step}, expected {state.step}, the step of {path}")
     return Model.create(config, state.average, step=int(state.step))
+
+
+def load_images(paths: str | Path | Iterable[str | Path], model: Model) -> np.ndarray:
+    """Load image files as the data of a model were loaded: cropped, and resized to the size of its images.
+
+    Args:
+      paths: one image file, or several, or a folder or zip file of images, which are then sorted by their names.
+      model: the model, whose `data.shape` and `data.crop` apply.
+
+    Returns:
+      uint8 [N, H, W, C], which every method of the model accepts.
+
+    Raises:
+      ValueError: a file is missing or no image, there are no files, or the model is not one of square images.
+    """
+    return images.load(paths, tuple(model.run_config.data.shape), tuple(model.run_config.data.crop))
+
+
+def _array(name: str, x: Any, shape: tuple[int, ...], *, or_uint8: bool = False) -> jax.Array:
+    """Return x as an array of floats, or of uint8 if or_uint8 is set, with the shape [B, *shape].
+
+    Raises:
+      ValueError: x is no such array, or it is empty. The message begins with the name of the argument.
+    """
+    expected = f"[B, {', '.join(map(str, shape))}] of floats{' in [-1, 1] or of uint8' if or_uint8 else ''}"
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        hint = "; load_images reads files" if isinstance(x, str | Path) else ""
+        raise ValueError(f"{name}: found {type(x).__name__}, expected an array {expected}{hint}") from error
+    if x.ndim != len(shape) + 1 or x.shape[1:] != shape or not x.size:
+        raise ValueError(f"{name}: found the shape {x.shape}, expected {expected}{_hint(name, x.shape, shape)}")
+    if not jnp.issubdtype(x.dtype, jnp.floating) and not (or_uint8 and x.dtype == jnp.uint8):
+        raise ValueError(f"{name}: found {x.dtype}, expected {expected}")
+    return x
+
+
+def _hint(name: str, found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return how to change an array to the shape [B, *shape], or "" if that is not known."""
+    if found == shape:
+        return f"; for one example, use {name}[None]"
+    if len(shape) == 3 and found[1:] == (shape[2], *shape[:2]):
+        return f"; use numpy.moveaxis({name}, 1, -1)"
+    if shape[-1] == 1 and found[1:] == shape[:-1]:
+        return f"; use {name}[..., None]"
+    return ""
 
 
 @functools.lru_cache(maxsize=16)
@@ -410,3 +482,8 @@ def _synthesize(model, key, num_samples, settings):
 @functools.partial(jax.jit, static_argnums=3)
 def _infer(model, key, x, settings):
     return model.bound().infer(chain_keys(key, jnp.arange(len(x))), x, **dict(settings))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _reconstruct(model, key, x, settings):
+    return model.bound().reconstruct(chain_keys(key, jnp.arange(len(x))), x, **dict(settings))

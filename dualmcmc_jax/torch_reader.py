@@ -21,8 +21,8 @@ def load(path: Path) -> Any:
 
     Both the zip format and the legacy format before PyTorch 1.6 are supported. The reader accepts tensors, parameters,
     dicts, lists, tuples, numbers, strings and None. It rejects every other object. It calls no function that the file
-    names, except stand-ins for those that PyTorch needs for these objects. Arrays are views of the data of the file, so
-    the memory use is bounded by the size of the file.
+    names, except stand-ins for those that PyTorch needs for these objects. Arrays are views of the data of the file,
+    and the number of other objects is limited, so the memory use is bounded by the size of the file.
 
     Args:
       path: the file.
@@ -60,7 +60,7 @@ def _load_zip(path: Path) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         if folder + "byteorder" in entries and archive.read(folder + "byteorder") != b"little":
             raise ValueError("big-endian numbers")
-        content = Unpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
+        content = Unpickler(_Opcodes(archive.read(pickles[0]), path.stat().st_size), storages).load()
         for key, storage in storages.items():
             name = f"{folder}data/{key}"
             if name not in entries:
@@ -70,7 +70,8 @@ def _load_zip(path: Path) -> Any:
 
 
 def _load_legacy(path: Path) -> Any:
-    storages, data = {}, io.BytesIO(path.read_bytes())
+    content = path.read_bytes()
+    storages, data = {}, _Opcodes(content, len(content))
     if tuple(Unpickler(data, storages).load() for _ in _LEGACY) != _LEGACY:
         raise ValueError("a file in another format")
     if not Unpickler(data, storages).load()["little_endian"]:
@@ -78,10 +79,10 @@ def _load_legacy(path: Path) -> Any:
     content = Unpickler(data, storages).load()
     for key in Unpickler(data, {}).load():
         storage = storages[key]
-        (size,) = struct.unpack("<q", data.read(8))
+        (size,) = struct.unpack("<q", data.file.read(8))
         if size != storage.size:
             raise ValueError(f"storage {key} with {size} numbers instead of {storage.size}")
-        storage.fill(data.read(size * storage.dtype.itemsize))
+        storage.fill(data.file.read(size * storage.dtype.itemsize))
     return _arrays(content, {})
 
 
@@ -102,6 +103,32 @@ def _arrays(content: Any, converted: dict[int, Any]) -> Any:
         else:
             raise ValueError(f"an object of type {type(content).__name__}")
     return converted[id(content)]
+
+
+class _Opcodes:
+    """The opcodes of pickles, with a limit on their total length.
+
+    An opcode of one byte can create an object of a hundred bytes. In a file of tensors the opcodes are a small part.
+
+    Args:
+      content: bytes that contain the pickles.
+      file_size: size of the whole file in bytes.
+    """
+
+    def __init__(self, content: bytes, file_size: int):
+        self.file, self.left = io.BytesIO(content), 500_000 + file_size // 50
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self.file.read(size))
+
+    def readline(self) -> bytes:
+        return self._counted(self.file.readline())
+
+    def _counted(self, part: bytes) -> bytes:
+        self.left -= len(part)
+        if self.left < 0:
+            raise ValueError("more objects than a file of this size holds")
+        return part
 
 
 class Kind(NamedTuple):
@@ -180,7 +207,7 @@ class Unpickler(pickle._Unpickler):
 
     dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
 
-    def __init__(self, data: io.BytesIO, storages: dict[str, Storage]):
+    def __init__(self, data: _Opcodes, storages: dict[str, Storage]):
         super().__init__(data, encoding="latin-1")
         self.storages = storages
 

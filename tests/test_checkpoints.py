@@ -35,6 +35,22 @@ def state_at(step):
     return jax.tree.map(lambda x: np.asarray(x + step, x.dtype), state)._replace(step=np.asarray(step, np.int32))
 
 
+def test_linked_checkpoint_is_kept_when_it_is_no_longer_among_the_newest(tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    tree = lambda step: {"step": np.asarray(step, np.int32)}
+    with checkpoints.Checkpoints(run, 2) as store:
+        store.save(1, tree(1))
+    (run / "checkpoints" / "1").rename(elsewhere)
+    (run / "checkpoints" / "1").symlink_to(elsewhere)
+    with checkpoints.Checkpoints(run, 2) as store:
+        for step in (2, 3, 4, 5):
+            store.save(step, tree(step))
+        store.wait()
+        assert store.steps() == [1, 4, 5]
+        assert store.restore(tree(0), 1)["step"] == 1
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "4", "5"]
+
+
 def restore(workdir, **kind):
     with checkpoints.Checkpoints(workdir, None if kind else 3, **kind) as store:
         return checkpointing.read(store, CONFIG)

@@ -78,8 +78,8 @@ def test_model_of_a_workdir_equals_its_exported_model(run, exported):
 
 
 def test_training_continues_from_an_exported_model(exported, tmp_path):
-    config, state = weights_file.read(exported)
-    checkpointing.begin(config, tmp_path / "run", state)
+    config, weights = weights_file.read(exported)
+    checkpointing.begin(config, tmp_path / "run", weights.state(config))
     config.train.num_steps = 6
     nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
     assert int(loop.train(config, tmp_path / "run", dataset=sources.load(config.data), **nothing).step) == 6

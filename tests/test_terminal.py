@@ -92,6 +92,11 @@ def test_characters_that_the_encoding_lacks_are_replaced(monkeypatch):
     assert stdout.buffer.getvalue() == b"MSE ? of ?\n"
 
 
+def test_results_cannot_control_the_terminal(capsys):
+    terminal.show("wrote \x1b]0;owned\x07\x1b[2J\x9b2J\r\u202e.png\n  row\t\N{DOWNWARDS ARROW}")
+    assert capsys.readouterr().out == "wrote  ]0;owned  [2J 2J  .png\n  row\t\N{DOWNWARDS ARROW}\n"
+
+
 def test_closed_stdout_is_ignored(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)  # what Python sets if the program is started with a closed stdout
     terminal.show("a table")

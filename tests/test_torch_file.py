@@ -249,3 +249,19 @@ def test_legacy_storage_larger_than_announced_is_refused(tmp_path):
     (tmp_path / "x.pth").write_bytes(whole[:place] + struct.pack("<q", 2**40) + whole[place + 8 :])
     with pytest.raises(ValueError, match=r"storage \d+ with 1099511627776 numbers instead of 24"):
         torch_reader.load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("opcode", [b"(", b"]", b"}", b"N\x85", b"]q\0"], ids=repr)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_memory_for_millions_of_opcodes_is_bounded(opcode, legacy, tmp_path):
+    path, content = tmp_path / "x.pth", b"\x80\x02" + opcode * 1_000_000
+    if legacy:
+        header = [*torch_reader._LEGACY, {"little_endian": True}]
+        path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in header) + content)
+    else:
+        in_zip(path, content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"x\.pth: found more objects than a file of this size holds, expected"):
+        torch_reader.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()

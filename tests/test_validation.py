@@ -43,3 +43,21 @@ def test_impossible_values_are_refused(field, value, message):
     with pytest.raises(ValueError, match="found") as error:
         config_check.check(config)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("energy.temperature", 10**400),
+        ("generator.latent_dim", 10**400),
+        ("x_chain.num_chains", 2**63),
+        ("energy.widths", [1] * 10**6),
+        ("data.shape", [8, 10**30, 1]),
+        ("evaluation.x_chain", [10, 10**400, 1.0]),
+    ],
+)
+def test_huge_values_in_a_file_are_refused_in_a_short_line(field, value):
+    section, name = field.split(".")
+    with pytest.raises(ValueError, match="found") as error:
+        config_check.as_config({section: {name: value}})
+    assert len(str(error.value)) < 300

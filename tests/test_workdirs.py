@@ -1,6 +1,7 @@
 """A process claims (locks) a workdir before it trains there."""
 
 import json
+import os
 import re
 
 import pytest
@@ -168,3 +169,14 @@ def test_results_without_checkpoints_are_kept(step, result, tmp_path):
         raise AssertionError("a refused claim must not be entered")
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     config_check.check_run(tmp_path, tiny.config(train__seed=1))
+
+
+def test_json_files_that_are_too_large_or_no_files_are_refused(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"a": "%s"}' % ("x" * workdirs.MAX_JSON))
+    with pytest.raises(ValueError, match=r"config\.json: found more than 1,000,000 bytes, expected the config"):
+        workdirs.read_config(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"config\.json: found something other than a file, expected the config"):
+        workdirs.read_config(tmp_path)

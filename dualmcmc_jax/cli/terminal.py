@@ -86,15 +86,16 @@ def start(*, quiet: bool, verbose: bool) -> None:
 def show(text: str) -> None:
     """Print results that are also in files. An output that cannot be written never ends the program.
 
-    Characters that the encoding of stdout lacks become "?". A closed pipe, such as that of `| head`, is ignored. Any
-    other problem is logged as a warning. After a problem, nothing more is printed.
+    Characters that could control the terminal become spaces, and those that the encoding of stdout lacks become "?". A
+    closed pipe, such as that of `| head`, is ignored. Any other problem is logged as a warning. After a problem,
+    nothing more is printed.
     """
     stdout = sys.stdout
     if stdout is None or stdout.closed:
         return
     encoding = stdout.encoding or "utf-8"
     try:
-        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+        print(printable(text.encode(encoding, "replace").decode(encoding)), flush=True)
     except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         # Python writes what is left in the buffer once more at exit, and fails if that is not possible.
@@ -111,13 +112,20 @@ def colored(text: str, color: int) -> str:
     return f"\x1b[{color}m{text}\x1b[0m"
 
 
+def printable(text: str) -> str:
+    """Return the text with a space in place of each control character, except line breaks and tabs.
+
+    Names of files and of metrics may come from someone else, and contain escape codes.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+
+
 def one_line(text: str) -> str:
     """Return the text as one line of at most 1,000 printable characters.
 
     File names in a message may contain line breaks and control characters.
     """
-    line = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(line.split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= 1000 else f"{line[:990]} [...]"
 
 

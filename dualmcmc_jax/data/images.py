@@ -5,7 +5,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -153,6 +153,53 @@ def stamp(path: Path, name: str) -> tuple[int, int]:
     except OSError:  # a link to nothing
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+def is_image(name: str) -> bool:
+    """Return whether the name of a file is that of an image."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def load(paths: str | Path | Iterable[str | Path], shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:
+    """Load image files and fit them to a shape.
+
+    Args:
+      paths: one image file, or several, or a folder or zip file of images, which are then sorted by their names.
+      shape: (size, size, 1 for gray or 3 for color).
+      crop: (left, top, right, bottom) in pixels, or () for no crop.
+
+    Returns:
+      uint8 [N, H, W, C].
+
+    Raises:
+      ValueError: there are no images, a file is missing or cannot be decoded, or the shape is another one.
+    """
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
+        raise ValueError(f"data.shape: found {shape}, expected (S, S, 1) or (S, S, 3) to load image files")
+    files = _readers(paths)
+    if not files:
+        raise ValueError("paths: found no images, expected image files, or a folder or zip file of them")
+    loaded = []
+    for name, read in files:
+        try:
+            loaded.append(decode(read(), shape, crop))
+        except (ValueError, OSError) as error:
+            problem = getattr(error, "strerror", None) or first_line(error)
+            raise ValueError(f"paths: found {name} unreadable ({problem}), expected an image file") from error
+    return np.stack(loaded)
+
+
+def _readers(paths: str | Path | Iterable[str | Path]) -> list[tuple[str, Callable[[], bytes]]]:
+    """Return (name, function that reads the file) of image files, or of the images in a folder or zip file."""
+    if not isinstance(paths, str | Path):
+        return [(str(path), partial(_read, Path(path).expanduser())) for path in paths]
+    path = Path(paths).expanduser()
+    if path.is_dir() or zipfile.is_zipfile(path):
+        try:
+            return [(name, read) for name, read in list_files(path).items() if is_image(name)]
+        except ValueError as error:
+            raise ValueError(str(error).replace("data.source", "paths", 1)) from error
+    return [(str(path), partial(_read, path))]
 
 
 def decode(data: bytes, shape: tuple[int, int, int], crop: Crop | tuple[()]) -> np.ndarray:

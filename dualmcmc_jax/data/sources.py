@@ -167,8 +167,8 @@ def _images(name: str, data: ConfigDict) -> Dataset:
     """Decode the images of a folder tree or zip file, divided by `splits.split`."""
     path = _path(name)
     files = images.list_files(path)
-    others = Counter(Path(name).suffix.lower() or "no suffix" for name in files if not _is_image(name))
-    files = {name: read for name, read in files.items() if _is_image(name)}
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in files if not images.is_image(name))
+    files = {name: read for name, read in files.items() if images.is_image(name)}
     if len(files) < 2:
         expected = f"2 or more files that end in {', '.join(images.SUFFIXES)}"
         raise ValueError(f"data.source: found {len(files)} images in {path}, expected {expected}")
@@ -187,10 +187,6 @@ def _images(name: str, data: ConfigDict) -> Dataset:
         skipped.append(f"{sum(others.values()) - sum(num for _, num in others.most_common(3)):,} with other suffixes")
     skips = f"; skipped {sum(others.values()) + bad:,} files: {', '.join(skipped)}" if skipped else ""
     return Dataset(*arrays, notes=how + skips)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(images.SUFFIXES)
 
 
 def _tfds(name: str, data: ConfigDict) -> Dataset:

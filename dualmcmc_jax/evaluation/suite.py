@@ -1,7 +1,6 @@
 """How good is the model? The list of all questions, and functions that answer them and build one report."""
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from dualmcmc_jax.model import Model
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.report import curves, page, tables
 from dualmcmc_jax.report.sections import Block, Section, lay_out
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.training import objectives
 
 QUESTIONS: tuple[Question, ...] = (
@@ -242,10 +241,10 @@ def stored(folder: Path) -> tuple[str | None, dict[Path, str]]:
     if not path.exists():
         return None, {}
     try:
-        metrics = json.loads(path.read_text())
+        metrics = workdirs.read_json(path)
         report = text(metrics)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = f"{type(error).__name__}: {first_line(error)}"
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        problem = first_line(error) if type(error) is ValueError else f"{type(error).__name__}: {first_line(error)}"
         _log.warning("%s: found no evaluation (%s), expected that of --mode=evaluate", storage.shown(path), problem)
         return None, {}
     owners = _owners(metrics)

@@ -5,7 +5,9 @@ file, all of these have their initial values.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +22,32 @@ from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.state import TrainState
 
 FORMAT = "dualmcmc_jax"
+_MAX_HEADER = 10**7  # bytes; that of the largest config has 40,000
+_MAX_CHAINS = 1000
+"""Maximum size of the persistent chains, which the file does not contain, in multiples of the size of the file."""
+_DTYPES = {"float32": "F32", "float64": "F64"}
+"""The names of dtypes in the header."""
+
+
+class Weights(NamedTuple):
+    """The content of a file.
+
+    Attributes:
+      step: number of updates made so far.
+      params: the trained parameters, before spectral norm.
+      average: their average, after spectral norm.
+      vectors: the singular vectors of spectral norm.
+    """
+
+    step: int
+    params: Params
+    average: Params
+    vectors: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    def state(self, config) -> TrainState:
+        """Return a train state. All fields that the file does not contain have their initial values."""
+        state = train_state.resumed(config, self.params, self.vectors, step=self.step)
+        return state._replace(average=self.average)
 
 
 def write(path: Path, config, state: TrainState) -> None:
@@ -45,11 +73,14 @@ def write(path: Path, config, state: TrainState) -> None:
 def read(path: Path):
     """Read a file that `write` has written.
 
+    The config and the shapes in the header are checked before any tensor is read. So the memory that this function
+    needs is bounded by the size of the file, whatever the header says.
+
     Args:
       path: the file.
 
     Returns:
-      The config, and a train state. All fields that the file does not contain have their initial values.
+      The config and the `Weights`.
 
     Raises:
       ValueError: the file was not written by `write`, is damaged, or its tensors do not fit its config.
@@ -58,9 +89,7 @@ def read(path: Path):
     if not path.is_file():
         raise problem("no such file")
     try:
-        with safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, found = _each_tensor(path, lambda file, name: _kind(file.get_slice(name)))
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise problem(str(error).splitlines()[0]) from error
     if header.get("format") != FORMAT or not header.get("step", "").isdecimal() or len(header["step"]) > 9:
@@ -70,21 +99,39 @@ def read(path: Path):
     except (KeyError, ValueError, RecursionError) as error:
         raise problem(f"an invalid config in the header ({error})") from error
     shapes = train_state.abstract(config)
-    expected = _flat(shapes)
-    fits = lambda x, y: x.shape == y.shape and x.dtype == y.dtype
-    wrong = [n for n in expected.keys() | tensors.keys() if n not in expected or n not in tensors]
-    wrong = wrong or [n for n, x in tensors.items() if not fits(x, expected[n])]
+    expected = {name: (list(x.shape), _DTYPES[x.dtype.name]) for name, x in _flat(shapes).items()}
+    wrong = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
     if wrong:
         raise problem(f"{len(wrong)} tensors that do not fit the config in the header, such as {min(wrong)}")
+    chains, size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.chains)), path.stat().st_size
+    if chains > _MAX_CHAINS * size:
+        raise problem(f"persistent chains of {chains / 1e6:,.0f} MB for a file of {size / 1e6:,.2f} MB")
+    try:
+        _, tensors = _each_tensor(path, lambda file, name: file.get_tensor(name))
+    except (SafetensorError, OSError) as error:
+        raise problem(str(error).splitlines()[0]) from error
     if not all(np.isfinite(x).all() for x in tensors.values()):
         raise problem("NaN or infinity")
     trees = unflatten_dict(tensors, sep=".")
     vectors = {path: tuple(tensors[f"vectors.{path.replace('/', '.')}.{k}"] for k in "uv") for path in shapes.vectors}
-    state = train_state.resumed(config, Params(**trees["params"]), vectors, step=int(header["step"]))
-    return config, state._replace(average=Params(**trees["average"]))
+    return config, Weights(int(header["step"]), Params(**trees["params"]), Params(**trees["average"]), vectors)
 
 
-def _flat(state: TrainState) -> dict[str, jax.Array]:
+def _each_tensor(path: Path, get: Callable[[Any, str], Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the metadata of a file, and {name: get(open file, name)} of its tensors."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if _MAX_HEADER < size <= path.stat().st_size:
+        raise ValueError(f"a header of {size / 1e6:,.0f} MB")
+    with safe_open(path, "numpy") as file:
+        return file.metadata() or {}, {name: get(file, name) for name in file.keys()}  # noqa: SIM118
+
+
+def _kind(tensor) -> tuple[list[int], str]:
+    return tensor.get_shape(), tensor.get_dtype()
+
+
+def _flat(state: TrainState | Weights) -> dict[str, jax.Array]:
     """Return the tensors of the file by their names."""
     vectors = {path.replace("/", "."): dict(zip("uv", pair, strict=True)) for path, pair in state.vectors.items()}
     trees = {"params": state.params._asdict(), "average": state.average._asdict(), "vectors": vectors}

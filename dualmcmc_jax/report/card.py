@@ -1,5 +1,6 @@
 """The model card (README.md) of exported weights."""
 
+import html
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +68,8 @@ def card(
       figures: captions by the name of a file in the folder of the card.
       method: the training method, in words.
     """
-    results = "This checkpoint has not been evaluated." if evaluation is None else f"```\n{evaluation.strip()}\n```"
+    license, name = _escaped(license), _escaped(name)
+    results = "This checkpoint has not been evaluated." if evaluation is None else _verbatim(evaluation)
     shown = "".join(f"![{caption}]({file})\n\n" for file, caption in figures.items())
     return f"""---
 license: {license}
@@ -94,14 +96,22 @@ energies = model.energy(samples)  # [16], lower energy means higher density
 
 ## Config
 
-```
-{config}
-```
+{_verbatim(config)}
 
 ## License
 
 The weights are licensed under {license}. The license of the training data may differ.
 """
+
+
+def _escaped(text: str) -> str:
+    """Return a text as one line of Markdown without HTML."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _verbatim(text: str) -> str:
+    """Return a block that shows a text as it is. A fence of backticks could be closed by the text."""
+    return f"<pre>\n{html.escape(text.strip(), quote=False)}\n</pre>"
 
 
 def _is_dual_mcmc(config) -> bool:

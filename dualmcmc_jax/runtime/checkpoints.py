@@ -35,8 +35,10 @@ class Checkpoints:
         read_options = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
         self._unsaved = None  # step and arguments of a save that is not known to be complete
         complete = ocp.options.AsyncOptions(post_finalization_callback=self._forget_unsaved)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, async_options=complete, **read_options)
         self._folder = storage.home(workdir) / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_Newest(self._folder, keep), async_options=complete, **read_options
+        )
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = _again_if_missing(
             lambda: ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
@@ -158,8 +160,8 @@ class Checkpoints:
         return max(self.steps(), default=step) > step
 
     def _read(self, step: int, template: Any) -> Any:
+        self._check_arrays(step, template)
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        self._check_arrays(step, target)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
         check_record(restored.record, checksums(restored.state))
@@ -236,6 +238,25 @@ class Checkpoints:
             self._manager.close()
 
 
+class _Newest(ocp.checkpoint_managers.PreservationPolicy):
+    """The rule which checkpoints to keep: the newest `keep` (None: all), and every link to a folder.
+
+    Orbax cannot remove a link, and what it points to belongs to someone else.
+    """
+
+    def __init__(self, folder, keep: int | None):
+        self._folder, self._keep = folder, keep
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        own = [step for step in steps if not self._is_link(step)]
+        old = own[: -self._keep] if self._keep else []
+        return [step not in old for step in steps]
+
+    def _is_link(self, step: int) -> bool:
+        return not storage.is_remote(self._folder) and (self._folder / str(step)).is_symlink()
+
+
 class Misfit(ValueError):
     """Raised if a checkpoint has an array that differs from that of the template in shape or dtype, or is missing.
 
@@ -273,4 +294,4 @@ def _brief(error: Exception) -> str:
 
 
 def _num_bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

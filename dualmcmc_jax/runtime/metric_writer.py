@@ -145,9 +145,9 @@ def _row(line: str) -> dict[str, float] | None:
     """Return a line of metrics.jsonl as {name: number}, or None if the line is not a row of metrics."""
     try:
         row = json.loads(line)
-        is_row = isinstance(row, dict) and "step" in row and all(isinstance(v, int | float) for v in row.values())
-        return row if is_row and math.isfinite(row["step"]) else None
-    except (ValueError, RecursionError, OverflowError):
+        is_finite = {name: math.isfinite(value) for name, value in row.items()}
+        return row if is_finite["step"] else None
+    except (ValueError, RecursionError, OverflowError, TypeError, AttributeError, KeyError):
         return None
 
 

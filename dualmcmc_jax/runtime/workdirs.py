@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 DIGESTS = "digests.json"
 """Name of the file in a workdir that holds the digests of the training and held-out examples."""
 
+MAX_JSON = 10**6
+"""Largest size in bytes of a file that `read_json` reads."""
+
 
 @contextlib.contextmanager
 def claim(
@@ -104,9 +107,9 @@ def _changes(workdir: Path, data: dict[str, Any]) -> str:
     if not (data and path.exists()):
         return ""
     try:
-        stored = json.loads(path.read_bytes()) if path.is_file() else {}
+        stored = read_json(path)
         changes = [_change(split, stored[split], now) for split, now in data.items() if stored[split] != now]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         found = f"{storage.shown(path)}: found no digests of training and held-out examples"
         raise ValueError(f"{found}, expected those of the run") from error
     since = f"data that have changed since {storage.shown(workdir)} was trained on them"
@@ -178,6 +181,28 @@ def never_saved(workdir: Path) -> bool:
     return (storage.home(workdir) / "checkpoints").is_dir() and not has_checkpoints(workdir)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small file that contains a JSON object.
+
+    Raises:
+      ValueError: it is not a file, cannot be read, is larger than `MAX_JSON`, or contains no JSON object. The message
+        says what was found.
+    """
+    if not path.is_file():
+        raise ValueError("something other than a file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON + 1)
+        if len(content) > MAX_JSON:
+            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        stored = json.loads(content)
+    except (ValueError, RecursionError, OSError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"a {type(stored).__name__}")
+    return stored
+
+
 def read_config(workdir: Path) -> dict[str, Any] | None:
     """Read the config.json of a workdir. Return None if the file does not exist.
 
@@ -188,15 +213,7 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     shown = storage.shown(path)
     if not path.exists():
         return None
-    if not path.is_file():
-        raise ValueError(
-            f"{shown}: found something other than a file, expected the config of a run; choose another workdir"
-        )
     try:
-        stored = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        return read_json(path)
+    except ValueError as error:
         raise ValueError(f"{shown}: found {error}, expected the config of a run; choose another workdir") from error
-    if not isinstance(stored, dict):
-        found = f"a {type(stored).__name__}"
-        raise ValueError(f"{shown}: found {found}, expected the config of a run; choose another workdir")
-    return stored

@@ -130,12 +130,15 @@ def abstract(config) -> TrainState:
       config: the full config.
 
     Raises:
-      ValueError: train.compute_dtype is "float64" and jax_enable_x64 is off.
+      ValueError: train.compute_dtype is "float64" and jax_enable_x64 is off, or no arrays can have these shapes.
     """
     if config.train.compute_dtype == "float64" and not jax.config.jax_enable_x64:
         expected = 'jax.config.update("jax_enable_x64", True) to be called first'
         raise ValueError(f"train.compute_dtype: found float64, expected {expected}")
-    return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
+    try:
+        return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
+    except OverflowError as error:
+        raise ValueError(f"config: found sizes that no array can have ({error})") from error
 
 
 def usable(params: Params, vectors: spectral_norm.Vectors) -> Params:

@@ -1,0 +1,115 @@
+"""A loaded model takes images as files and samples.npz hold them, and refuses arrays that it cannot use."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import dualmcmc_jax
+from dualmcmc_jax.data import batches
+from dualmcmc_jax.model import Model
+from dualmcmc_jax.training import state as train_state
+
+KEY = jax.random.key(0)
+
+
+@cache
+def model(**fields):
+    """Return a model of random parameters, which needs no compiled initialization."""
+    config, random = tiny.config(**fields), np.random.RandomState(0)
+    fill = lambda leaf: random.normal(size=leaf.shape, scale=0.3).astype(leaf.dtype)
+    return Model.create(config, jax.tree.map(fill, train_state.abstract(config).average))
+
+
+def pixels(num=3):
+    return np.random.RandomState(1).randint(256, size=(num, 8, 8, 1)).astype(np.uint8)
+
+
+def test_uint8_images_are_scaled_by_every_method():
+    x = pixels()
+    scaled = batches.to_float(jnp.asarray(x), jnp.float32)
+    for name in ("energy", "log_density", "encode", "reconstruct"):
+        results = (getattr(model(), name)(images) for images in (x, scaled))
+        jax.tree.map(np.testing.assert_array_equal, *results)
+    np.testing.assert_array_equal(model().infer(KEY, x).z, model().infer(KEY, scaled).z)
+    assert jax.jit(lambda model, x: model.energy(x))(model(), x).dtype == jnp.float32
+
+
+def test_reconstructions_are_those_of_the_bound_model():
+    x = pixels()
+    start, end = model().reconstruct(x)
+    inferred = model().infer(KEY, x)
+    np.testing.assert_allclose(start, model().decode(inferred.start), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(end, model().decode(inferred.z), rtol=1e-5, atol=1e-6)
+    other, _ = model().reconstruct(x, key=jax.random.key(1), num_steps=0)
+    assert np.any(other != start)
+
+
+IMAGES = r"\[B, 8, 8, 1\] of floats in \[-1, 1\] or of uint8"
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (pixels()[0], rf"x: found the shape \(8, 8, 1\), expected {IMAGES}; for one example, use x\[None\]$"),
+        (pixels()[..., 0], rf"x: found the shape \(3, 8, 8\), expected {IMAGES}; use x\[\.\.\., None\]$"),
+        (np.moveaxis(pixels(), -1, 1), r"x: found the shape \(3, 1, 8, 8\), .*; use numpy\.moveaxis\(x, 1, -1\)$"),
+        (np.zeros((2, 16, 16, 1), np.uint8), rf"x: found the shape \(2, 16, 16, 1\), expected {IMAGES}$"),
+        (pixels(0), rf"x: found the shape \(0, 8, 8, 1\), expected {IMAGES}$"),
+        (pixels().astype(int), rf"x: found int64, expected {IMAGES}$"),
+        (0.5, r"x: found the shape \(\), "),
+        ("photo.png", rf"x: found str, expected an array {IMAGES}; load_images reads files$"),
+        (None, rf"x: found NoneType, expected an array {IMAGES}$"),
+    ],
+)
+def test_other_arrays_are_refused_in_one_line(x, message):
+    for call in (
+        model().energy,
+        model().log_density,
+        model().encode,
+        model().reconstruct,
+        lambda x: model().infer(KEY, x),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(x)
+
+
+def test_latents_and_vectors_are_checked_and_never_scaled():
+    with pytest.raises(ValueError, match=r"z: found the shape \(4,\), expected \[B, 4\] of floats; .*z\[None\]"):
+        model().decode(np.zeros(4))
+    with pytest.raises(ValueError, match="num_samples: found 0, expected 1 or more"):
+        model().synthesize(KEY, 0)
+    of_vectors = model(data__shape=(2,))
+    with pytest.raises(ValueError, match=r"x: found uint8, expected \[B, 2\] of floats$"):
+        of_vectors.energy(np.zeros((3, 2), np.uint8))
+    with pytest.raises(ValueError, match=r"x: found the shape \(2,\), expected \[B, 2\] of floats; for one"):
+        of_vectors.energy(np.zeros(2))
+    with pytest.raises(ValueError, match=r"data\.shape: found \(2,\), expected \(S, S, 1\) or \(S, S, 3\)"):
+        dualmcmc_jax.load_images(["photo.png"], of_vectors)
+
+
+def test_image_files_are_loaded_as_in_training(tmp_path):
+    for i, size in enumerate([(8, 8), (20, 10)]):
+        Image.new("RGB", size, (50 * i, 50 * i, 50 * i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    both = [str(tmp_path / "0.png"), tmp_path / "1.png"]
+    for paths in (both, tmp_path, str(tmp_path), (path for path in both)):
+        images = dualmcmc_jax.load_images(paths, model())
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images[:, 0, 0, 0], [0, 50])
+        assert model().energy(images).shape == (2,)
+    np.testing.assert_array_equal(dualmcmc_jax.load_images(both[1:] * 2, model()), images[[1, 1]])
+    assert dualmcmc_jax.load_images(both[0], model()).shape == (1, 8, 8, 1)
+    (tmp_path / "empty").mkdir()
+    for paths, found in [
+        (tmp_path / "notes.txt", r"notes\.txt unreadable \(not an image\), expected an image file"),
+        ([*both, tmp_path / "none.png"], r"none\.png unreadable \(No such file or directory\), expected an image file"),
+        ([], "no images, expected image files, or a folder or zip file of them"),
+        (tmp_path / "empty", "no images, expected"),
+    ]:
+        with pytest.raises(ValueError, match=rf"^paths: found .*{found}"):
+            dualmcmc_jax.load_images(paths, model())
