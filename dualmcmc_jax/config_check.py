@@ -130,8 +130,8 @@ def check_run(workdir: Path, config: ConfigDict) -> None:
         compare(workdir / "config.json", stored, config)
     except ValueError as error:
         lost = f", whose {left} are there without its checkpoints" if left not in ("", "checkpoints") else ""
-        expected = "expected the same config, or a new folder for this one: --workdir=DIR"
-        raise ValueError(f"{error}{lost}; {expected}") from error
+        expected = "the config of the run, which is used without --config, or a new folder for this one: --workdir=DIR"
+        raise ValueError(f"{error}{lost}; expected {expected}") from error
 
 
 def _results(workdir: Path, stored: dict[str, Any] | None) -> str:

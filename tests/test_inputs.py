@@ -41,12 +41,16 @@ def files(tmp_path_factory):
     (folder / "text.zip").write_text("no archive")
     (folder / "empty.py").write_text("")
     (folder / "divides.py").write_text("def get_config():\n    return 1 / 0\n")
+    (folder / "refuses.py").write_text("def get_config():\n    raise ValueError('too bad')\n")
+    scalar = "    config = default.get_config()\n    config.energy.widths = 64\n    return config\n"
+    (folder / "scalar.py").write_text(f"from dualmcmc_jax.configs import default\ndef get_config():\n{scalar}")
     (folder / "broken.py").write_text("def get_config(:\n")
     return folder
 
 
 CASES = [
-    ("", "--config: found nothing, expected a config"),
+    ("", "--config: found nothing, and no file WORKDIR/config.json, expected a config, such as --config=digits"),
+    ("--workdir=FILES/empty", "--config: found nothing, and no file FILES/empty/config.json, expected a config"),
     ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, cifar10"),
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
     ("--config=digits train", "found 'train', expected only flags"),
@@ -55,14 +59,40 @@ CASES = [
     ("--config digits", "found '--config' without a value, expected --config=NAME or --config=FILE"),
     ("--config=images --config.data.source=images:~nosuchuser/x", "data.source: found ~nosuchuser/x, expected a path"),
     ("--config=digits --wokdir=x", "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
-    ("--config=digits --mode=fly", "flag --mode=fly: value should be one of <train|sample|evaluate|export|import>"),
-    ("--config=digits --num_samples=0 --mode=sample", "flag --num_samples=0: 0 is not a positive integer"),
-    ("--config=digits --config.train.steps=3", "--config: found 'steps', which is not a config field"),
+    ("--config=digits --mode=fly", "--mode: found 'fly', expected one of train, sample, evaluate, "),
+    ("--config=digits --num_samples=0 --mode=sample", "--num_samples: found '0', expected a positive integer"),
+    (
+        "--config=digits --config.train.steps=3",
+        "'train.steps', which is not a config field; did you mean train.num_steps?",
+    ),
+    (
+        "--config=digits --config.batch_size=3",
+        "'batch_size', which is not a config field; did you mean train.batch_size or",
+    ),
+    ("--config=digits --config.zzz=3", "found 'zzz', which is not a config field; configs/default.py lists all fields"),
+    ("--config=digits --train.num_steps=3", "flag 'train.num_steps'; did you mean --config.train.num_steps?"),
     (
         "--config=digits --config.trains.seed=3",
-        "--config: found 'trains', which is not a config field; configs/default.py",
+        "--config: found 'trains.seed', which is not a config field; did you mean train.seed?",
     ),
-    ("--config=digits --config.train.num_steps=many", "flag --config.train.num_steps=many: invalid literal for int()"),
+    ("--config=digits --config.train.num_steps=many", "--config.train.num_steps: found 'many', expected an integer"),
+    ("--config=digits --config.train.ema_decay=x", "--config.train.ema_decay: found 'x', expected a number"),
+    ("--config=digits --config.data.flip=maybe", "--config.data.flip: found 'maybe', expected True or False"),
+    ("--config=digits --config.train=3", "--config.train: found '3', expected --config.train.FIELD=VALUE, because"),
+    (
+        "--config=digits --config.energy.widths=64",
+        '--config.energy.widths: found 64, expected a tuple, such as "(64,)"',
+    ),
+    ("--config=digits --config.energy.widths=(64,", "--config.energy.widths: found '(64,', expected a tuple, such as"),
+    (
+        "--config=digits --config.evaluation.ood=tfds:svhn",
+        "--config.evaluation.ood: found tfds:svhn, expected a tuple, such as \"('tfds:svhn',)\"",
+    ),
+    ("--config=digit", "did you mean digits?"),
+    ("--config=configs/digit.py", "did you mean configs/digits.py?"),
+    ("--config=baselines/va:digits", "did you mean baselines/vae?"),
+    ("--config=FILES/refuses.py", "--config: found ValueError (too bad) in FILES/refuses.py, line 2, expected a"),
+    ("--config=FILES/scalar.py", "--config: found TypeError (Could not override field 'widths'"),
     ("--config=digits --config.energy.widths=(2.5,)", "energy.widths: found (2.5,), expected a tuple of integers"),
     ("--config=digits --config.energy.widths=(0,)", "energy.widths: found (0,), expected positive integers"),
     ("--config=digits --config.energy.widths=()", "energy.widths: found (), expected positive integers"),
@@ -176,7 +206,7 @@ CASES = [
         "--config=digits --mode=sample --num_processes=2 --coordinator_address=localhost:9",
         "--num_processes: found with --mode=sample, expected --mode=train",
     ),
-    ("--config=digits --step=-1 --mode=evaluate", "flag --step=-1: -1 is not a non-negative integer"),
+    ("--config=digits --step=-1 --mode=evaluate", "--step: found '-1', expected a non-negative integer"),
     (
         "--config=digits --config.evaluation.x_chain=(70,1e-6)",
         "evaluation.x_chain: found (70, 1e-06), expected () or (num_steps, step_size, temperature)",

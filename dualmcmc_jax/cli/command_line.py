@@ -16,6 +16,10 @@ from ml_collections import config_flags
 from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.runtime import memory, storage
+from dualmcmc_jax.spelling import did_you_mean
+
+_STORED_RUN = str(Path(__file__).with_name("stored_run.py"))
+"""The config file that returns the config of the run in a workdir."""
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config: the name of a shipped config, or a Python file.", lock_config=True
@@ -97,7 +101,8 @@ def run(
       main: the program. Its argument is sys.argv without the flags.
       help: the text that --help prints, or a function that returns the text.
       argument: name of the single positional argument. Empty if the program takes none.
-      modes: the rows whose names are the values of --mode. Empty if the program has no modes.
+      modes: the rows whose names are the values of --mode. Empty if the program has no modes. A program with modes
+        takes the config of the run in --workdir if there is no --config.
     """
     terminal.outlive_streams()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
@@ -114,7 +119,7 @@ def run(
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # by `interrupts.end_quietly`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app.run(main, flags_parser=partial(parse, argument=argument))
+        app.run(main, flags_parser=partial(parse, argument=argument, has_runs=bool(modes)))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -166,8 +171,13 @@ def inception_weights() -> Path | None:
 
 
 def config_name() -> str:
-    """Return the config's name for use in folder names: "digits", or "vae-digits" for baselines/vae:digits."""
+    """Return the config's name for use in folder names: "digits", or "vae-digits" for baselines/vae:digits.
+
+    The config of a stored run has the name of its workdir.
+    """
     file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    if file == _STORED_RUN:
+        return Path(argument).resolve().name
     return "-".join(filter(None, (Path(file).stem, re.sub(r"\W+", "-", argument))))
 
 
@@ -183,21 +193,124 @@ def _with_config_path(word: str) -> str:
         raise ValueError(f"{flag}: found {value!r}, expected its new name {value.replace('rivals/', 'baselines/')!r}")
     names = sorted(completion.configs(), key=lambda name: "/" in name)  # baselines last
     if value not in names:
-        raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}")
+        near = _nearest_config(value, names)
+        raise ValueError(f"{flag}: found {value!r}, expected a Python file or one of {', '.join(names)}{near}")
     bases = [name for name in names if "/" not in name]
     if colon and not value.startswith("baselines/"):
         raise ValueError(f"{flag}: found a colon after {value!r}, expected a colon only after baselines/METHOD")
     if colon and base not in bases:
-        raise ValueError(f"{flag}: found {base!r} after the colon, expected one of {', '.join(bases)}")
+        near = did_you_mean(base, bases)
+        raise ValueError(f"{flag}: found {base!r} after the colon, expected one of {', '.join(bases)}{near}")
     return f"{flag}={completion.CONFIGS / value}.py{colon}{base}"
 
 
-def parse(argv: list[str], *, argument: str = "") -> list[str]:
+def _nearest_config(value: str, names: list[str]) -> str:
+    """Return a question that names the config or the Python file that a misspelt --config resembles."""
+    path = Path(value)
+    files = [str(file) for file in path.parent.glob("*.py")] if path.suffix == ".py" else []
+    return did_you_mean(value, files) or did_you_mean(value.removeprefix("configs/").removesuffix(".py"), names)
+
+
+def _with_stored_config(argv: list[str]) -> list[str]:
+    """If --workdir is given without --config, add the config of the run in the workdir."""
+    values = [_value(argv, i) for i, word in enumerate(argv) if re.match(r"--?workdir(=|$)", word)]
+    if not values or not values[-1] or any(re.match(r"--?config(=|$)", word) for word in argv):
+        return argv
+    return [argv[0], f"--config={_STORED_RUN}:{values[-1]}", *argv[1:]]
+
+
+def _value(argv: list[str], i: int) -> str:
+    """Return the value of the flag in argv[i], which follows "=" or is the next word."""
+    _, equals, value = argv[i].partition("=")
+    return value if equals else "".join(argv[i + 1 : i + 2])
+
+
+def _overrides(argv: list[str]) -> list[tuple[str, str, str]]:
+    """Return the flags that set config fields, as (name of the config's flag, name of the field, value)."""
+    matches = [(i, re.match(r"--?(config|versus)\.([\w.]+)", word)) for i, word in enumerate(argv)]
+    return [(match[1], match[2], _value(argv, i)) for i, match in matches if match]
+
+
+def _parse_error(error: Exception, argv: list[str]) -> str:
+    """Return the message for an error in a config file, or in the name or value of a flag."""
+    files = {word.partition("=")[2].partition(":")[0] for word in argv}
+    cause = error
+    while cause:  # absl and ml_collections raise errors of a config file again, with the traceback as text
+        in_config = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename in files]
+        if in_config and isinstance(cause, ValueError) and in_config[-1].filename == _STORED_RUN:
+            return str(cause)
+        if in_config:
+            problem = f"{type(cause).__name__} ({cause}) in {in_config[-1].filename}, line {in_config[-1].lineno}"
+            return f"--config: found {problem}, expected a get_config() that returns a config"
+        cause = cause.__context__
+    if isinstance(error, flags.Error):
+        return _value_error(error)
+    if "get_config" in str(error):
+        return "--config: found no function get_config() in the file, expected one"
+    return _field_error(error, argv) if isinstance(error, KeyError | AttributeError) else str(error)
+
+
+def _check_tuples(argv: list[str]) -> None:
+    """Raise ValueError if a field that holds a tuple is set to a single value, which would be a tuple of length one."""
+    from dualmcmc_jax import config_check
+
+    for flag, name, value in _overrides(argv):
+        is_tuple = isinstance(config_check.fields(flags.FLAGS[flag].value).get(name), tuple)
+        if is_tuple and value[:1] not in ("(", "[") and "," not in value:
+            item = value if re.fullmatch(r"[\d.e+-]+", value) else repr(value.strip("'\""))
+            raise ValueError(f'--{flag}.{name}: found {value}, expected a tuple, such as "({item},)"')
+
+
+def _field_error(error: Exception, argv: list[str]) -> str:
+    """Return the message for a config field that does not exist. It names the nearest fields."""
+    from dualmcmc_jax import config_check
+    from dualmcmc_jax.configs import default
+
+    fields, part = [*config_check.fields(default.get_config())], re.findall(r"\w+", str(error))[0]
+    flag, name = next(
+        ((flag, name) for flag, name, _ in _overrides(argv) if part in name.split(".") and name not in fields),
+        ("config", part),
+    )
+    near = did_you_mean(name, fields)
+    return f"--{flag}: found {name!r}, which is not a config field{near or '; configs/default.py lists all fields'}"
+
+
+def _value_error(error: flags.Error) -> str:
+    """Return the message for a flag whose value has the wrong type or is out of range."""
+    match = re.match(r"flag --([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    if not match or match[1] not in flags.FLAGS:
+        return str(error)
+    name, value, parser = match[1], match[2], flags.FLAGS[match[1]].parser
+    expected = parser.syntactic_help
+    if isinstance(parser, flags.EnumParser):
+        expected = f"one of {', '.join(parser.enum_values)}{did_you_mean(value, parser.enum_values)}"
+    elif isinstance(parser, flags.BooleanParser):
+        expected = "True or False"
+    elif "as a ConfigDict" in str(error):
+        expected = f"--{name}.FIELD=VALUE, because {name.partition('.')[2]} is a section of the config"
+    elif "as tuple" in str(error):
+        expected = 'a tuple, such as "(64, 64)"'
+    return f"--{name}: found {value!r}, expected {expected}" if expected else str(error)
+
+
+def _flag_error(error: flags.UnrecognizedFlagError) -> str:
+    """Return the message for a flag that does not exist. It names the flag or the config field that it resembles."""
+    if "Did you mean" in str(error):
+        return str(error)
+    from dualmcmc_jax import config_check
+    from dualmcmc_jax.configs import default
+
+    names = [f"--config.{name}" for name in config_check.fields(default.get_config())]
+    return f"{error}{did_you_mean(f'--config.{error.flagname}', names)}"
+
+
+def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> list[str]:
     """Parse the flags.
 
     Args:
       argv: sys.argv.
       argument: name of the single positional argument. Empty if the program takes none.
+      has_runs: whether --workdir is the folder of a run, whose config is used if there is no --config.
 
     Returns:
       argv without the flags.
@@ -206,32 +319,24 @@ def parse(argv: list[str], *, argument: str = "") -> list[str]:
       ValueError: a flag is unknown or has no valid value, or the config cannot be read. The message is one line.
     """
     argv = [_with_config_path(word) for word in argv]
+    if has_runs:
+        argv = _with_stored_config(argv)
     try:
         rest = flags.FLAGS(argv)
     except SyntaxError as error:
         raise ValueError(f"--config: found {error.msg} in {error.filename}, line {error.lineno}") from error
-    except flags.Error as error:
-        raise ValueError(str(error)) from error
+    except flags.UnrecognizedFlagError as error:
+        raise ValueError(_flag_error(error)) from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        in_config = [frame for frame in frames if any(word.endswith(f"={frame.filename}") for word in argv)]
-        if in_config:
-            problem = f"{type(error).__name__} ({error}) in {in_config[-1].filename}, line {in_config[-1].lineno}"
-            raise ValueError(f"--config: found {problem}, expected a get_config() that returns a config") from error
-        if "get_config" in str(error):
-            raise ValueError("--config: found no function get_config() in the file, expected one") from error
-        if isinstance(error, (KeyError, AttributeError)):
-            field = re.findall(r"\w+", str(error))[0]
-            raise ValueError(
-                f"--config: found {field!r}, which is not a config field; configs/default.py lists all fields"
-            ) from error
-        raise ValueError(str(error)) from error
+        raise ValueError(_parse_error(error, argv)) from error
     if CONFIG.value is None:
-        raise ValueError("--config: found nothing, expected a config, such as --config=digits; see --help")
+        or_run = ", or the workdir of a run" if has_runs else ""
+        raise ValueError(f"--config: found nothing, expected a config, such as --config=digits{or_run}; see --help")
     if rest[2:] or (rest[1:] and not argument):
         expected = f"one {argument} and flags" if argument else "only flags"
         raise ValueError(f"found {rest[-1]!r}, expected {expected}, such as --config=digits")
     if argument and not rest[1:]:
         raise ValueError(f"found no {argument}, expected one; see --help")
+    _check_tuples(argv)
     terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
     return rest

@@ -1,0 +1,60 @@
+"""A run is used by its workdir alone. Flags and fields that are misspelt are named with the nearest right ones."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dualmcmc_jax.spelling import did_you_mean
+
+STORED = Path(__file__).parent / "reference" / "stored_run" / "workdir"
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run of four updates, whose config is not that of any shipped config."""
+    return Path(shutil.copytree(STORED, tmp_path / "runs" / "mine"))
+
+
+def last(text):
+    return text.strip().splitlines()[-1]
+
+
+def test_run_is_exported_and_resumed_by_its_workdir_alone(workdir, tmp_path, programs):
+    done = programs.run(f"--workdir={workdir}", "--mode=export", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "# mine" in (tmp_path / "out" / "README.md").read_text()
+    (workdir / "metrics.jsonl").unlink()  # as after an import: no picture of step 4 is missing
+    done = programs.run("--workdir", str(workdir))
+    assert done.returncode == 0, done.stderr
+    assert f"nothing to do: {workdir} is at step 4, train.num_steps is 4" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--config=digits",)])
+def test_config_that_differs_from_that_of_the_run_is_refused(flags, workdir, programs):
+    done = programs.run(*flags, f"--workdir={workdir}", "--mode=sample", "--config.x_chain.num_steps=99")
+    assert done.returncode == 1
+    line = last(done.stderr)
+    assert line.startswith(f"error: {workdir}/config.json: found a run with another config: ")
+    assert "x_chain.num_steps is 3 in the file and 99 now" in line or "and 3 more" in line
+    assert "expected the config of the run, which is used without --config, or a new folder" in line
+
+
+def test_damaged_config_of_a_run_is_named_in_one_line(workdir, programs):
+    (workdir / "config.json").write_text("{")
+    done = programs.run(f"--workdir={workdir}", "--mode=sample")
+    assert done.returncode == 1
+    assert last(done.stderr).startswith(f"error: {workdir}/config.json: found Expecting property name")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train.steps", "; did you mean train.num_steps?"),
+        ("batch_size", "; did you mean train.batch_size or evaluation.batch_size?"),
+        ("energy.zzz", ""),
+    ],
+)
+def test_nearest_names_are_suggested(name, expected):
+    names = ("train.num_steps", "train.batch_size", "evaluation.batch_size", "energy.widths")
+    assert did_you_mean(name, names) == expected
