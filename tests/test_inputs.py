@@ -67,7 +67,7 @@ CASES = [
     ),
     (
         "--config=digits --config.batch_size=3",
-        "'batch_size', which is not a config field; did you mean train.batch_size or",
+        "'batch_size', which is not a config field; did you mean train.batch_size?",
     ),
     ("--config=digits --config.zzz=3", "found 'zzz', which is not a config field; configs/default.py lists all fields"),
     ("--config=digits --train.num_steps=3", "flag 'train.num_steps'; did you mean --config.train.num_steps?"),

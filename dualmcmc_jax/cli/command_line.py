@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.runtime import memory, storage
-from dualmcmc_jax.spelling import did_you_mean
+from dualmcmc_jax.spelling import did_you_mean, question
 
 _STORED_RUN = str(Path(__file__).with_name("stored_run.py"))
 """The config file that returns the config of the run in a workdir."""
@@ -271,8 +271,15 @@ def _field_error(error: Exception, argv: list[str]) -> str:
         ((flag, name) for flag, name, _ in _overrides(argv) if part in name.split(".") and name not in fields),
         ("config", part),
     )
-    near = did_you_mean(name, fields)
+    near = _nearest_fields(name, fields)
     return f"--{flag}: found {name!r}, which is not a config field{near or '; configs/default.py lists all fields'}"
+
+
+def _nearest_fields(name: str, fields: list[str]) -> str:
+    """Return a question that names the fields with the same last part as a name, or the field that resembles it."""
+    last = name.rpartition(".")[2]
+    same = [field for field in fields if field.rpartition(".")[2] == last]
+    return did_you_mean(name, same) or question(same[:3]) or did_you_mean(name, fields)
 
 
 def _value_error(error: flags.Error) -> str:
@@ -301,7 +308,7 @@ def _flag_error(error: flags.UnrecognizedFlagError) -> str:
     from dualmcmc_jax.configs import default
 
     names = [f"--config.{name}" for name in config_check.fields(default.get_config())]
-    return f"{error}{did_you_mean(f'--config.{error.flagname}', names)}"
+    return f"{error}{_nearest_fields(f'--config.{error.flagname}', names)}"
 
 
 def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> list[str]:
