@@ -1,5 +1,8 @@
 """Layers, compared with their definitions, and networks for images of all sizes."""
 
+import ast
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +10,8 @@ import pytest
 
 from dualmcmc_jax import config_check, models
 from dualmcmc_jax.cli import startup
-from dualmcmc_jax.configs import default
-from dualmcmc_jax.models import layers
+from dualmcmc_jax.configs import celeba64, default, images
+from dualmcmc_jax.models import layers, resnet
 
 random = np.random.default_rng(3)
 
@@ -185,3 +188,34 @@ def test_invalid_network_configs_are_refused(field, value, message):
     with pytest.raises(ValueError, match="found") as error:
         models.build(config)
     assert message in str(error.value)
+
+
+def test_all_widths_that_do_not_fit_are_named_with_flags_that_would_fit():
+    config = celeba64.get_config()
+    config.data.shape = (8, 8, 3)
+    config.energy.num_pools = 9
+    config.encoder.widths = ()
+    with pytest.raises(ValueError, match="found") as error:
+        models.build(config)
+    for name in ("energy.num_pools: found 9", "generator.widths: found 5 levels", "encoder.widths: found ()"):
+        assert name in str(error.value)
+    config.encoder.widths = (8,)
+    config.data.shape = (256, 256, 3)
+    with pytest.raises(ValueError, match="these would fit: ") as error:
+        models.build(config)
+    flags = re.findall(r'--config.([\w.]+)="(.*?)"', str(error.value))
+    assert [name for name, _ in flags] == ["generator.widths", "encoder.widths", "energy.num_pools"]
+    config.update_from_flattened_dict({name: ast.literal_eval(value) for name, value in flags})
+    models.build(config)
+
+
+@pytest.mark.parametrize("size", resnet.SIZES)
+def test_networks_of_the_images_config_fit_every_size(size):
+    config = images.get_config().lock()
+    config.data.shape = (size, size, 1)
+    models.build(config)
+    assert len(config.encoder.widths) == np.log2(size / 4)
+    config.encoder.widths = (7,) * 7
+    models.build(config)
+    assert config.encoder.widths == (7,) * 7
+    assert config.data.shape == (size, size, 1)

@@ -432,3 +432,24 @@ def test_old_temporary_folders_of_the_cache_are_removed(tmp_path, cache):
     os.utime(data_folder / ".old", (0, 0))
     sources.load(data(f"images:{folder_of(tmp_path / 'images', ['0.png', '1.png'])}"))
     assert {path.name for path in data_folder.glob(".*")} == {".new", ".gone"}
+
+
+@pytest.mark.parametrize(
+    ("source", "near"),
+    [
+        ("photos", "images:photos"),
+        ("photos/", "images:photos/"),
+        ("a.npz", "npz:a.npz"),
+        ("image:photos", "images:photos"),
+        ("digit", "digits"),
+        ("toy2d:ring", "toy2d:rings"),
+        ("zzz", ""),
+    ],
+)
+def test_nearest_source_is_suggested(source, near, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(ValueError, match="found") as error:
+        sources.load(data(source))
+    assert str(error.value).endswith(f"; did you mean {near}?" if near else "or 'tfds:NAME'")

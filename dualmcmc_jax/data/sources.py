@@ -1,5 +1,6 @@
 """The table of data sources, and the data sets they load as arrays."""
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -12,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.data import cache, images, splits, tfds_images, toy2d
+from dualmcmc_jax.spelling import did_you_mean, question
 
 SPLITS = ("train", "test")
 
@@ -67,7 +69,7 @@ def load(data: ConfigDict) -> Dataset:
     """
     source, argument = _row(data)
     if source is None:
-        raise ValueError(f"data.source: found {data.source!r}, expected {kinds()}")
+        raise ValueError(f"data.source: found {data.source!r}, expected {kinds()}{_nearest(data.source)}")
     dataset = source.load(argument, data)
     _check_splits(dataset, data.source)
     if dataset.train.shape[1:] != tuple(data.shape):
@@ -135,6 +137,17 @@ def _row(data: ConfigDict) -> tuple[Source | None, str]:
     if source and (not source.argument(argument) or bool(colon) != bool(argument)):
         source = None
     return source, argument
+
+
+def _nearest(text: str) -> str:
+    """Return a question that names the value of `data.source` that a path or a misspelt value resembles."""
+    kind, _, argument = text.partition(":")
+    with contextlib.suppress(ValueError, OSError):  # such as a text with a null character
+        path = _path(text)
+        if path.exists():
+            return question([f"{'npz' if path.suffix.lower() == '.npz' else 'images'}:{text}"])
+    names = [f"{name}:{argument}" if argument else name for name in SOURCES if name != kind]
+    return did_you_mean(text, [*names, *(f"toy2d:{name}" for name in toy2d.names())])
 
 
 def _path(name: str) -> Path:

@@ -105,7 +105,8 @@ def build(config, axis_name: str | None = None) -> Nets:
       The three networks.
 
     Raises:
-      ValueError: a config field has a value that the network does not support.
+      ValueError: config fields have values that the networks do not support. The message names all of them, and flags
+        that would fit.
     """
     shape = tuple(config.data.shape)
     input_shapes = {"energy": shape, "generator": (config.generator.latent_dim,), "encoder": shape}
@@ -117,7 +118,23 @@ def build(config, axis_name: str | None = None) -> Nets:
             raise ValueError(f"{name}.kind: found {kind!r}, expected one of {', '.join(map(repr, NETWORKS[name]))}")
         return _net(NETWORKS[name][kind](config, dtype=dtype, axis_name=axis_name), input_shapes[name])
 
-    return Nets(**{name: net(name) for name in Nets._fields})
+    nets, problems = {}, []
+    for name in Nets._fields:
+        try:
+            nets[name] = net(name)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError(_message(problems, config))
+    return Nets(**nets)
+
+
+def _message(problems: list[str], config) -> str:
+    """Return the message for networks that cannot be built. If their depths are wrong, it names flags that fit."""
+    if problems[0].startswith("data.shape: "):  # the other networks have the same problem
+        return problems[0]
+    flags = "".join(f' --config.{name}="{value}"' for name, value in resnet.fitting(config).items())
+    return "; ".join(problems) + (f"; these would fit:{flags.replace(', ', ',')}" if flags else "")
 
 
 def _net(module: nn.Module, input_shape: tuple[int, ...]) -> Net:

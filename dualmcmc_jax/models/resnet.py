@@ -77,6 +77,28 @@ def encoder(config, *, dtype, axis_name=None) -> nn.Module:
     return Encoder(widths, config.generator.latent_dim, dtype)
 
 
+def fitting(config) -> dict[str, Any]:
+    """Return {field: value} of the fields that must change for the residual networks of a config to fit `data.shape`.
+
+    The widths are cut off, or the last of them is repeated.
+
+    Args:
+      config: the full config, whose data.shape these networks support.
+    """
+    n, fields = _num_halvings(config), {}
+    if config.generator.kind == "resnet" and len(config.generator.widths) != n + 1:
+        fields["generator.widths"] = _resized(config.generator.widths or (64,), n + 1)
+    if config.encoder.kind == "resnet" and len(config.encoder.widths) < n:
+        fields["encoder.widths"] = _resized(config.encoder.widths or (64,), n)
+    if config.energy.kind == "resnet" and config.energy.num_pools > (limit := min(len(config.energy.widths), n + 2)):
+        fields["energy.num_pools"] = limit
+    return fields
+
+
+def _resized(widths: tuple[int, ...], num: int) -> tuple[int, ...]:
+    return (tuple(widths) + tuple(widths[-1:]) * num)[:num]
+
+
 def _widths(config, name: str) -> tuple[int, ...]:
     """Return the widths of a network. Raise ValueError if they or the shape of the images are not supported."""
     widths, shape = tuple(config[name].widths), tuple(config.data.shape)
