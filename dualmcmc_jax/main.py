@@ -31,12 +31,15 @@ Flags:
   --config=NAME or FILE         {configs}
   --config.SECTION.FIELD=VALUE  override a config field; configs/default.py documents all fields
   --config.data.source=SOURCE   {sources}
-  --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER (default: runs/NAME)
+  --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER (default: runs/NAME); if
+                                --config is left out, the config of this run
   --mode=MODE                   one of the modes above (default: train)
   --step=N                      step of the checkpoint (default: newest) or of the .pth file
   --num_samples=N               number of samples to draw (default: 100)
   --seed=S                      random seed of samples and evaluations (default: 0)
-  --inception_weights=FILE      pt_inception-2015-12-05-6726825d.pth, for FID, KID, Inception Score
+  --input=PATH --reference=PATH a folder, zip or .npz file, or a data source as above
+  --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
+                                docs/evaluation.md has its address
   --out=DIR                     output folder (default: a folder in the workdir)
   --weights=FILE                model.safetensors, or a .pth checkpoint of the authors' PyTorch code
   --license=NAME                license written into the model card (default: apache-2.0)
@@ -47,7 +50,7 @@ Flags:
   --debug                       show the traceback of an error
   --completion                  enable tab completion: eval "$(dualmcmc --completion)"
 
-From a checkout, `python -m dualmcmc_jax.main` is the same as `dualmcmc`.
+In a checkout, ./launch/local.sh and .venv/bin/dualmcmc are the same as `dualmcmc`.
 """
 HELP_COLUMNS = 100
 """Maximum number of characters in a line of the help."""
@@ -69,8 +72,12 @@ def help_text() -> str:
         f"({', '.join(baselines)}) on the data of config NAME"
     )
     width = max(len(mode.name) for mode in MODES) + 2
-    flags_of = lambda mode: " ".join(f"--{flag}" for flag in mode.flags)
-    modes = (f"  {mode.name:<{width}}{mode.help}\n{'':<{width + 2}}{flags_of(mode)}" for mode in MODES)
+    flags_of = lambda mode: f"({' '.join(f'--{flag}' for flag in mode.flags)})"
+    modes = []
+    for mode in MODES:
+        lines = [f"  {mode.name:<{width}}{mode.help}", flags_of(mode)]
+        fits = len("  ".join(lines)) <= HELP_COLUMNS
+        modes.append("  ".join(lines) if fits else f"\n{'':<{width + 2}}".join(lines))
     return HELP.format(
         modes="\n".join(modes), configs=_column(configs), sources=_column(sources.kinds().replace("'", ""))
     )
@@ -100,7 +107,8 @@ def main(_argv) -> None:
         terminal.start(quiet=True, verbose=False)
     workdir = storage.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
     try:
-        config_check.check_run(workdir, config)
+        if mode.has_run:
+            config_check.check_run(workdir, config)
         mode.run(config, workdir)
     finally:
         storage.close(workdir, upload=jax.process_index() == 0)
@@ -214,6 +222,61 @@ def evaluate(config, workdir: Path) -> None:
     terminal.show(f"wrote report.html and metrics.json to {storage.shown(out)}")
 
 
+def reconstruct(config, workdir: Path) -> None:
+    """Reconstruct the examples of --input. Write the reconstructions, their errors and a picture."""
+    import io
+    import json
+    import re
+
+    import numpy as np
+    from PIL import Image
+
+    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.evaluation import reconstruction
+    from dualmcmc_jax.model import Model
+    from dualmcmc_jax.report import figures
+    from dualmcmc_jax.runtime import workdirs
+    from dualmcmc_jax.training import checkpointing
+
+    state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
+    out = _output_folder(workdir / "reconstructions")
+    if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
+        raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
+    x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
+    model = Model.create(config, state.average, step=int(state.step))
+    y, errors = reconstruction.of_examples(model, x, seed=command_line.SEED.value)
+    out.mkdir(parents=True, exist_ok=True)
+    if model.makes_images:
+        for i, (name, image) in enumerate(zip(names, y, strict=True)):
+            file, stem = io.BytesIO(), re.sub(r"[^\w.-]", "_", Path(name).stem)[:100]
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
+            workdirs.replace(out / f"{i:05d}_{stem}.png", file.getbuffer())
+    else:
+        file = io.BytesIO()
+        np.savez(file, original=x, reconstruction=y, mse=errors)
+        workdirs.replace(out / "reconstructions.npz", file.getbuffer())
+    workdirs.replace(out / "mse.json", json.dumps(dict(zip(names, errors.tolist(), strict=True)), indent=2) + "\n")
+    figures.save(out / "reconstructions.png", reconstruction.figure(x, y))
+    terminal.show(reconstruction.summary(names, errors))
+    terminal.show(f"step {int(state.step)}: wrote {len(x):,} reconstructions, a picture and mse.json to {out}")
+
+
+def distance(config, _workdir: Path) -> None:
+    """Print the distances between the examples of --input and those of --reference."""
+    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.evaluation import distance
+
+    weights, names = (
+        command_line.inception_weights(),
+        {"input": command_line.INPUT.value, "reference": command_line.REFERENCE.value},
+    )
+    sets = {flag: sources.load_all(name, config.data, argument=flag)[0] for flag, name in names.items()}
+    features, metrics = distance.measure(config, sets["input"], sets["reference"], weights)
+    counts = " compared with ".join(f"{len(x):,} examples of {names[flag]}" for flag, x in sets.items())
+    terminal.show(f"{counts}, of shape {tuple(config.data.shape)}, by {features}")
+    terminal.show("\n".join(f"  {name:<20}{value:.4g}" for name, value in metrics.items()))
+
+
 def export(config, workdir: Path) -> None:
     """Write a checkpoint as model.safetensors, next to config.json and a model card."""
     import json
@@ -274,6 +337,21 @@ MODES = (
         evaluate,
         ("step", "seed", "inception_weights", "out"),
         "print all metrics; write report.html, metrics.json and figures",
+    ),
+    Mode(
+        "reconstruct",
+        reconstruct,
+        ("step", "seed", "input", "out"),
+        "reconstruct your own images: pictures and errors",
+        ("input",),
+    ),
+    Mode(
+        "distance",
+        distance,
+        ("input", "reference", "inception_weights"),
+        "compare two folders of images",
+        ("input", "reference"),
+        has_run=False,
     ),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
     Mode(

@@ -1,5 +1,6 @@
 # Sourced by the other scripts. The argument is a requirements file. Changes to the root of the repository, creates and
-# activates a virtual environment in $VENV (default: .venv), and installs the requirements if the file has changed.
+# activates a virtual environment in $VENV (default: .venv), and installs the package and the requirements, if the file
+# has changed or the package is missing.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${VENV:-.venv}
 if [ ! -x "$venv/bin/python" ]; then
@@ -13,8 +14,8 @@ fi
 # shellcheck disable=SC1091
 . "$venv/bin/activate"
 installed=$venv/${1//\//-}.installed
-if ! cat requirements.txt "$1" | cmp -s - "$installed"; then
-  echo "installing $1 into $venv" >&2
-  python -m pip install --quiet --disable-pip-version-check -r "$1"
+if ! cat requirements.txt "$1" | cmp -s - "$installed" || [ ! -x "$venv/bin/dualmcmc" ]; then
+  echo "installing dualmcmc_jax and $1 into $venv" >&2
+  python -m pip install --quiet --disable-pip-version-check -r "$1" -e .
   cat requirements.txt "$1" > "$installed"
 fi

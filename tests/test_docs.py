@@ -137,7 +137,7 @@ def test_all_extensions_train_together(extended, tmp_path):
 
 
 def test_new_mode_is_in_the_help(extended):
-    assert "count     print the number of parameters of each network" in main.help_text()
+    assert re.search("count +print the number of parameters of each network", main.help_text())
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from dualmcmc_jax import config_check, main
 from dualmcmc_jax.cli import completion
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.data import sources, toy2d
+from dualmcmc_jax.features import inception
 from dualmcmc_jax.training.objectives import OBJECTIVES
 
 DEFAULT = Path(default.__file__).read_text()
@@ -32,6 +33,15 @@ def test_help_lists_every_row_of_the_tables():
     text = main.help_text()
     names = {name.removeprefix("baselines/") for name in CONFIGS}
     assert {*names, *(mode.name for mode in main.MODES), *sources.SOURCES, *toy2d.names()} <= words(text)
+
+
+def test_name_and_address_of_the_inception_weights_agree():
+    root = Path(main.__file__).parents[1]
+    texts = [main.help_text(), *((root / page).read_text() for page in ("README.md", "docs/evaluation.md"))]
+    assert inception.NAME in texts[0]
+    for text in texts[1:]:
+        assert inception.URL in text
+        assert "pt_inception" not in text
 
 
 def comment(field):

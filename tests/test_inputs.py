@@ -230,7 +230,7 @@ CASES = [
     ),
     (
         "--config=digits --inception_weights=FILES/none.pth",
-        "--inception_weights: found no file FILES/none.pth, expected pt_inception-2015-12-05-6726825d.pth",
+        "--inception_weights: found no file FILES/none.pth, expected the file weights-inception-2015-12-05-6726825d.pth of https:",
     ),
     (
         "--config=digits --inception_weights=FILES/text.npz",

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -353,6 +354,14 @@ def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):
     caplog.set_level("INFO", "dualmcmc_jax")
     train(tiny.config(train__num_steps=1), tmp_path)
     assert caplog.messages[0] == "1,500 images to train, 297 held out, from digits"
+    compiling, compiled = (line for line in caplog.messages if line.startswith("compil"))
+    assert compiling.startswith("compiling the update; ")
+    assert re.fullmatch(r"compiled the update in \d+ s", compiled)
+
+
+def test_command_of_tensorboard_exists():
+    command = metric_writer._tensorboard_command().split()
+    assert shutil.which(command[0])
 
 
 @pytest.mark.parametrize("batch_size", [0, 36, 1504])

@@ -34,6 +34,8 @@ SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations."
 INCEPTION_WEIGHTS = flags.DEFINE_string(
     "inception_weights", None, "File with the weights of the 2015 Inception network."
 )
+INPUT = flags.DEFINE_string("input", None, "A folder, zip file, .npz file or data source.")
+REFERENCE = flags.DEFINE_string("reference", None, "A folder, zip file, .npz file or data source to compare with.")
 OUT = flags.DEFINE_string("out", None, "Output folder.")
 WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors or .pth file to import.")
 LICENSE = flags.DEFINE_string("license", "apache-2.0", "License written into the model card.")
@@ -54,6 +56,7 @@ class Mode(NamedTuple):
       flags: names of the flags that this mode accepts. Flags that every mode accepts are left out.
       help: one line that says what the mode does.
       required: names of the flags that this mode needs.
+      has_run: whether the mode works on the run in the workdir, whose config must then be the given one.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Mode(NamedTuple):
     flags: tuple[str, ...]
     help: str
     required: tuple[str, ...] = ()
+    has_run: bool = True
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
@@ -164,9 +168,10 @@ def inception_weights() -> Path | None:
     """Return the path of --inception_weights, or None. Raise ValueError if it is not a file."""
     if not INCEPTION_WEIGHTS.value:
         return None
+    from dualmcmc_jax.features import inception
+
     path = storage.local_path("inception_weights", INCEPTION_WEIGHTS.value)
-    if not path.is_file():
-        raise ValueError(f"inception_weights: found no file {path}, expected pt_inception-2015-12-05-6726825d.pth")
+    inception.check_file(path)
     return path
 
 

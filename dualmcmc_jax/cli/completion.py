@@ -14,7 +14,8 @@ SCRIPT = """_dualmcmc() {
     --config) COMPREPLY=($(compgen -f -W "%(configs)s" -- "$word")); compopt -o filenames 2>/dev/null ;;
     --mode) COMPREPLY=($(compgen -W "%(modes)s" -- "$word")) ;;
     --workdir | --out) COMPREPLY=($(compgen -d -- "$word")); compopt -o filenames 2>/dev/null ;;
-    --inception_weights | --weights) COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null ;;
+    --inception_weights | --weights | --input | --reference)
+      COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null ;;
     --config.*) COMPREPLY=() ;;
     *) COMPREPLY=($(compgen -W "%(flags)s" -- "$word")); compopt -o nospace 2>/dev/null ;;
   esac

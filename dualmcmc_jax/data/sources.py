@@ -1,5 +1,6 @@
 """The table of data sources, and the data sets they load as arrays."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import os
@@ -77,6 +78,70 @@ def load(data: ConfigDict) -> Dataset:
         raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, the shape of {data.source!r}")
     is_image = dataset.train.dtype == np.uint8
     return dataset._replace(name=data.source, value_range=(-1.0, 1.0) if is_image else dataset.value_range)
+
+
+def load_all(name: str, data: ConfigDict, *, argument: str) -> tuple[np.ndarray, list[str]]:
+    """Load all examples of a folder, a zip file, a .npz file or a data source, in one array.
+
+    Images are cropped and resized as `data` says. They are not written to the cache folder.
+
+    Args:
+      name: a path, or a value of `data.source`. The examples of both splits are returned.
+      data: the config's `data` section.
+      argument: the caller's name of the argument, for error messages.
+
+    Returns:
+      The examples, uint8 images [N, H, W, C] or float32 vectors [N, d], and N names: file names or numbers.
+
+    Raises:
+      ValueError: there are no examples, some cannot be read, or their shape is not `data.shape`.
+    """
+    try:
+        path = _path(name)
+        if path.is_dir() or (path.is_file() and path.suffix.lower() != ".npz"):
+            return _all_images(path, data)
+        if path.is_file():
+            arrays = [*_npz_arrays(path).values()]
+        else:
+            data = data.copy_and_resolve_references()
+            data.source = name
+            if _row(data)[0] is None:
+                expected = "a folder, a zip file, a .npz file or a data source such as digits"
+                raise ValueError(f"data.source: found nothing at {name}, expected {expected}")
+            arrays = load(data)[:2]
+        shapes = {array.shape[1:] for array in arrays}
+        if shapes != {tuple(data.shape)}:
+            found = ", ".join(map(str, sorted(shapes)))
+            raise ValueError(f"data.source: found examples of shape {found}, expected {tuple(data.shape)}, data.shape")
+        x = np.concatenate(arrays)
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.source: ", f"{argument}: ", 1)) from error
+    if not len(x):
+        raise ValueError(f"{argument}: found no examples in {name}, expected 1 or more")
+    return x, [str(i) for i in range(len(x))]
+
+
+def _all_images(path: Path, data: ConfigDict) -> tuple[np.ndarray, list[str]]:
+    shape, files = _image_shape(data), images.list_files(path)
+    names = [name for name in files if images.is_image(name)]
+
+    def attempt(name: str) -> np.ndarray | str:
+        try:
+            return images.decode(files[name](), shape, data.crop)
+        except (ValueError, OSError) as error:
+            return f"{name}: {error}"
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(names, pool.map(attempt, names), strict=True))
+    good = {name: result for name, result in results.items() if not isinstance(result, str)}
+    bad = [result for result in results.values() if isinstance(result, str)]
+    if bad and not data.skip_bad:
+        problem = f"{len(bad)} of {len(names)} images that cannot be read, the first is {bad[0]}"
+        raise ValueError(f"data.source: found {problem}; expected none, or data.skip_bad=True to leave them out")
+    if not good:
+        expected = f"1 or more files that end in {', '.join(images.SUFFIXES)}"
+        raise ValueError(f"data.source: found no images in {path}, expected {expected}")
+    return np.stack([*good.values()]), [*good]
 
 
 def describe(dataset: Dataset) -> str:
@@ -230,6 +295,16 @@ def _npz(name: str, data: ConfigDict) -> Dataset:
     path = _path(name)
     if not path.is_file():
         raise ValueError(f"data.source: found no file {path}, expected a .npz file")
+    arrays, notes = _npz_arrays(path), ""
+    if len(arrays) == 1:
+        ((name, x),) = arrays.items()
+        held_out, notes = splits.every_tenth(len(x)), f"every tenth of array {name!r} held out"
+        arrays = {"train": x[~held_out], "test": x[held_out]}
+    return Dataset(arrays["train"], arrays["test"], notes=notes)
+
+
+def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays "train" and "test" of a .npz file, or its only array, as examples."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -250,13 +325,7 @@ def _npz(name: str, data: ConfigDict) -> Dataset:
     if not arrays:
         found = f"arrays {', '.join(map(repr, sorted(names))) or 'none'} in {path}"
         raise ValueError(f"data.source: found {found}, expected 'train' and 'test', or one array")
-    arrays = {name: _examples(np.atleast_1d(x), f"array {name!r} of {path}") for name, x in arrays.items()}
-    notes = ""
-    if len(arrays) == 1:
-        ((name, x),) = arrays.items()
-        held_out, notes = splits.every_tenth(len(x)), f"every tenth of array {name!r} held out"
-        arrays = {"train": x[~held_out], "test": x[held_out]}
-    return Dataset(arrays["train"], arrays["test"], notes=notes)
+    return {name: _examples(np.atleast_1d(x), f"array {name!r} of {path}") for name, x in arrays.items()}
 
 
 def _physical_memory() -> int:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dualmcmc_jax import random_streams
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data.batches import to_float
-from dualmcmc_jax.evaluation import trajectories
+from dualmcmc_jax.evaluation import sampling, trajectories
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import image_similarity
 from dualmcmc_jax.model import Model
@@ -95,6 +95,63 @@ def reconstruct(model: Model, x: np.ndarray, *, seed: int) -> dict[str, float]:
     return {f"reconstruction/{name}": float(np.mean(values, dtype=np.float64)) for name, values in errors.items()}
 
 
+def of_examples(model: Model, x: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstruct examples: decode the ends of z-chains that start as in training.
+
+    Persistent z-chains belong to training examples. In their place, chains start at draws from N(0, I).
+
+    Args:
+      model: the model.
+      x: [N, ...], uint8 images or float vectors.
+      seed: seed of the chains.
+
+    Returns:
+      The reconstructions [N, ...] in the form of x, and their mean squared errors [N] in squared units of x, with
+      pixels in [-1, 1].
+    """
+    run = parallel.stream(_reconstruction, model.group_size, desc="reconstructing")
+    parts = run((model, random_streams.key(seed, Stream.RECONSTRUCTION)), len(x), x)
+    reconstructions, errors = parallel.collect((sampling.finish(y), mse) for y, mse in parts)
+    return reconstructions, errors
+
+
+def figure(x: np.ndarray, reconstructions: np.ndarray) -> Figure:
+    """Draw up to 50 examples and their reconstructions.
+
+    Args:
+      x: [N, ...], uint8 images, each of which is shown above its reconstruction, or vectors [N, d], whose first two
+        coordinates are shown.
+      reconstructions: [N, ...], the reconstructions.
+    """
+    if x.ndim == 4:
+        columns, rows = min(10, len(x)), min(5, -(-len(x) // 10))
+        pairs = np.full((2 * rows, columns, *x.shape[1:]), 255, np.uint8)
+        for i in range(min(len(x), rows * columns)):
+            row, column = divmod(i, columns)
+            pairs[2 * row, column], pairs[2 * row + 1, column] = x[i], reconstructions[i]
+        pixels = figures.tile(pairs)
+        size = (8, 8 * pixels.shape[0] / pixels.shape[1] + 0.5)
+        drawn, axis = figures.plt.subplots(figsize=size, layout="constrained")
+        figures.show(axis, pixels, "odd rows: originals; even rows: their reconstructions")
+        return drawn
+    drawn, axis = figures.plt.subplots(figsize=(5.3, 5.3), layout="constrained")
+    for points, marker, label in ((x, ".", "original"), (reconstructions, "x", "reconstruction")):
+        second = points[:, 1] if x.shape[1] > 1 else np.zeros(len(points))
+        axis.plot(points[:, 0], second, marker, markersize=3, label=label, linestyle="none")
+    axis.set(xlabel="x1", ylabel="x2" if x.shape[1] > 1 else "")
+    axis.legend(fontsize=8)
+    return drawn
+
+
+def summary(names: list[str], errors: np.ndarray) -> str:
+    """Return a line about the mean squared errors [N] of named examples."""
+    best, worst = names[int(np.argmin(errors))], names[int(np.argmax(errors))]
+    return (
+        f"MSE of {len(errors):,} examples: mean {errors.mean():.4g}, median {np.median(errors):.4g}, "
+        f"least {errors.min():.4g} ({best}), largest {errors.max():.4g} ({worst})"
+    )
+
+
 def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
     """Draw the reconstruction errors against the training step and, for images, trajectories of z-chains."""
     drawn = {}
@@ -120,6 +177,15 @@ def _learning_curves(history: curves.History, metrics: dict[str, float], *, step
         axis.set(xlabel="training step", ylabel=_MEASURES[measure].heading)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(measures), fontsize=8)
     return figure
+
+
+def _reconstruction(constants, index, x):
+    """Reconstruct one group of examples x [B, ...], and return the reconstructions [B, ...] and their errors [B]."""
+    model, key = constants
+    x, init = to_float(x, model.dtype), model.config.z_chain.init
+    settings = {"init": "noise"} if init == "persistent" else {}
+    y = model.bound().reconstruct(chain_keys(jax.random.fold_in(key, 0), index), x, **settings)[1]
+    return y, image_similarity.mse(y, x)
 
 
 def _group(constants, index, x):

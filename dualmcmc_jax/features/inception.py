@@ -19,8 +19,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from dualmcmc_jax import torch_reader
 from dualmcmc_jax.data import cache
 
+NAME = "weights-inception-2015-12-05-6726825d.pth"
+"""Name of the weights file."""
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"
+"""Address of the weights file. The file pt_inception-2015-12-05-6726825d.pth of pytorch-fid has the same content."""
 SHA256 = "6726825d"
-"""First hexadecimal digits of the sha256 of the weights file, pt_inception-2015-12-05-6726825d.pth."""
+"""First hexadecimal digits of the sha256 of the weights file."""
 VERSION = 1
 """Version of this implementation, part of the key of cached features. Increase it if the features change."""
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
@@ -145,21 +149,29 @@ def _mixed_8(x, block, pool):
     return jnp.concatenate([_path(x, block, ("branch1x1", 320, 1)), *three, *double, pooled], -1)
 
 
+def check_file(path: Path) -> None:
+    """Raise ValueError, with the address of the weights, if there is no such file."""
+    if not path.is_file():
+        raise _not_the_weights(f"no file {path}")
+
+
+def _not_the_weights(found: str) -> ValueError:
+    return ValueError(f"inception_weights: found {found}, expected the file {NAME} of {URL}")
+
+
 def load(path: Path) -> dict:
-    """Load the parameters of `Inception` from the weights file pt_inception-2015-12-05-6726825d.pth.
+    """Load the parameters of `Inception` from the weights file, which can be downloaded from `URL`.
 
     The file is verified by its sha256. The converted parameters are kept in the cache folder.
 
     Raises:
       ValueError: the file does not exist, or has a different sha256.
     """
-    problem = lambda what: ValueError(f"inception_weights: found {what}, expected pt_inception-2015-12-05-6726825d.pth")
-    if not path.is_file():
-        raise problem(f"no file {path}")
+    check_file(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(SHA256):
-        raise problem(f"{path} with sha256 {digest[:8]}...")
+        raise _not_the_weights(f"{path} with sha256 {digest[:8]}...")
     arrays = cache.arrays(
         "inception",
         {"sha256": digest, "version": VERSION},

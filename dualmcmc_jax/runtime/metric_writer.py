@@ -151,6 +151,14 @@ def _row(line: str) -> dict[str, float] | None:
         return None
 
 
+def _tensorboard_command() -> str:
+    """Return the command that starts TensorBoard. A virtual environment need not be on the PATH."""
+    python = Path(sys.executable)
+    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    beside = python.with_name("tensorboard")
+    return str(beside) if beside.exists() else f"{python} -m tensorboard.main"
+
+
 def _tensorboard_writer(workdir: Path):
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
         _log.info("TensorBoard events are not written: install tensorflow, tensorboard and clu to enable them")
@@ -161,7 +169,7 @@ def _tensorboard_writer(workdir: Path):
     from clu import metric_writers
 
     tf.config.set_visible_devices([], "GPU")
-    _log.info("to view the metrics: tensorboard --logdir=%s", storage.shown(workdir))
+    _log.info("to view the metrics: %s --logdir=%s", _tensorboard_command(), storage.shown(workdir))
     try:
         return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
     except (tf.errors.OpError, OSError) as error:

@@ -21,7 +21,7 @@ flags:
                   train.num_steps updates)
   --workdir=DIR   folder for all runs (default: runs/studies/STUDY-CONFIG, or with --seconds=30,
                   runs/studies/STUDY-CONFIG-30s)
-  --inception_weights=FILE   weights of the Inception network, needed for FID
+  --inception_weights=FILE   weights-inception-2015-12-05-6726825d.pth, for FID; docs/evaluation.md has its address
   --quiet, --debug   as for training
 
 Run the same command again to resume an interrupted study, or to print the table of a finished one. You can start the
@@ -141,5 +141,10 @@ def _workdir(path: Path) -> Path:
     return Path(workdir)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the console command `dualmcmc-study`."""
     command_line.run(main, help=__doc__, argument="study")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,7 +1,9 @@
 """How does a training run proceed? The loop over updates, with metrics, checkpoints and rollbacks."""
 
+import contextlib
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -119,6 +121,15 @@ def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[j
     return parallel.compile_update(partial(train_step, nets=nets, optimizers=optimizers, config=config), devices)
 
 
+@contextlib.contextmanager
+def _compilation():
+    """Say that the first update is compiled, and how long this took. Later updates are only queued."""
+    _log.info("compiling the update; this can take some minutes the first time")
+    begin = time.monotonic()
+    yield
+    _log.info("compiled the update in %.0f s", time.monotonic() - begin)
+
+
 def _due(config, step: int) -> tuple[bool, bool]:
     """Return whether pictures are drawn after an update, and whether the light evaluation runs."""
     return _is_due(config, step, config.log.images_every), _is_due(config, step, config.evaluation.every)
@@ -181,7 +192,8 @@ def _run(
             _log.info("making the pictures and the evaluation of step %d that are missing", start)
         inspect(start, *late)
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
-            state, scalars = update(state, x)
+            with _compilation() if step == start + 1 else contextlib.nullcontext():
+                state, scalars = update(state, x)
             pending.append((step, scalars))
             log_pending(2)  # leaves two updates queued, so that the devices are never idle and the queue does not grow
             stopping = watch.asked(step) and step < last
