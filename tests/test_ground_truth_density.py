@@ -72,6 +72,9 @@ def test_figure_shows_both_densities(tmp_path):
     shown = [axis.images[0].get_array() for axis in figure.axes[:2]]
     np.testing.assert_allclose(shown[0], np.exp(side.T))  # rows are x2
     np.testing.assert_allclose(shown[1], shown[0][:, ::-1])
+    scale = figure.axes[4]
+    assert scale.get_ylabel() == "probability density"
+    assert scale.get_ylim() == pytest.approx((0, np.exp(side.max())))
     assert figures.save(tmp_path / "known.png", figure).shape[1] > 1000
 
 

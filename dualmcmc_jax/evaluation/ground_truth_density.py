@@ -79,7 +79,8 @@ SECTIONS = (
 CAPTIONS = {
     "samples": (
         "The ground-truth density, the density of the EBM on the same color scale, samples of the generator, and the "
-        "same samples after the x-revision."
+        "same samples after the x-revision. The color scale ends at the maximum of the ground-truth density. Higher "
+        "densities of the EBM have the color of this maximum."
     )
 }
 
@@ -166,15 +167,17 @@ def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_wid
       half_width: half the width of the square, in units of x. The figure shows the part where the ground-truth density
         is not negligible.
     """
-    figure, axes = figures.plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained", sharex=True, sharey=True)
+    figure, axes = figures.plt.subplots(1, 4, figsize=(14.6, 3.9), layout="constrained", sharex=True, sharey=True)
     brightest, box = np.exp(log_densities.data).max(), 4 * (half_width,)
     inside = np.exp(log_densities.data) > 1e-4 * brightest
     side = np.linspace(-half_width, half_width, len(inside))
     limit = 1.15 * max(np.abs(side[inside.any(axis)]).max() for axis in (0, 1))
     for axis, log_p, title in zip(axes, log_densities, ("ground-truth density", "density of the EBM"), strict=False):
         extent = np.multiply(box, (-1, 1, -1, 1))
-        axis.imshow(np.exp(log_p).T, origin="lower", extent=extent, vmin=0, vmax=brightest)
+        image = axis.imshow(np.exp(log_p).T, origin="lower", extent=extent, vmin=0, vmax=brightest)
         axis.set_title(title)
+    exceeds = "max" if log_densities.ebm.max() > log_densities.data.max() else "neither"
+    figure.colorbar(image, ax=axes[:2], extend=exceeds, label="probability density", shrink=0.8)
     for axis, (name, title) in zip(axes[2:], sampling.TITLES.items(), strict=True):
         axis.plot(*samples[name].T, ".", markersize=2, alpha=0.5)
         axis.set_title(f"samples: {title}")

@@ -32,7 +32,7 @@ SECTIONS = (
         note=(
             "Held-out examples compared with their decoded latents, which come from the inference model alone, or from "
             "z-chains (Langevin steps on the posterior of z) started from the inference model or from noise. MSE is "
-            "per pixel, with pixels in [-1, 1] (for vectors: per coordinate). All numbers are means over examples."
+            "the mean over coordinates; those of images are pixels in [-1, 1]. All numbers are means over examples."
         ),
         metrics={f"reconstruction/{{group}}/{name}": metric for name, metric in _MEASURES.items()},
         groups={
@@ -158,10 +158,12 @@ def draw(model: Model, inputs: Inputs, measured: Measured) -> dict[str, Figure]:
     if model.makes_images:
         trajectory = trajectories.z_trajectory(model, inputs.held_out, seed=inputs.seed)
         drawn["z_revision"] = trajectories.z_figure(trajectory)
-    return drawn | {"reconstruction": _learning_curves(inputs.history, measured.metrics, step=model.step)}
+    return drawn | {
+        "reconstruction": _learning_curves(inputs.history, measured.metrics, step=model.step, images=model.makes_images)
+    }
 
 
-def _learning_curves(history: curves.History, metrics: dict[str, float], *, step: int) -> Figure:
+def _learning_curves(history: curves.History, metrics: dict[str, float], *, step: int, images: bool) -> Figure:
     """Draw MSE, PSNR and SSIM against the training step, one curve per method (Figure 3).
 
     The curves show the light evaluations of the history. The stars show `metrics`, which were measured at `step`.
@@ -174,7 +176,8 @@ def _learning_curves(history: curves.History, metrics: dict[str, float], *, step
             name = f"reconstruction/{method}/{measure}"
             (line,) = axis.plot(*history.get(f"light/{name}", ([], [])), ".-", label=label)
             axis.plot(step, metrics[name], "*", markersize=9, color=line.get_color())
-        axis.set(xlabel="training step", ylabel=_MEASURES[measure].heading)
+        unit = (" per pixel" if images else " per coordinate") if measure == "mse" else ""
+        axis.set(xlabel="training step", ylabel=_MEASURES[measure].heading.replace("MSE", f"MSE{unit}"))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(measures), fontsize=8)
     return figure
 

@@ -22,15 +22,27 @@ def read(workdir: Path) -> History:
     return {name: tuple(np.array(values).T) for name, values in pairs.items() if name != "step"}
 
 
+_KINDS = ("loss", "mse", "mse_end", "mse_start", "data", "model", "gradient_norm")
+"""Ends of the names of training metrics, in the order of their panels. Other metrics come last."""
+_NETWORKS = ("energy", "generator", "encoder")
+
+
+def _place(name: str) -> tuple:
+    """Return the key by which the panels are sorted: the kind of the metric, then its network."""
+    kind = next((i for i, end in enumerate(_KINDS) if name.endswith(f"_{end}")), len(_KINDS))
+    network = name.partition("_")[0]
+    return kind, _NETWORKS.index(network) if network in _NETWORKS else len(_NETWORKS), name
+
+
 def training(history: History) -> Figure | None:
-    """Draw each training metric against the training step, in one panel per metric.
+    """Draw each training metric against the training step, in one panel per metric: first losses, then errors.
 
     Names that contain "/" belong to metrics of light evaluations, which are left out.
 
     Returns:
       The figure, or None if the history has no training metric.
     """
-    names = [name for name in history if "/" not in name]
+    names = sorted((name for name in history if "/" not in name), key=_place)
     if not names:
         return None
     columns = 3
