@@ -284,10 +284,10 @@ def test_invalid_input_is_refused_in_one_line(flags, message, files, tmp_path, p
             ["table4", "--seed=1"],
             "--seed: found a flag that this program does not use, expected only --config,",
         ),
-        ("study", ["table4", f"--seed={2**63}"], f"flag --seed={2**63}: {2**63} is not an integer in the range [0, "),
+        ("study", ["table4", f"--seed={2**63}"], f"--seed: found '{2**63}', expected an integer in the range [0, "),
         ("benchmark", [f"--config.train.seed={2**63}"], f"train.seed: found {2**63}, expected an integer from 0"),
         ("benchmark", ["--seed=1"], "--seed: found a flag that this program does not use, expected only --config,"),
-        ("benchmark", ["--seed=-1"], "flag --seed=-1: -1 is not an integer in the range [0, "),
+        ("benchmark", ["--seed=-1"], "--seed: found '-1', expected an integer in the range [0, "),
     ],
 )
 def test_seeds_of_studies_and_benchmarks_have_bounds(module, flags, message, programs, tmp_path):
