@@ -76,8 +76,6 @@ def check(config: ConfigDict) -> None:
                 expected = "(left, top, right, bottom) with left < right and top < bottom"
         elif name in CHOICES:
             expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
-        elif name == "train.seed":
-            expected = None if 0 <= value < 2**63 else "an integer from 0 to 2**63 - 1"
         elif name in AT_LEAST_ONE:
             expected = None if value >= 1 else "1 or more"
         elif name in POSITIVE:
@@ -94,8 +92,11 @@ def check(config: ConfigDict) -> None:
 def _check_size(name: str, value: Any) -> None:
     """Raise ValueError if a value, which may come from a file of someone else, has too many or too large numbers."""
     items = value if isinstance(value, tuple) else (value,)
-    if len(items) > MAX_LENGTH or any(isinstance(item, int) and item >= 2**63 for item in items):
-        raise ValueError(f"{name}: found {reprlib.repr(value)}, expected integers below 2**63, {MAX_LENGTH} at most")
+    if len(items) > MAX_LENGTH:
+        raise ValueError(f"{name}: found {len(items)} values, expected {MAX_LENGTH} at most")
+    if any(isinstance(item, int) and item >= 2**63 for item in items):
+        expected = "an integer from 0 to 2**63 - 1" if name == "train.seed" else "integers below 2**63"
+        raise ValueError(f"{name}: found {reprlib.repr(value)}, expected {expected}")
 
 
 def _is_chain(value):
