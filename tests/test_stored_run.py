@@ -43,7 +43,7 @@ def test_stored_run_is_evaluated_with_the_same_numbers(workdir):
     inputs = suite.inputs(config, sources.load(config.data), None, seed=0)
     metrics = suite.evaluate(Model.create(config, state.average, step=int(state.step)), inputs).metrics
     metrics = {key: value for key, value in metrics.items() if "second" not in key}
-    assert metrics.keys() == EXPECTED["metrics"].keys()
+    assert metrics.keys() >= EXPECTED["metrics"].keys()
     metrics["x_chain"] = list(metrics["x_chain"])
     for key, expected in EXPECTED["metrics"].items():
         assert metrics[key] == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-9)), key
