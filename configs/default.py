@@ -85,7 +85,9 @@ def get_config() -> ConfigDict:
     train.num_steps = 10_000  # number of updates
     train.batch_size = 100  # examples per update, over all devices
     train.seed = 0  # random seed of initial values, batches, chains and noise
-    train.ema_decay = 0.0  # decay rate, per update, of the parameter average used for samples; 0: no average (recipe)
+    # Decay rate, per update, of the parameter average used for samples; 0: no average (recipe). After t updates, the
+    # rate is min(ema_decay, (1 + t) / (10 + t)), so that early averages do not contain the initial parameters.
+    train.ema_decay = 0.0
     train.unroll = 0  # chain steps per iteration of the compiled loop; 0: all steps for a resnet on a CPU, else 1
     train.deterministic = False  # on a GPU, use only operations whose results are reproducible, some of them slower
     # Arithmetic of the networks: "float32", "tensorfloat32" (float32 with TF32 matrix products on NVIDIA GPUs, which is

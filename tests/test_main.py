@@ -237,7 +237,7 @@ def test_evaluation_writes_metrics_figures_and_a_report(run, workdir, tmp_path):
     assert metrics["generator/network_evaluations_per_1000"] == 1000
     assert metrics["revised/network_evaluations_per_1000"] == 31_000
     assert not any("fid" in name.lower() or "kid" in name.lower() for name in metrics)
-    for method in ("encoder", "encoder_chain", "noise_chain"):
+    for method in ("encoder", "encoder_mean_chain", "encoder_chain", "noise_chain"):
         assert {f"reconstruction/{method}/{name}" for name in ("mse", "psnr", "ssim")} <= set(metrics)
     for name in ("train", "held_out", "generator", "revised", "uniform_noise", "constant", "average_of_two", source):
         assert f"energy/{name}/mean" in metrics

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import dualmcmc_jax
-from dualmcmc_jax.random_streams import Stream, key
+from dualmcmc_jax.random_streams import Stream, key, random_state
 
 
 def test_streams_are_distinct():
@@ -15,6 +15,16 @@ def test_streams_are_distinct():
     assert len(set(numbers)) == len(numbers)
     keys = np.array([jax.random.key_data(key(7, stream)) for stream in Stream])
     assert len(np.unique(keys, axis=0)) == len(Stream)
+    draws = [random_state(seed, stream).randint(2**63, size=2, dtype=np.int64) for stream in Stream for seed in (7, 8)]
+    assert len(np.unique(draws, axis=0)) == 2 * len(Stream)
+
+
+def test_evaluations_seed_numpy_by_streams():
+    """Two evaluations that seed NumPy with the user's seed alone would draw the same numbers."""
+    for path in (Path(dualmcmc_jax.__file__).parent / "evaluation").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("RandomState", "default_rng"):
+                assert all(isinstance(arg, ast.Constant) for arg in node.args), f"{path}:{node.lineno}"
 
 
 def test_no_stream_is_declared_elsewhere():

@@ -11,9 +11,17 @@ from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import reconstruction
 from dualmcmc_jax.model import Model
 
-pytestmark = pytest.mark.slow
+
+def test_chain_from_the_mean_starts_there():
+    """A z-chain that hardly moves keeps the error of the mean of q. From a draw of q the error differs."""
+    config = tiny.config(train__compute_dtype="float64", evaluation__group_size=8, z_chain__step_size=1e-20)
+    errors = reconstruction.reconstruct(tiny.model(config), sources.load(config.data).test[:8], seed=0)
+    mean = errors["reconstruction/encoder/mse"]
+    assert errors["reconstruction/encoder_mean_chain/mse"] == pytest.approx(mean, rel=1e-8)
+    assert errors["reconstruction/encoder_chain/mse"] != pytest.approx(mean, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_reconstruction_errors_equal_those_of_direct_calls():
     """The encoder's error is that of its mean. Chains that hardly move stay at samples of q or of the prior."""
     config = tiny.coupled(z_chain__step_size=1e-14)

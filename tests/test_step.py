@@ -1,5 +1,6 @@
 """The train step, compared with a plain implementation of the equations, and on different numbers of devices."""
 
+import math
 from functools import partial
 
 import jax
@@ -13,7 +14,7 @@ from dualmcmc_jax.configs import default
 from dualmcmc_jax.data.batches import Batch, batch_indices
 from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import train_step
+from dualmcmc_jax.training.step import average_decay, train_step
 
 LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
 
@@ -107,9 +108,22 @@ def test_all_float32_products_have_full_precision():
     assert all("HIGHEST" in line and "DEFAULT" not in line for line in products)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_average_forgets_the_initial_parameters(dtype):
+    """After n updates their share is 9! n! / (n + 9)!, until the decay rate reaches train.ema_decay after 8,990."""
+    decays = jax.vmap(lambda t: average_decay(t, 0.999, dtype))(jnp.arange(20_000))
+    assert decays.dtype == dtype
+    share = np.cumprod(np.asarray(decays, np.float64))
+    for n in (1, 10, 1000):
+        np.testing.assert_allclose(share[n - 1], 1 / math.comb(n + 9, 9), rtol=1e-4 if dtype == np.float32 else 1e-11)
+    assert decays[8989] < decays[8990]
+    np.testing.assert_array_equal(decays[8990:], dtype(0.999))
+    assert average_decay(0, 0.0) == 0
+
+
 @pytest.mark.slow
 def test_average_includes_spectral_norm():
-    """With decay 0.9, the new average is 0.9 times the old average plus 0.1 times the parameters after spectral norm.
+    """The second update has decay 2 / 11: 2 / 11 of the old average and 9 / 11 of the parameters after spectral norm.
 
     With decay 0, the average equals the parameters.
     """
@@ -120,7 +134,7 @@ def test_average_includes_spectral_norm():
     used = second.params._asdict() | {"energy": energy / (v @ energy @ u)}
     old = first.average._asdict() | {"energy": first.average.energy["mlp"]["hidden0"]["kernel"]}
     new = second.average._asdict() | {"energy": second.average.energy["mlp"]["hidden0"]["kernel"]}
-    moved = jax.tree.map(lambda old, used: 0.9 * old + 0.1 * used, old, used)
+    moved = jax.tree.map(lambda old, used: (2 * old + 9 * used) / 11, old, used)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), new, moved)
     config.train.ema_decay = 0.0
     state, _ = run(config, 1, 2)

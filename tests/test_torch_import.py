@@ -135,6 +135,16 @@ def test_tensors_that_do_not_fit_are_named(name, tmp_path, caplog):
         assert line.startswith(start)
 
 
+def test_names_of_a_network_are_reported_before_its_optimizer(tmp_path, caplog):
+    """The states of Adam are found by the order of the network's parameters, so one more parameter has no state."""
+    checkpoint = content() | {"optG": {"state": {0: {"step": 3}}}}
+    checkpoint["netG"]["extra.weight"] = np.zeros((2, 2), np.float32)
+    pth.save(tmp_path / "bad.pth", checkpoint)
+    with pytest.raises(ValueError, match=r"bad.pth: found 1 tensors that do not fit the config"):
+        torch_import.convert(tmp_path / "bad.pth", config_of("cifar10"))
+    assert [line.split(":")[0] for line in caplog.messages] == ["netG.extra.weight"]
+
+
 def test_tensors_without_effect_are_ignored(imported, tmp_path):
     """The prefix of DataParallel is removed. The running averages of batch normalization are ignored."""
     checkpoint = content()

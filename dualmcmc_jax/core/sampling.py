@@ -175,8 +175,8 @@ def reconstruct(
 ) -> tuple[jax.Array, jax.Array]:
     """Reconstruct examples from the start and from the end of their z-chains (Table 3 of the paper).
 
-    For reconstructions, the authors' code starts the z-chain at the mean of q_phi(z | x). This function starts the
-    chain at a draw of q_phi(z | x), as `infer` does.
+    For reconstructions, the authors' code starts the z-chain at the mean of q_phi(z | x): pass init=mean. By default
+    the chain starts at a draw of q_phi(z | x), as in `infer`.
 
     Args:
       keys: [B] keys, one per chain.

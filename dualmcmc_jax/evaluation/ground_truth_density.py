@@ -3,6 +3,7 @@
 Also measures how accurately the two Langevin chains sample the model's own densities.
 """
 
+import logging
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from dualmcmc_jax.report import figures
 from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
+_log = logging.getLogger(__name__)
 NUM_CHAINS = 10_000
 """Number of chains that measure the variance bias. The relative standard error of their variance is about 1%."""
 NUM_HELD_OUT = 1000
@@ -34,13 +36,18 @@ SECTIONS = (
         note=(
             "The EBM and the generator compared with the density that the data were drawn from (column: ground truth). "
             "Log-likelihoods are means over held-out data. The EBM's numbers, and the generator's log-likelihood if it "
-            "has two latents, are computed by quadrature. The importance-sampling estimate is too low if its effective "
-            "sample size is small. A mode counts as missed if it has less than 0.1 of its true probability."
+            "has two latents, are computed by quadrature. The generator's grid is refined until no log-likelihood "
+            f"changes by more than {marginal_likelihood.TOLERANCE} nats; if the change remains larger, the generator "
+            "is too steep for the finest grid. The importance-sampling estimate is too low if its effective sample "
+            "size is small. A mode counts as missed if it has less than 0.1 of its true probability."
         ),
         metrics={
             "density/{group}/kl_data_model": Metric("KL(data, model)", "lower", "nats"),
             "density/{group}/kl_model_data": Metric("KL(model, data)", "lower", "nats"),
             "density/{group}/log_likelihood": Metric("Log-likelihood", "higher", "nats"),
+            "density/{group}/quadrature_change": Metric(
+                "Log-likelihood, largest change in the last refinement of the grid", "lower", "nats"
+            ),
             "density/{group}/log_likelihood_by_importance": Metric(
                 "Log-likelihood, importance sampling", "higher", "nats", needs=("encoder",)
             ),
@@ -108,24 +115,25 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     The KL divergences of the EBM are sums over a grid. The KL divergence of the generator is the mean difference of
     log-densities over held-out examples. It is measured only if the generator has two latents.
     """
-    truth, seed, x = inputs.dataset.density, inputs.seed, inputs.held_out[:NUM_HELD_OUT]
-    config = model.config
+    truth, seed, config = inputs.dataset.density, inputs.seed, model.config
+    x = inputs.held_out[:NUM_HELD_OUT].astype(model.dtype)
     cells = quadrature.grid(truth.half_width)
     components = truth.components(cells.x)
     cell_mode = components.argmax(axis=1)
     log_p = np.logaddexp.reduce(components, axis=1) - np.log(truth.num_components)
-    log_q = quadrature.normalized(model.log_density(cells.x.astype(np.float32)), cells.area)
+    log_q = quadrature.normalized(model.log_density(cells.x.astype(model.dtype)), cells.area)
     metrics = {
         "density/ebm/kl_data_model": quadrature.kl_divergence(log_p, log_q, cells.area),
         "density/ebm/kl_model_data": quadrature.kl_divergence(log_q, log_p, cells.area),
     }
 
-    log_z = np.asarray(model.log_density(cells.x[:1].astype(np.float32)), np.float64)[0] - log_q[0]
+    log_z = np.asarray(model.log_density(cells.x[:1].astype(model.dtype)), np.float64)[0] - log_q[0]
     metrics["density/data/log_likelihood"] = float(truth.log_density(x).mean())
     metrics["density/ebm/log_likelihood"] = float(np.asarray(model.log_density(x), np.float64).mean() - log_z)
     if config.generator.latent_dim == 2:
-        log_p_theta = np.concatenate([np.asarray(_by_quadrature(model, x[i : i + 500])) for i in range(0, len(x), 500)])
+        log_p_theta, change = likelihood_by_quadrature(model, x)
         metrics["density/generator/log_likelihood"] = float(log_p_theta.mean())
+        metrics["density/generator/quadrature_change"] = change
         metrics["density/generator/kl_data_model"] = float(truth.log_density(x).mean() - log_p_theta.mean())
     estimates, sample_sizes = likelihood_by_importance(model, x, seed=seed)
     metrics["density/generator/log_likelihood_by_importance"] = float(estimates.mean())
@@ -142,7 +150,8 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
     keys = chain_keys(random_streams.key(seed, Stream.ACCEPTANCE), np.arange(len(x)))
     metrics |= {f"chain/{name}/acceptance": float(rate) for name, rate in _acceptance(model, keys, x).items()}
-    start = quadrature.sample(np.random.RandomState(seed), cells, log_q, NUM_CHAINS).astype(np.float32)
+    random = random_streams.random_state(seed, Stream.VARIANCE_BIAS_STARTS)
+    start = quadrature.sample(random, cells, log_q, NUM_CHAINS).astype(model.dtype)
     keys = chain_keys(random_streams.key(seed, Stream.VARIANCE_BIAS), np.arange(NUM_CHAINS))
     variance = _variance_within(cells.x, cell_mode, np.exp(log_q) * cells.area)
     end = np.asarray(_long_chain(model, keys, start), np.float64)
@@ -188,6 +197,27 @@ def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_wid
     return figure
 
 
+def likelihood_by_quadrature(model: Model, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """Compute the log-likelihoods of a generator with two latents by quadrature, in groups of examples.
+
+    A warning is logged if the finest grid is too coarse.
+
+    Args:
+      model: the model.
+      x: [N, ...], float vectors.
+
+    Returns:
+      log p_theta(x) [N] in nats, and the largest change in the last refinement of the grid.
+    """
+    groups = (x[i : i + 500] for i in range(0, len(x), 500))
+    refined = [marginal_likelihood.refined(partial(_by_quadrature, model, group)) for group in groups]
+    change = max(change for _, change in refined)
+    if not change <= marginal_likelihood.TOLERANCE:
+        expected = f"at most {marginal_likelihood.TOLERANCE}; the generator is too steep for the finest grid"
+        _log.warning("density/generator/log_likelihood: found changes of %.3g nats, expected %s", change, expected)
+    return np.concatenate([log_p for log_p, _ in refined]), change
+
+
 def likelihood_by_importance(model: Model, x: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the generator's log-likelihoods by importance sampling from the inference model.
 
@@ -211,10 +241,11 @@ def _by_importance(constants, index, x):
     return marginal_likelihood.importance(chain_keys(key, index), bound.encode, bound.decode, x, **settings)
 
 
-@jax.jit
-def _by_quadrature(model, x):
+@partial(jax.jit, static_argnums=2)
+def _by_quadrature(model, x, num_points):
     """Compute log p_theta(x) [B] of examples x [B, ...] by quadrature over two latents."""
-    return marginal_likelihood.quadrature(model.bound().decode, x, variance=model.config.generator.variance)
+    variance = model.config.generator.variance
+    return marginal_likelihood.quadrature(model.bound().decode, x, variance=variance, num_points=num_points)
 
 
 @jax.jit

@@ -82,7 +82,7 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     combines the standard errors of the mean over held-out examples and of the upper bound on log Z.
     """
     config, dtype = model.config, model.dtype
-    random, draw = np.random.RandomState(inputs.seed), None
+    random, draw = random_streams.random_state(inputs.seed, Stream.LIKELIHOOD), None
     if truth := inputs.dataset.density:
         cells = quadrature.grid(truth.half_width)
         log_q = quadrature.normalized(model.log_density(cells.x.astype(dtype)), cells.area)

@@ -209,11 +209,11 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
 
 def learned(model: Model, mean: np.ndarray) -> Solution:
     """Return the parameters of the learned models, from derivatives of the networks at the mean [D] of the data."""
-    center, bound, temperature = np.asarray(mean, np.float32), model.bound(), model.run_config.energy.temperature
+    center, bound, temperature = np.asarray(mean, model.dtype), model.bound(), model.run_config.energy.temperature
     energy = lambda x: bound.energy(x[None])[0] / temperature
     encode = lambda x: bound.encode(x[None])[0][0, 0]
     decode = lambda z: bound.decode(z[None])[0]
-    zero = np.zeros(1, np.float32)
+    zero = np.zeros(1, model.dtype)
     covariance = np.linalg.inv(np.asarray(jax.hessian(energy)(center), np.float64))
     slope = np.asarray(jax.grad(encode)(center), np.float64)
     return Solution(

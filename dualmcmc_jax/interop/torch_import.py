@@ -47,12 +47,13 @@ def convert(path: Path, config, *, step: int | None = None):
     content = torch_reader.load(path)
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}
     wrong = [line for net in tensors for line in torch_names.problems(net, getattr(shapes, net), tensors[net])]
+    _refuse(path, wrong)  # first: the optimizers' tensors are found by the names of the networks' parameters
     moments = {net: None for net in tensors}
     for net, torch_name in torch_names.NAMES.items():
         names = [name for name in tensors[net] if torch_names.is_parameter(name)]
         optimizer_name = f"opt{torch_name[-1]}"
         adam = _adam(path, content, optimizer_name, names)
-        if adam and not wrong:
+        if adam:
             like, buffers = getattr(shapes, net), {k: v for k, v in tensors[net].items() if k not in names}
             for label in ("exp_avg", "exp_avg_sq"):
                 lines = torch_names.problems(net, like, buffers | adam[label])
@@ -60,11 +61,7 @@ def convert(path: Path, config, *, step: int | None = None):
             if not wrong:
                 trees = (torch_names.parameters(net, like, adam[label]) for label in ("exp_avg", "exp_avg_sq"))
                 moments[net] = optimizers.Moments(*trees, adam["step"])
-    if wrong:
-        for line in wrong:
-            _log.warning("%s", line)
-        found = f"{len(wrong)} tensors that do not fit the config (listed above)"
-        raise ValueError(f"{path}: found {found}, expected the config's widths and latent_dim")
+    _refuse(path, wrong)
     if step is not None and step >= 2**31:
         raise ValueError(f"step: found {step}, expected at most {2**31 - 1}")
     if step is None:
@@ -72,6 +69,15 @@ def convert(path: Path, config, *, step: int | None = None):
     params = Params(**{net: torch_names.parameters(net, getattr(shapes, net), tensors[net]) for net in tensors})
     vectors = torch_names.vectors(shapes.energy, tensors["energy"])
     return train_state.resumed(config, params, vectors, step=step, moments=Params(**moments))
+
+
+def _refuse(path: Path, wrong: list[str]) -> None:
+    """Log a warning for each tensor that does not fit, and raise ValueError if there are any."""
+    for line in wrong:
+        _log.warning("%s", line)
+    if wrong:
+        found = f"{len(wrong)} tensors that do not fit the config (listed above)"
+        raise ValueError(f"{path}: found {found}, expected the config's widths and latent_dim")
 
 
 def _state_dict(path: Path, content: Any, name: str) -> dict[str, Any]:

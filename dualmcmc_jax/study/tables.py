@@ -14,7 +14,9 @@ from dualmcmc_jax.study.definitions import Claim, Study
 from dualmcmc_jax.study.runs import Result
 
 QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_data_model", "revised/frechet_")
-RECONSTRUCTION = tuple(f"reconstruction/{start}/mse" for start in ("encoder", "encoder_chain", "noise_chain"))
+RECONSTRUCTION = tuple(
+    f"reconstruction/{method}/mse" for method in ("encoder", "encoder_mean_chain", "encoder_chain", "noise_chain")
+)
 SCORE = ("revised/inception_score", "revised/svc_score")
 COLUMNS = {
     "KL(data, EBM)": "density/ebm/kl_data_model",
@@ -26,7 +28,8 @@ COLUMNS = {
     "Frechet of generator": "generator/frechet_",
     "SVC score": "revised/svc_score",
     "MSE of inference": "reconstruction/encoder/mse",
-    "MSE, z-chain from inference": "reconstruction/encoder_chain/mse",
+    "MSE, z-chain from mean of q": "reconstruction/encoder_mean_chain/mse",
+    "MSE, z-chain from draw of q": "reconstruction/encoder_chain/mse",
     "MSE, z-chain from noise": "reconstruction/noise_chain/mse",
     "AUROC": "auroc/",
     "updates": "num_steps",

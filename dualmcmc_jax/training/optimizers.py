@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.training.chains import param_dtype
 
 
 def build(config, steps_per_epoch: int) -> Params:
@@ -20,16 +21,17 @@ def build(config, steps_per_epoch: int) -> Params:
     4. Multiply by the learning rate, which is multiplied by optimizer.decay after every epoch.
 
     Args:
-      config: the full config (uses the section optimizer).
+      config: the full config (uses the section optimizer, and train.compute_dtype for the dtype of the learning rates).
       steps_per_epoch: number of updates per epoch.
 
     Returns:
       One optax gradient transformation per network.
     """
-    settings = config.optimizer
+    settings, dtype = config.optimizer, param_dtype(config)
 
     def adam(learning_rate, l2):
-        schedule = optax.exponential_decay(learning_rate, steps_per_epoch, settings.decay, staircase=True)
+        decayed = optax.exponential_decay(learning_rate, steps_per_epoch, settings.decay, staircase=True)
+        schedule = lambda count: decayed(jnp.asarray(count, dtype))  # of an integer it would be rounded to float32
         return optax.chain(
             optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity(),
             optax.add_decayed_weights(l2),

@@ -94,12 +94,29 @@ def train_step(
     # Update the parameters, their average and the persistent chains.
     updated = [update(*args) for args in zip(optimizers, gradients, state.opt_state, params, strict=True)]
     new_params, opt_state = (Params(*parts) for parts in zip(*updated, strict=True))
-    average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - config.train.ema_decay)
+    decay = average_decay(state.step, config.train.ema_decay, dtype)
+    average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - decay)
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
     ends = persistent_chains.Chains(samples.model.revised, data.z)
     kept = persistent_chains.keep(state.chains, places, ends, axis_name=AXIS)
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt, kept)
     return state, metrics | norms
+
+
+def average_decay(step: jax.Array, decay: float, dtype=jnp.float32) -> jax.Array:
+    """Return the decay rate of the moving average of the parameters in one update: min(decay, (1 + t) / (10 + t)).
+
+    Here t is the number of updates made before this one. The initial parameters thus soon lose their weight in the
+    average, which after n updates is 9! n! / (n + 9)!. With a constant decay of 0.999 it would still be 37% after 1,000
+    updates.
+
+    Args:
+      step: t, the number of updates made before this one.
+      decay: train.ema_decay, which is the decay rate of late updates.
+      dtype: dtype of the result.
+    """
+    t = jnp.asarray(step, dtype)
+    return jnp.minimum(decay, (1 + t) / (10 + t))
 
 
 def apply_gradient(optimizer, gradient, opt_state, params, *, factor=1.0):
