@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
     optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4})
     optimizer.b1 = 0.0  # Adam's decay rate of the mean gradient
     optimizer.b2 = 0.9  # Adam's decay rate of the mean squared gradient
-    optimizer.decay = 0.998  # factor that multiplies the learning rates after every epoch
+    optimizer.decay = 0.998  # factor that multiplies the learning rates after every pass through the data
     optimizer.clip_norm = 0.0  # largest L2 norm of the gradient of each network; 0 disables clipping
 
     config.train = train = ConfigDict()

@@ -83,6 +83,15 @@ def test_training_stops_after_the_maximum_number_of_rollbacks(tmp_path, caplog):
     assert "rollback 3" not in log
 
 
+def test_divergence_in_the_first_update_is_not_retried_forever(tmp_path, caplog):
+    """The second failure shows that neither other random numbers nor lower learning rates help."""
+    config = tiny.config(x_chain__step_size=1e38, health__policy="rollback", log__every=20)
+    with pytest.raises(ValueError, match=r"^step 1: .*; training has diverged, twice in .*; .* is from step 0$"):
+        train(config, tmp_path)
+    assert "rollback 1" in caplog.text
+    assert "rollback 2" not in caplog.text
+
+
 def test_next_attempt_has_another_key(tmp_path):
     state = train(tiny.config(train__num_steps=2), tmp_path)
     again = health.next_attempt(state, 1)

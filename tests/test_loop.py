@@ -14,10 +14,11 @@ from PIL import Image
 
 import dualmcmc_jax
 from dualmcmc_jax import config_check
+from dualmcmc_jax.configs import toy2d
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.report import curves
 from dualmcmc_jax.runtime import metric_writer
-from dualmcmc_jax.training import checkpointing, loop
+from dualmcmc_jax.training import checkpointing, loop, persistent_chains
 
 METRICS = {
     "step",
@@ -374,3 +375,21 @@ def test_invalid_batch_sizes_are_refused(batch_size, tmp_path):
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     train(tiny.config(checkpoint__every=10, checkpoint__keep=2), tmp_path)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"30", "40"}
+
+
+@pytest.mark.parametrize(("num_examples", "warned"), [(100_000, False), (1_000, True)])
+def test_learning_rates_that_shrink_to_nothing_are_noticed(num_examples, warned, caplog):
+    """With the toy2d config, the 100,000 points of a density are 390 updates per epoch, a thousand examples only 3."""
+    loop.warn_of_decay(toy2d.get_config(), num_examples // 256)
+    assert ("optimizer.decay: found 0.7 after each of 1666 epochs" in caplog.text) == warned
+
+
+def test_persistent_chains_whose_indices_would_overflow_are_refused():
+    config = tiny.config(x_chain__init="persistent", x_chain__num_chains=2**31 // 40 + 1)
+    with pytest.raises(ValueError, match=r"^x_chain.num_chains: found 53687092, expected at most 53687091 with this"):
+        loop.check_chains(config, 1500)
+    num, step, batch = 2**31 // 40, 2**31 - 2, 40
+    chains = persistent_chains.Chains(jax.ShapeDtypeStruct((num, 2), np.float32), None)
+    place = lambda step, index: persistent_chains.places(chains, step, index, index, batch_size=batch).x
+    actual = jax.jit(place)(np.int32(step), np.arange(40, dtype=np.int32))
+    np.testing.assert_array_equal(actual, (step * batch + np.arange(40)) % num)

@@ -64,7 +64,8 @@ def train(
     check_batch_size(config.train.batch_size, len(dataset.train))
     check_chains(config, len(dataset.train))
     nets = models.build(config, axis_name=parallel.AXIS)
-    optimizer = optimizers.build(config, steps_per_epoch=len(dataset.train) // config.train.batch_size)
+    steps_per_epoch = len(dataset.train) // config.train.batch_size
+    optimizer = optimizers.build(config, steps_per_epoch=steps_per_epoch)
     fresh = partial(train_state.create, config, nets, optimizer)
     update = compiled_step(config, nets, optimizer)
     run = partial(
@@ -92,6 +93,7 @@ def train(
             _log.info("nothing to do: %s; raise train.num_steps to train longer", progress)
             return state
         _log.info("%s", sources.describe(dataset))
+        warn_of_decay(config, steps_per_epoch)
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
@@ -99,8 +101,11 @@ def train(
             except health.Diverged as diverged:
                 store.wait()
                 state = checkpointing.read(store, config) or fresh()
-                if config.health.policy == "stop" or attempt > config.health.max_rollbacks:
-                    raise ValueError(f"{diverged}; the last good state is from step {int(state.step)}") from diverged
+                at_once = event.get("diverged_at") == diverged.step == int(state.step) + 1
+                if config.health.policy == "stop" or attempt > config.health.max_rollbacks or at_once:
+                    twice = ", twice in the first update, where lower learning rates do not help" if at_once else ""
+                    good = f"the last good state is from step {int(state.step)}"
+                    raise ValueError(f"{diverged}{twice}; {good}") from diverged
                 _log.warning("%s; restarting from step %d (rollback %d)", diverged, int(state.step), attempt)
                 state = health.next_attempt(state, attempt)
                 event, late = {"rollbacks": attempt, "diverged_at": diverged.step}, (False, False)
@@ -178,7 +183,7 @@ def _run(
             while len(pending) > num_kept:
                 step, scalars = pending.popleft()
                 writer.finished(step, scalars)
-                if _is_due(config, step, config.log.every):
+                if step == start + 1 or _is_due(config, step, config.log.every):
                     health.check(step, scalars, config)
 
         def inspect(step: int, pictures: bool, evaluation: bool) -> None:
@@ -251,17 +256,41 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
         )
 
 
+def warn_of_decay(config, steps_per_epoch: int) -> None:
+    """Log a warning if the learning rates shrink to less than a millionth, as they do if an epoch has few updates.
+
+    Args:
+      config: the full config (uses optimizer.decay and train.num_steps).
+      steps_per_epoch: number of updates per epoch.
+    """
+    decay, num_steps = config.optimizer.decay, config.train.num_steps
+    num_epochs = num_steps // steps_per_epoch
+    if decay**num_epochs < 1e-6:
+        expected = f"{1e-3 ** (1 / num_epochs):.5f} or more, so that a thousandth is left at the end"
+        _log.warning(
+            "optimizer.decay: found %g after each of %d epochs, which leaves almost nothing of the learning rates, "
+            "expected %s",
+            decay,
+            num_epochs,
+            expected,
+        )
+
+
 def check_chains(config, num_examples: int) -> None:
     """Raise ValueError unless the config has a valid number of persistent chains.
 
-    An update continues one x-chain per example of its batch, so at least train.batch_size x-chains are needed. Each
-    training example has its own z-chain.
+    An update continues one x-chain per example of its batch, so at least train.batch_size x-chains are needed. Their
+    product must not exceed 2^31, because `persistent_chains.places` computes indices in int32. Each training example
+    has its own z-chain.
 
     Args:
       config: the full config (uses x_chain, z_chain and train.batch_size).
       num_examples: number of training examples.
     """
     x_chain, z_chain, batch_size = config.x_chain, config.z_chain, config.train.batch_size
+    if x_chain.init == "persistent" and x_chain.num_chains * batch_size > 2**31:
+        expected = f"at most {2**31 // batch_size} with this train.batch_size, so that indices fit 32 bits"
+        raise ValueError(f"x_chain.num_chains: found {x_chain.num_chains}, expected {expected}")
     if x_chain.init == "persistent" and x_chain.num_chains < batch_size:
         raise ValueError(
             f"x_chain.num_chains: found {x_chain.num_chains}, expected {batch_size} or more (train.batch_size)"

@@ -61,7 +61,8 @@ def places(chains: Chains, step: jax.Array, index: jax.Array, example: jax.Array
       Indices [B] into chains.x and into chains.z.
     """
     num = 1 if chains.x is None else len(chains.x)
-    # This equals (step * batch_size + index) % num, but step * batch_size could overflow int32.
+    # This equals (step * batch_size + index) % num, but step * batch_size could overflow int32. `loop.check_chains`
+    # bounds num * batch_size by 2^31.
     return Chains((step % num * (batch_size % num) + index) % num, example)
 
 
