@@ -336,7 +336,7 @@ MODES = (
         "evaluate",
         evaluate,
         ("step", "seed", "inception_weights", "out"),
-        "print all metrics; write report.html, metrics.json and figures",
+        "print all metrics; write report.html",
     ),
     Mode(
         "reconstruct",
