@@ -22,10 +22,7 @@ def workdir(tmp_path):
 
 
 def test_stored_run_resumes_with_the_same_numbers(workdir):
-    """Make updates 5 to 8 from the checkpoint after update 4.
-
-    The version that stored the run rounded the learning rates to float32, hence the tolerance.
-    """
+    """Make updates 5 to 8 from the checkpoint after update 4."""
     config = config_check.stored_config(workdir)
     config.train.num_steps = 8
     dataset = sources.load(config.data)
@@ -34,7 +31,7 @@ def test_stored_run_resumes_with_the_same_numbers(workdir):
     assert [row["step"] for row in rows] == list(range(1, 9))
     for row, expected in zip(rows[4:], EXPECTED["rows"], strict=True):
         row.pop("steps_per_second")
-        assert row == pytest.approx(expected, rel=1e-7)
+        assert row == pytest.approx(expected, rel=1e-9)
 
 
 def test_stored_run_is_evaluated_with_the_same_numbers(workdir):
@@ -43,7 +40,7 @@ def test_stored_run_is_evaluated_with_the_same_numbers(workdir):
     inputs = suite.inputs(config, sources.load(config.data), None, seed=0)
     metrics = suite.evaluate(Model.create(config, state.average, step=int(state.step)), inputs).metrics
     metrics = {key: value for key, value in metrics.items() if "second" not in key}
-    assert metrics.keys() >= EXPECTED["metrics"].keys()
+    assert metrics.keys() == EXPECTED["metrics"].keys()
     metrics["x_chain"] = list(metrics["x_chain"])
     for key, expected in EXPECTED["metrics"].items():
         assert metrics[key] == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-9)), key
