@@ -136,6 +136,24 @@ def test_damaged_images_in_the_cache_are_decoded_again(size, tmp_path, monkeypat
     assert cache.find({"of": 1}) is not None
 
 
+def test_images_in_the_cache_that_have_changed_are_decoded_again(tmp_path, monkeypatch, caplog):
+    """An entry of an older version has no checksums, and is used."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    image = np.arange(1, 193, dtype=np.uint8).reshape(8, 8, 3)
+    readers = {"a": lambda: image, "b": lambda: image + 1}
+    decode = lambda: cache.decoded({"of": 1}, readers, readers, shape=(8, 8, 3), skip_bad=False)
+    decode()
+    (path,) = tmp_path.rglob("train.npy")
+    with path.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes(50))
+    train, _ = decode()
+    np.testing.assert_array_equal(train, [image, image + 1])
+    assert [message.partition(" (")[0] for message in caplog.messages] == [f"{path.parent}: found damaged images"]
+    (path.parent / "checksums.json").unlink()
+    assert cache.find({"of": 1}) is not None
+
+
 def test_shares_of_processes_form_the_batch():
     """Two processes with two devices each get the same batch as one process with four devices."""
     train = np.arange(40 * 4 * 4).reshape(40, 4, 4, 1)

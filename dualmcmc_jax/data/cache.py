@@ -26,6 +26,8 @@ from dualmcmc_jax.data.images import first_line
 _log = logging.getLogger(__name__)
 _DAMAGED = (ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """The errors that NumPy raises for damaged files."""
+CHECKSUMS = "checksums.json"
+"""Name of the file in a cache entry that holds the SHA-256 of its files of images."""
 Readers = dict[str, Callable[[], np.ndarray]]
 """{name of an image: function that reads and decodes the image}."""
 
@@ -91,7 +93,24 @@ def find(key: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Map the images of a cache entry. Raise ValueError if a file does not match its checksum.
+
+    Entries of older versions have no checksums.
+    """
+    checksums = folder / CHECKSUMS
+    if checksums.exists() and json.loads(checksums.read_text()) != _checksums(folder):
+        raise ValueError(f"files that differ from {CHECKSUMS}")
     return np.load(folder / "train.npy", mmap_mode="r"), np.load(folder / "test.npy", mmap_mode="r")
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return {name: SHA-256} of the files of images in a cache entry."""
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return {path.name: digest(path) for path in sorted(folder.glob("*.npy"))}
 
 
 def decoded(
@@ -116,35 +135,35 @@ def decoded(
       ValueError: there is no training or no held-out image that can be read, or skip_bad is False and some images
         cannot be read.
     """
+    if (cached := find(key)) is not None:
+        return cached
     folder = _folder(key)
-    if find(key) is None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.parent.glob(".*"):
-            with contextlib.suppress(FileNotFoundError):  # another process has just renamed this folder
-                if time.time() - leftover.stat().st_mtime > 86400:  # older than a day: its process was killed
-                    shutil.rmtree(leftover, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(".*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just renamed this folder
+            if time.time() - leftover.stat().st_mtime > 86400:  # older than a day: its process was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        bad_train, bad_test = _write(work / "train.npy", train, shape), _write(work / "test.npy", test, shape)
+        bad, total = bad_train + bad_test, len(train) + len(test)
+        problem = bad and f"{len(bad)} of {total} images that cannot be read, the first is {bad[0]}"
+        if bad and not skip_bad:
+            raise ValueError(f"data.source: found {problem}; expected none, or data.skip_bad=True to leave them out")
+        for kind, bad_images, readers in (("training", bad_train, train), ("held-out", bad_test, test)):
+            if len(bad_images) == len(readers):
+                expected = f"one {kind} image or more that can be read"
+                raise ValueError(f"data.source: found {problem or f'no {kind} images'}, expected {expected}")
+        if bad:
+            _log.warning("left out %s", problem)
+        (work / CHECKSUMS).write_text(json.dumps(_checksums(work)))
         try:
-            bad_train, bad_test = _write(work / "train.npy", train, shape), _write(work / "test.npy", test, shape)
-            bad, total = bad_train + bad_test, len(train) + len(test)
-            problem = bad and f"{len(bad)} of {total} images that cannot be read, the first is {bad[0]}"
-            if bad and not skip_bad:
-                raise ValueError(
-                    f"data.source: found {problem}; expected none, or data.skip_bad=True to leave them out"
-                )
-            for kind, bad_images, readers in (("training", bad_train, train), ("held-out", bad_test, test)):
-                if len(bad_images) == len(readers):
-                    expected = f"one {kind} image or more that can be read"
-                    raise ValueError(f"data.source: found {problem or f'no {kind} images'}, expected {expected}")
-            if bad:
-                _log.warning("left out %s", problem)
-            try:
-                work.rename(folder)
-            except OSError:
-                if not folder.exists():  # if it exists, another process has written the same images
-                    raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            work.rename(folder)
+        except OSError:
+            if not folder.exists():  # if it exists, another process has written the same images
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return _images(folder)
 
 
