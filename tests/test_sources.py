@@ -292,6 +292,16 @@ def test_images_are_decoded_once(tmp_path, cache, monkeypatch):
     assert {path.name[0] for path in (cache / "dualmcmc_jax" / "data").iterdir()} != {"."}
 
 
+def test_cache_notices_files_replaced_by_others_of_the_same_size_and_date(tmp_path):
+    path = folder_of(tmp_path / "images", ["0.bmp", "1.bmp", "2.bmp"])
+    assert reds(sources.load(data(f"images:{path}")).train) == [0, 1]
+    status = (path / "0.bmp").stat()
+    (path / "0.bmp").write_bytes(encoded(Image.new("RGB", (8, 8), (99, 0, 0)), "BMP"))
+    os.utime(path / "0.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path / "0.bmp").stat().st_size == status.st_size
+    assert reds(sources.load(data(f"images:{path}")).train) == [99, 1]
+
+
 def test_bad_images_are_named_and_counted(tmp_path, cache, caplog):
     folder = folder_of(tmp_path / "images", [*(f"{i}.png" for i in range(6)), "z.png"])
     whole = encoded(left_red(size=(64, 64)), "JPEG")

@@ -146,13 +146,16 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def stamp(path: Path, name: str) -> tuple[int, int]:
-    """Return the size in bytes and the modification time of a listed file, by which the cache detects changes."""
+def stamp(path: Path, name: str) -> tuple[int, int, int]:
+    """Return the size in bytes and two times of a listed file, by which the cache detects changes.
+
+    A program that copies files may set the time of modification, but not the time of the last change of the inode.
+    """
     try:
         status = (path / name if path.is_dir() else path).stat()
     except OSError:  # a link to nothing
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return 0, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def is_image(name: str) -> bool:
