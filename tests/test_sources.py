@@ -1,5 +1,6 @@
 """Images of many formats, from folders, zips, npz files and TensorFlow Datasets."""
 
+import errno
 import io
 import os
 import shutil
@@ -300,6 +301,26 @@ def test_cache_notices_files_replaced_by_others_of_the_same_size_and_date(tmp_pa
     os.utime(path / "0.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path / "0.bmp").stat().st_size == status.st_size
     assert reds(sources.load(data(f"images:{path}")).train) == [99, 1]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_failure_of_the_disk_is_not_a_bad_image(kind, tmp_path, cache, monkeypatch):
+    path = folder_of(tmp_path / "images", ["0.png", "1.png", "2.png"])
+    if kind == "zip":
+        path = shutil.make_archive(path, "zip", path)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images.Path, "read_bytes", fail)
+        patch.setattr(zipfile.ZipExtFile, "read", fail)
+        with pytest.raises(
+            ValueError, match=r"^data.source: found [012].png unreadable \(Input/output error\), expected"
+        ):
+            sources.load(data(f"images:{path}", skip_bad=True))
+    assert not list((cache / "dualmcmc_jax" / "data").iterdir())
+    assert sources.load(data(f"images:{path}", skip_bad=True)).notes == "every tenth held out"
 
 
 def test_bad_images_are_named_and_counted(tmp_path, cache, caplog):

@@ -28,6 +28,10 @@ _DAMAGED = (ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZ
 """The errors that NumPy raises for damaged files."""
 CHECKSUMS = "checksums.json"
 """Name of the file in a cache entry that holds the SHA-256 of its files of images."""
+_LASTING = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EINVAL)
+"""Error numbers of files that cannot be read tomorrow either: links to nothing, without permission, damaged zip files.
+
+All others may be failures of a disk or a network, which say nothing about the file."""
 Readers = dict[str, Callable[[], np.ndarray]]
 """{name of an image: function that reads and decodes the image}."""
 
@@ -132,8 +136,8 @@ def decoded(
       The training and test images, uint8 [N, H, W, C], memory-mapped.
 
     Raises:
-      ValueError: there is no training or no held-out image that can be read, or skip_bad is False and some images
-        cannot be read.
+      ValueError: there is no training or no held-out image that can be read, skip_bad is False and some images cannot
+        be read, or the disk fails.
     """
     if (cached := find(key)) is not None:
         return cached
@@ -175,6 +179,9 @@ def _write(path: Path, readers: Readers, shape: tuple[int, int, int]) -> list[st
         try:
             return read()
         except (ValueError, OSError) as error:
+            if getattr(error, "errno", None) not in _LASTING:
+                found = f"{name} unreadable ({error.strerror})"
+                raise ValueError(f"data.source: found {found}, expected a disk that can be read; try again") from error
             return f"{name}: {error}"
 
     items, bad, good = list(readers.items()), [], 0

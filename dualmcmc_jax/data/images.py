@@ -123,6 +123,8 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         check_compression(info)
         with archive.open(info) as file:
             return file.read(info.file_size + 1)
+    except OSError:
+        raise
     except Exception as error:  # encryption, overlaps, unknown methods and wrong checksums raise different types
         raise ValueError(first_line(error).replace(repr(info), info.filename)) from error
 
