@@ -74,6 +74,16 @@ def test_sixteen_bit_pixels_are_scaled_to_eight_bits():
     np.testing.assert_array_equal(actual, np.round(values / 257).astype(np.uint8))
 
 
+def test_twelve_bit_pixels_are_scaled_to_eight_bits():
+    """Each row holds four white and four black pixels. Pillow writes no TIFF of 12 bits, so the bytes are made here."""
+    entry = lambda tag, value: struct.pack("<HHII", tag, 3, 1, value)
+    pixels = (b"\xff" * 6 + bytes(6)) * 8
+    tags = [(256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, len(pixels))]
+    header = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    tiff = header + pixels + struct.pack("<H", len(tags)) + b"".join(entry(*tag) for tag in tags) + bytes(4)
+    np.testing.assert_array_equal(images.decode(tiff, (8, 8, 1), ())[0, :, 0], [255] * 4 + [0] * 4)
+
+
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -160,6 +170,16 @@ def test_splits_in_zip_files_of_other_programs_are_recognized(change, tmp_path):
             archive.writestr(change(name), encoded(Image.new("RGB", (8, 8), (i, 0, 0))))
     dataset = sources.load(data(f"images:{path}"))
     assert (reds(dataset.train), reds(dataset.test)) == ([0, 1], [2])
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("names", [["a/0.png", "a/0.png", "1.png"], ["a/0.png", "./a/0.png", "1.png"]])
+def test_images_of_the_same_name_in_a_zip_file_are_refused(names, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, encoded(left_red()))
+    with pytest.raises(ValueError, match=r"^data.source: found 2 images named a/0.png in .*a.zip, expected different"):
+        sources.load(data(f"images:{tmp_path / 'a.zip'}"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
     Linked folders are followed. Hidden files and files that macOS adds to zip files are left out.
 
     Raises:
-      ValueError: there is no such folder or zip file, or a folder in it cannot be read.
+      ValueError: there is no such folder or zip file, a folder in it cannot be read, or two images in a zip file have
+        the same name.
     """
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): partial(_read, file) for file in _walk(path)}
@@ -40,11 +42,12 @@ def list_files(path: Path) -> dict[str, Callable[[], bytes]]:
             raise ValueError(
                 f"data.source: found a damaged zip file {path} ({error}), expected an intact one"
             ) from error
-        files = {
-            _plain(info.filename): partial(_read_zipped, archive, info)
-            for info in archive.infolist()
-            if not info.filename.endswith(("/", "\\"))
-        }
+        entries = [info for info in archive.infolist() if not info.filename.endswith(("/", "\\"))]
+        counts = Counter(name for name in (_plain(info.filename) for info in entries) if is_image(name))
+        name, count = counts.most_common(1)[0] if counts else ("", 0)
+        if count > 1:
+            raise ValueError(f"data.source: found {count} images named {name} in {path}, expected different names")
+        files = {_plain(info.filename): partial(_read_zipped, archive, info) for info in entries}
     else:
         found = "a file that is not a zip file" if path.is_file() else "nothing"
         raise ValueError(f"data.source: found {found} at {path}, expected a folder or zip file of images")
@@ -245,11 +248,12 @@ def _open(data: bytes, mode: str) -> Image.Image:
         if file.format == "TIFF" and file.mode in ("F", "I"):
             raise ValueError("pixels of 32 bits, expected 8 or 16")
         file.load()
+        bits = file.tag_v2.get(258, (16,))[0] if file.format == "TIFF" else 16
         try:
             upright = ImageOps.exif_transpose(file)
         except (SyntaxError, ValueError, struct.error):  # damaged EXIF data: show the image as viewers do
             upright = file
-        return _to_mode(upright, mode)
+        return _to_mode(upright, mode, bits)
 
 
 def _without_metadata(png: bytes) -> bytes:
@@ -298,9 +302,12 @@ def fit(image: Image.Image, shape: tuple[int, int, int], crop: Crop | tuple[()])
     return np.asarray(image, np.uint8).reshape(shape)
 
 
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+def _to_mode(image: Image.Image, mode: str, bits: int = 16) -> Image.Image:
+    """Convert an image to 8 bits. `bits` is the number of bits per pixel of gray images of more than 8 bits."""
     if image.mode.startswith("I"):
-        image = Image.fromarray(np.round(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            np.round(np.asarray(image, np.float64) / ((2**bits - 1) / 255)).clip(0, 255).astype(np.uint8)
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
