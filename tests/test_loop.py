@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -237,6 +238,31 @@ def test_checkpoint_that_no_run_has_trained_here_is_not_evaluated(uninterrupted,
         missing=lambda step: True,
     )
     assert not drawn
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        (
+            "raise ImportError('numpy.core.umath failed to import\\nmore')",
+            "ImportError: numpy.core.umath failed to import",
+        ),
+        ("import numpy; numpy.no_such_name", "AttributeError: module 'numpy' has no attribute 'no_such_name'"),
+        ("import warnings; warnings.warn('old'); raise TypeError('broken')", "TypeError: broken"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_tensorflow_that_does_not_work_is_a_warning(code, problem, tensorboard, tmp_path, monkeypatch, caplog):
+    """The warning of the last package must not become an error, as it would with `python -W error`."""
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(code)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "clu")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with metric_writer.MetricsWriter(tmp_path, step=0, num_steps=1, every=1) as writer:
+        writer.scalars(1, {"energy_loss": 3.0})
+    assert caplog.messages == [f"TensorBoard events are not written: {problem}"]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "energy_loss": 3.0}\n'
 
 
 def test_lines_that_are_not_metrics_are_left_out_with_a_warning(tmp_path, caplog):

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 import dualmcmc_jax
+from dualmcmc_jax.cli import startup
+from dualmcmc_jax.configs import digits
 from dualmcmc_jax.random_streams import Stream, key, random_state
 
 
@@ -40,3 +43,19 @@ def test_no_stream_is_declared_elsewhere():
             if isinstance(node, ast.Assign):
                 names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
                 assert not any("STREAM" in name for name in names), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"), [("jax_default_prng_impl", "rbg"), ("jax_threefry_partitionable", False)]
+)
+def test_random_numbers_do_not_depend_on_the_environment(setting, other):
+    """The variables JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE make these settings when JAX is imported."""
+    draw = lambda: jax.random.normal(key(7, Stream.SAMPLES), (4,))
+    expected, before = draw(), getattr(jax.config, setting)
+    try:
+        jax.config.update(setting, other)
+        assert not np.array_equal(draw(), expected)
+        startup.start(digits.get_config())
+        np.testing.assert_array_equal(draw(), expected)
+    finally:
+        jax.config.update(setting, before)

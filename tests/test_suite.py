@@ -119,3 +119,20 @@ def test_titles_are_unique_and_captions_end_with_a_period():
     for question in suite.QUESTIONS:
         assert question.__doc__.split("\n")[0].endswith("?")
         assert all(caption.endswith((".", "?")) for caption in question.CAPTIONS.values())
+
+
+def test_figures_ignore_the_settings_of_the_user(programs, tmp_path):
+    """A matplotlibrc with text.usetex would need LaTeX, and one with savefig.bbox would change the sizes of figures."""
+    code = f"""
+import matplotlib
+from pathlib import Path
+matplotlib.rcParams.update({{"text.usetex": True, "savefig.bbox": "tight", "figure.facecolor": "red"}})
+from dualmcmc_jax.report import figures
+figure, axis = figures.plt.subplots(figsize=(2, 1))
+axis.set_title("50%")
+pixels = figures.save(Path({str(tmp_path)!r}) / "a.png", figure)
+print(pixels.shape, pixels[0, 0])
+"""
+    done = programs.run(module="", code=code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(100, 200, 3) [255 255 255]\n"

@@ -21,8 +21,9 @@ def check_devices() -> None:
 
 
 def start(config) -> None:
-    """Set the floating-point arithmetic of the config, and the folder in which compiled programs are cached.
+    """Set the arithmetic of the config, the random number generator, and the folder that caches compiled programs.
 
+    The generator is the same whatever the environment says, because a resumed run must continue its random numbers.
     The folder is programs/ of the cache folder, unless JAX_COMPILATION_CACHE_DIR names another one.
     """
     if config.train.deterministic:
@@ -31,6 +32,8 @@ def start(config) -> None:
         jax.config.update("jax_enable_x64", True)
     if config.train.compute_dtype == "tensorfloat32":
         jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
     if not jax.config.jax_compilation_cache_dir:
         folder = cache.writable_folder("programs")
         jax.config.update("jax_compilation_cache_dir", folder and str(folder))

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax.runtime.workdirs import replace
 
+matplotlib.rcdefaults()  # settings of the user's matplotlibrc, such as text.usetex, could make figures fail
+
 
 def histograms(axis: Axes, values: dict[str, np.ndarray], label: str) -> None:
     """Draw normalized histograms of several sets of values, with the same bins.

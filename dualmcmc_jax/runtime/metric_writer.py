@@ -8,12 +8,14 @@ import math
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.runtime import storage
 from dualmcmc_jax.runtime.workdirs import replace
 
@@ -160,18 +162,22 @@ def _tensorboard_command() -> str:
 
 
 def _tensorboard_writer(workdir: Path):
+    """Return a writer of TensorBoard events, or None with a message if its packages are missing or do not work."""
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
         _log.info("TensorBoard events are not written: install tensorflow, tensorboard and clu to enable them")
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise TensorFlow prints a message about oneDNN
-    import tensorflow as tf
-    from clu import metric_writers
-
-    tf.config.set_visible_devices([], "GPU")
-    _log.info("to view the metrics: %s --logdir=%s", _tensorboard_command(), storage.shown(workdir))
     try:
-        return metric_writers.SummaryWriter(str(workdir / "tensorboard"))
-    except (tf.errors.OpError, OSError) as error:
-        _log.warning("TensorBoard events are not written: %s", str(error).splitlines()[0])
+        with warnings.catch_warnings(action="ignore"):  # with `python -W error`, a warning would stop the import
+            import tensorflow as tf
+            from clu import metric_writers
+
+        tf.config.set_visible_devices([], "GPU")
+        writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+    except Exception as error:  # a broken package raises anything: ImportError, AttributeError, TypeError, ...
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        _log.warning("TensorBoard events are not written: %s", problem)
         return None
+    _log.info("to view the metrics: %s --logdir=%s", _tensorboard_command(), storage.shown(workdir))
+    return writer
