@@ -296,5 +296,8 @@ def check_chains(config, num_examples: int) -> None:
             f"x_chain.num_chains: found {x_chain.num_chains}, expected {batch_size} or more (train.batch_size)"
         )
     if z_chain.init == "persistent" and z_chain.num_chains != num_examples:
-        expected = f"{num_examples}, one for each training example"
+        expected = (
+            f"{num_examples}, one for each training example; persistent z-chains belong to the training examples, so a "
+            "run whose number of examples has changed cannot go on: choose another workdir, --workdir=DIR"
+        )
         raise ValueError(f"z_chain.num_chains: found {z_chain.num_chains}, expected {expected}")
