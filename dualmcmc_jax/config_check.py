@@ -108,11 +108,17 @@ def _is_box(crop):
     return len(crop) == 4 and crop[0] < crop[2] and crop[1] < crop[3]
 
 
-def check_run(workdir: Path, config: ConfigDict) -> None:
+def check_run(workdir: Path, config: ConfigDict, *, other_source: bool = False) -> None:
     """Check that a workdir is new or holds a run with the given config. Fields in `FREE` may differ.
 
     A run that never saved a checkpoint may have any config, because a new run can replace it. A run whose checkpoints
     were deleted may not, because a new run would replace its results.
+
+    Args:
+      workdir: the folder of the run.
+      config: the config to compare.
+      other_source: whether data.source may differ if the run has checkpoints and digests of its data. The caller
+        must then compare the digests, as `workdirs.claim` does.
 
     Raises:
       ValueError: the run has another config, or its config.json is missing or cannot be read.
@@ -127,8 +133,10 @@ def check_run(workdir: Path, config: ConfigDict) -> None:
         return
     if not left and workdirs.never_saved(workdir):
         return
+    has_digests = left == "checkpoints" and (workdir / workdirs.DIGESTS).exists()
+    free = (*FREE, "data.source") if other_source and has_digests else FREE
     try:
-        compare(workdir / "config.json", stored, config)
+        compare(workdir / "config.json", stored, config, free=free)
     except ValueError as error:
         lost = f", whose {left} are there without its checkpoints" if left not in ("", "checkpoints") else ""
         expected = "the config of the run, which is used without --config, or a new folder for this one: --workdir=DIR"
@@ -157,30 +165,36 @@ def _results(workdir: Path, stored: dict[str, Any] | None) -> str:
     return f"metrics of {step} updates (metrics.jsonl)" if step >= first_save else ""
 
 
-def compare(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:
-    """Check that a config equals a stored config. Fields in `FREE` may differ.
+def compare(path: Path, stored: dict[str, Any], config: ConfigDict, *, free: tuple[str, ...] = FREE) -> None:
+    """Check that a config equals a stored config.
 
-    If the stored config lacks a field, because an older version wrote it, the field has its default value.
+    If the stored config lacks a field, because an older version wrote it, the field has its default value. Two values
+    of data.source are equal if they name the same file or folder.
 
     Args:
       path: the file of the stored config, for error messages.
       stored: the content of the file.
       config: the config to compare.
+      free: fields and sections that may differ.
 
     Raises:
       ValueError: some fields differ. The message names the first five.
     """
+    from dualmcmc_jax.data import sources  # imported late: tqdm reads TQDM_DISABLE when it is imported
+
     try:
         stored_fields = _flat(stored)
     except ValueError as error:
         raise ValueError(f"{storage.shown(path)}: {error}, expected the config of a run") from error
     stored_fields = json.loads(json.dumps(fields(default.get_config()) | stored_fields))
     given_fields = json.loads(json.dumps(fields(config)))
+    if sources.same(stored_fields["data.source"], given_fields["data.source"]):
+        stored_fields["data.source"] = given_fields["data.source"]
     differing = [
         f"{name} is {stored_fields.get(name)!r} in the file and {given_fields.get(name)!r} now"
         for name in sorted(stored_fields.keys() | given_fields.keys())
         if stored_fields.get(name) != given_fields.get(name)
-        and not any(f"{name}.".startswith(f"{free}.") for free in FREE)
+        and not any(f"{name}.".startswith(f"{item}.") for item in free)
     ]
     if differing:
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""

@@ -108,7 +108,7 @@ def main(_argv) -> None:
     workdir = storage.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
     try:
         if mode.has_run:
-            config_check.check_run(workdir, config)
+            config_check.check_run(workdir, config, other_source=mode.name == "train")
         mode.run(config, workdir)
     finally:
         storage.close(workdir, upload=jax.process_index() == 0)
@@ -155,7 +155,7 @@ def train(config, workdir: Path) -> None:
             light = suite.light(config, suite.inputs(config, dataset, weights))
             measure = lambda state: light(state.average)
     try:
-        check = partial(config_check.check_run, workdir, config)
+        check = partial(config_check.check_run, workdir, config, other_source=True)
         loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, missing=missing, check=check)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import pytest
 import tiny
@@ -76,6 +77,54 @@ def test_changed_data_are_refused_once_there_is_a_checkpoint(tmp_path):
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
     (tmp_path / "digests.json").unlink()  # as the message says
     assert claim(tmp_path, CHANGED) == CHANGED
+
+
+def moved(workdir, source, data, before="images:photos"):
+    """Resume a run that was trained on the examples `DATA` from the source `before`."""
+    with workdirs.claim(workdir, tiny.config(data__source=before).to_dict(), data=DATA):
+        (workdir / "checkpoints" / "20").mkdir(parents=True)
+    config = tiny.config(data__source=source)
+    check = lambda: config_check.check_run(workdir, config, other_source=True)
+    with workdirs.claim(workdir, config.to_dict(), data=data, check=check):
+        return config_check.stored_config(workdir).data.source
+
+
+def test_run_whose_data_have_moved_goes_on(tmp_path, caplog):
+    assert moved(tmp_path, "npz:elsewhere.npz", DATA) == "npz:elsewhere.npz"
+    assert caplog.messages == [
+        "data.source: found 'npz:elsewhere.npz', expected 'images:photos' as before; the data are the same, so "
+        "training goes on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"), [(CHANGED, r"data that have changed .*"), ({}, "'toy2d:rings', whose data have no digests")]
+)
+def test_other_data_from_another_source_are_refused(data, found, tmp_path):
+    """The line does not name the deletion of digests.json, after which the config would be refused."""
+    way_out = r"for 'toy2d:rings' instead of 'images:photos', choose another workdir: --workdir=DIR"
+    with pytest.raises(ValueError, match=rf"^data\.source: found {found}, expected the same data; {way_out}$"):
+        moved(tmp_path, "toy2d:rings", data)
+    assert config_check.stored_config(tmp_path).data.source == "images:photos"
+    (tmp_path / "digests.json").unlink()
+    with pytest.raises(ValueError, match=r"data\.source is 'images:photos' in the file and 'toy2d:rings' now"):
+        config_check.check_run(tmp_path, tiny.config(data__source="toy2d:rings"), other_source=True)
+
+
+def test_paths_of_the_same_data_are_equal(tmp_path, monkeypatch, caplog):
+    """Without digests.json too, as older versions wrote none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    workdir = tmp_path / "run"
+    for source in ("images:photos/", f"images:{tmp_path}/photos", "images:./photos"):
+        assert moved(workdir, source, DATA) == source
+        (workdir / "digests.json").unlink()
+        config_check.check_run(workdir, tiny.config(data__source="images:photos"))
+        shutil.rmtree(workdir)
+    assert not caplog.messages
+    for other in ("npz:photos", "images:other", "tfds:photos"):
+        assert not sources.same("images:photos", other)
+    assert not sources.same("tfds:photos", "tfds:photos/")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"train": 3}', '{"train": {}, "test": {}}'])

@@ -54,12 +54,14 @@ class Source(NamedTuple):
       usage: how to write this source in `data.source`, for error messages and the help.
       argument: (text after the colon) -> whether the text is valid.
       num_train: number of training examples if all data sets of this source have the same number, else None.
+      is_path: whether the text after the colon is the path of a file or folder.
     """
 
     load: Callable[[str, ConfigDict], Dataset]
     usage: str
     argument: Callable[[str], bool] = bool
     num_train: int | None = None
+    is_path: bool = False
 
 
 def load(data: ConfigDict) -> Dataset:
@@ -187,6 +189,17 @@ def num_train(data: ConfigDict) -> int | None:
     """Return the number of training examples of a `data` section, or None if it is known only after loading."""
     source, _ = _row(data)
     return source and source.num_train
+
+
+def same(first: str, second: str) -> bool:
+    """Return whether two values of `data.source` are equal, or of one kind with paths of the same file or folder."""
+    (kind, _, path), (other_kind, _, other_path) = (str(text).partition(":") for text in (first, second))
+    if first == second or kind != other_kind or kind not in SOURCES or not SOURCES[kind].is_path:
+        return first == second
+    try:
+        return _path(path) == _path(other_path)
+    except ValueError:
+        return False
 
 
 def kinds() -> str:
@@ -355,8 +368,8 @@ def _examples(x: np.ndarray, name: str) -> np.ndarray:
 SOURCES = {
     "digits": Source(_digits, "'digits'", argument=lambda text: not text, num_train=1500),
     "toy2d": Source(_toy2d, f"'toy2d:NAME' ({', '.join(toy2d.names())})", toy2d.names().__contains__, 100_000),
-    "images": Source(_images, "'images:PATH'"),
-    "npz": Source(_npz, "'npz:PATH'"),
+    "images": Source(_images, "'images:PATH'", is_path=True),
+    "npz": Source(_npz, "'npz:PATH'", is_path=True),
     "tfds": Source(_tfds, "'tfds:NAME'"),
 }
 """The data sources. Each key is the part of `data.source` before the colon. To add one, add a function and a row."""

@@ -40,7 +40,7 @@ def claim(
       workdir: the folder of the run. It is created if it does not exist.
       config: the content of config.json.
       data: the content of digests.json, from `sources.digests`. If the workdir has checkpoints and a digests.json, the
-        two must be equal. None or empty: digests.json is neither read nor written.
+        two must be equal. None: digests.json is not read. None or empty: it is not written.
       check: a function that raises ValueError if the workdir holds a run with another config. It is called after
         locking and before writing, because another process may have started a run since the caller's own check.
 
@@ -55,8 +55,8 @@ def claim(
                 _lock(stack.enter_context(open(workdir / ".lock", "a+", opener=_no_link)), workdir)
                 if check:
                     check()
-                if data:
-                    _check_data(workdir, data)
+                if data is not None:
+                    _check_data(workdir, config, data)
                 _remove_incomplete(workdir)
                 replace(workdir / "config.json", json.dumps(config, indent=2) + "\n")
                 if data:
@@ -67,17 +67,38 @@ def claim(
         yield
 
 
-def _check_data(workdir: Path, data: dict[str, Any]) -> None:
-    """Raise ValueError if the checkpoints of a workdir were trained on data with other digests."""
-    if not has_checkpoints(workdir):
+def _check_data(workdir: Path, config: dict[str, Any], data: dict[str, Any]) -> None:
+    """Raise ValueError if the checkpoints of a workdir were trained on data with other digests.
+
+    If the data are the same, but config.json names another source of them, log a line.
+    """
+    from dualmcmc_jax.data import sources  # imported late: tqdm reads TQDM_DISABLE when it is imported
+
+    if not (has_checkpoints(workdir) and (workdir / DIGESTS).exists()):
         return
-    way_out = f"to go on with the data as they are now, delete {storage.shown(workdir / DIGESTS)}"
+    before, now = _source(read_config(workdir) or {}), _source(config)
+    if is_other := not sources.same(before, now):
+        way_out = f"for {now!r} instead of {before!r}, choose another workdir: --workdir=DIR"
+    else:
+        way_out = f"to go on with the data as they are now, delete {storage.shown(workdir / DIGESTS)}"
     try:
         found = _changes(workdir, data)
     except ValueError as error:
         raise ValueError(f"{error}; {way_out}") from error
+    if is_other and not data:
+        found = f"data.source: found {now!r}, whose data have no digests"
     if found:
         raise ValueError(f"{found}, expected the same data; {way_out}")
+    if is_other:
+        _log.warning(
+            "data.source: found %r, expected %r as before; the data are the same, so training goes on", now, before
+        )
+
+
+def _source(config: dict[str, Any]) -> str:
+    """Return the data.source of the content of a config.json, or "" if it has none."""
+    section = config.get("data")
+    return str(section.get("source", "")) if isinstance(section, dict) else ""
 
 
 def warn_of_changed_data(workdir: Path, data: dict[str, Any]) -> None:
