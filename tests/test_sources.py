@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -400,6 +401,22 @@ def test_npz_arrays_that_do_not_fit_are_named(arrays, message, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=rf"^data.source: found {message}"):
         sources.load(data(f"npz:{tmp_path / 'a.npz'}", shape=(8, 8, 1)))
+
+
+@pytest.mark.parametrize(("highest", "warned"), [(1, True), (2, False)])
+def test_images_of_zeros_and_ones_are_noticed(highest, warned, tmp_path, caplog):
+    path = tmp_path / "a.npz"
+    np.savez(path, train=PIXELS, test=PIXELS + np.uint8(highest))
+    sources.load(data(f"npz:{path}", shape=(8, 8, 1)))
+    sources.load_all(str(path), data("digits", shape=(8, 8, 1)), argument="--input")
+    line = r"(data.source|--input): found only pixels of 0 and 1 in .*a.npz, .* expected 0 to 255; they are used"
+    assert [bool(re.match(line, message)) for message in caplog.messages] == [True, True] * warned
+
+
+def test_vectors_of_zeros_and_ones_are_not_noticed(tmp_path, caplog):
+    np.savez(tmp_path / "a.npz", VECTORS)
+    sources.load(data(f"npz:{tmp_path}/a.npz", shape=(3,)))
+    assert not caplog.messages
 
 
 def test_all_held_out_images_are_bad(tmp_path, cache):

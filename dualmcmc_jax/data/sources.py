@@ -3,10 +3,11 @@
 import concurrent.futures
 import contextlib
 import hashlib
+import logging
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.data import cache, images, splits, tfds_images, toy2d
 from dualmcmc_jax.spelling import did_you_mean, question
 
+_log = logging.getLogger(__name__)
 SPLITS = ("train", "test")
 
 
@@ -79,6 +81,7 @@ def load(data: ConfigDict) -> Dataset:
         shape = dataset.train.shape[1:]
         raise ValueError(f"data.shape: found {tuple(data.shape)}, expected {shape}, the shape of {data.source!r}")
     is_image = dataset.train.dtype == np.uint8
+    _warn_of_dark(dataset[:2], data.source)
     return dataset._replace(name=data.source, value_range=(-1.0, 1.0) if is_image else dataset.value_range)
 
 
@@ -120,6 +123,8 @@ def load_all(name: str, data: ConfigDict, *, argument: str) -> tuple[np.ndarray,
         raise ValueError(str(error).replace("data.source: ", f"{argument}: ", 1)) from error
     if not len(x):
         raise ValueError(f"{argument}: found no examples in {name}, expected 1 or more")
+    if path.is_file():  # `load` has checked the others
+        _warn_of_dark([x], name, argument=argument)
     return x, [str(i) for i in range(len(x))]
 
 
@@ -168,6 +173,14 @@ def _digest(x: np.ndarray) -> str:
     for start in range(0, len(x), 1024):  # x may be larger than the memory
         digest.update(np.ascontiguousarray(x[start : start + 1024]))
     return digest.hexdigest()
+
+
+def _warn_of_dark(arrays: Iterable[np.ndarray], name: str, *, argument: str = "data.source") -> None:
+    """Log a warning if no pixel of images is brighter than 1, as in images whose largest value stands for white."""
+    chunks = (x[start : start + 1024] for x in arrays for start in range(0, len(x), 1024))  # as in `_digest`
+    if all(chunk.dtype == np.uint8 and (chunk <= 1).all() for chunk in chunks):
+        found = f"only pixels of 0 and 1 in {name}, which are almost black"
+        _log.warning("%s: found %s, expected 0 to 255; they are used as they are", argument, found)
 
 
 def _check_splits(dataset: Dataset, source: str) -> None:
