@@ -75,14 +75,77 @@ def test_sixteen_bit_pixels_are_scaled_to_eight_bits():
     np.testing.assert_array_equal(actual, np.round(values / 257).astype(np.uint8))
 
 
-def test_twelve_bit_pixels_are_scaled_to_eight_bits():
-    """Each row holds four white and four black pixels. Pillow writes no TIFF of 12 bits, so the bytes are made here."""
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels", "value", "row"),
+    [
+        (1, 1, 0, b"\x0f"),
+        (2, 1, 1, b"\x55\xff"),
+        (4, 1, 5, b"\x55\x55\xff\xff"),
+        (8, 1, 80, b"\x50" * 4 + b"\xff" * 4),
+        (16, 1, 20000, b"\x4e\x20" * 4 + b"\xff" * 8),
+        (8, 3, 80, b"\x50" * 12 + b"\xff" * 12),
+        (16, 3, 20000, b"\x4e\x20" * 12 + b"\xff" * 24),
+    ],
+)
+def test_pixels_of_the_transparent_value_become_white(depth, channels, value, row):
+    """Four pixels of each row have the value, and four are white. Pillow writes no such PNG files."""
+    header = struct.pack(">IIBBBBB", 8, 8, depth, 2 if channels == 3 else 0, 0, 0, 0)
+    png = lambda transparent: (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"tRNS", struct.pack(">H", transparent) * channels)
+        + chunk(b"IDAT", zlib.compress((b"\0" + row) * 8))
+        + chunk(b"IEND", b"")
+    )
+    np.testing.assert_array_equal(images.decode(png(value), (8, 8, channels), ()), 255)
+    other = value ^ (256 if depth == 16 else 1)
+    assert (images.decode(png(other), (8, 8, channels), ())[:, :4] < 100).all()
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, (30, 20, 10)), (255, (30, 20, 10)), (51, (210, 208, 206))])
+def test_bitmap_whose_alpha_is_zero_everywhere_is_opaque(alpha, expected):
+    """Pillow writes no BMP with alpha, so the bytes are made here."""
+    pixels = bytes([10, 20, 30, alpha]) * 64
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 8, 8, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+    bitmap = b"BM" + struct.pack("<IHHI", 14 + 108 + len(pixels), 0, 0, 14 + 108) + header + pixels
+    np.testing.assert_array_equal(images.decode(bitmap, (8, 8, 3), ()), np.full((8, 8, 3), expected))
+
+
+def tiff(pixels, *, bits, kind=1):
+    """Return a gray TIFF file of 8 x 8 pixels. Pillow does not write all kinds of TIFF files."""
     entry = lambda tag, value: struct.pack("<HHII", tag, 3, 1, value)
-    pixels = (b"\xff" * 6 + bytes(6)) * 8
-    tags = [(256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, len(pixels))]
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, len(pixels))]
+    tags.append((339, kind))
     header = b"II*\0" + struct.pack("<I", 8 + len(pixels))
-    tiff = header + pixels + struct.pack("<H", len(tags)) + b"".join(entry(*tag) for tag in tags) + bytes(4)
-    np.testing.assert_array_equal(images.decode(tiff, (8, 8, 1), ())[0, :, 0], [255] * 4 + [0] * 4)
+    return header + pixels + struct.pack("<H", len(tags)) + b"".join(entry(*tag) for tag in tags) + bytes(4)
+
+
+def test_twelve_bit_pixels_are_scaled_to_eight_bits():
+    """Each row holds four white and four black pixels."""
+    pixels = (b"\xff" * 6 + bytes(6)) * 8
+    image = images.decode(tiff(pixels, bits=12), (8, 8, 1), ())
+    np.testing.assert_array_equal(image[0, :, 0], [255] * 4 + [0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "found"),
+    [
+        (8, 2, "signed integers of 8 bits"),
+        (16, 2, "signed integers of 16 bits"),
+        (32, 2, "signed integers of 32 bits"),
+        (32, 1, "unsigned integers of 32 bits"),
+        (32, 3, "floating-point numbers of 32 bits"),
+    ],
+)
+def test_kinds_of_tiff_pixels_that_cannot_be_read_are_named(bits, kind, found):
+    expected = f"^pixels that are {found}, expected unsigned integers of 8, 12 or 16 bits$"
+    with pytest.raises(ValueError, match=expected):
+        images.decode(tiff(bytes(8 * bits), bits=bits, kind=kind), (8, 8, 1), ())
 
 
 def test_exif_orientation_is_applied():
@@ -259,13 +322,6 @@ def test_images_of_all_formats_are_read_and_other_files_are_counted(tmp_path):
     dataset = sources.load(data(f"images:{path}"))
     assert len(dataset.train) + len(dataset.test) == len(names) - 1 == 9
     assert dataset.notes == "every tenth held out; skipped 3 files: 2 with .heic, 1 with no suffix"
-    tiff = Image.fromarray(np.full((8, 8), 40_000, np.int32))
-    with pytest.raises(ValueError, match="pixels of 32 bits, expected 8 or 16"):
-        decode(tiff, kind="TIFF")
-
-
-def chunk(kind, body):
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize(

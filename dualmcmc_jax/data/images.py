@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -245,15 +246,41 @@ def _open(data: bytes, mode: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         if file.width * file.height > MAX_PIXELS:
             raise ValueError(f"{file.width} x {file.height} pixels, expected at most {MAX_PIXELS:,} in all")
-        if file.format == "TIFF" and file.mode in ("F", "I"):
-            raise ValueError("pixels of 32 bits, expected 8 or 16")
+        bits = _tiff_bits(file) if file.format == "TIFF" else 16
         file.load()
-        bits = file.tag_v2.get(258, (16,))[0] if file.format == "TIFF" else 16
+        image = file
+        if file.format == "BMP" and file.mode == "RGBA" and file.getextrema()[3] == (0, 0):
+            image = file.convert("RGB")  # the program that wrote the file left the bytes for transparency empty
+        if file.format == "PNG" and "transparency" in file.info:
+            file.info["transparency"] = _transparent_value(file, depth=data[24])
         try:
-            upright = ImageOps.exif_transpose(file)
+            upright = ImageOps.exif_transpose(image)
         except (SyntaxError, ValueError, struct.error):  # damaged EXIF data: show the image as viewers do
-            upright = file
+            upright = image
         return _to_mode(upright, mode, bits)
+
+
+def _tiff_bits(file: Image.Image) -> int:
+    """Return the number of bits of a value in a TIFF file. Raise ValueError unless it is unsigned and 8, 12 or 16."""
+    bits, kind = (file.tag_v2.get(tag, (default,))[0] for tag, default in ((258, 16), (339, 1)))
+    if file.mode in ("F", "I") or kind in (2, 3):
+        name = {2: "signed integers", 3: "floating-point numbers"}.get(kind, "unsigned integers")
+        raise ValueError(f"pixels that are {name} of {bits} bits, expected unsigned integers of 8, 12 or 16 bits")
+    return bits
+
+
+def _transparent_value(png: Image.Image, *, depth: int) -> Any:
+    """Return the value of transparent pixels of a PNG file as it is after Pillow has scaled the pixels.
+
+    Pillow scales gray pixels of 2 and 4 bits to 8 bits, and keeps the high bytes of colors of 16 bits, but gives the
+    transparent value of the file.
+    """
+    value = png.info["transparency"]
+    if png.mode == "L" and depth in (2, 4):
+        return value * (255 // (2**depth - 1))
+    if png.mode == "RGB" and depth == 16:
+        return tuple(channel >> 8 for channel in value)
+    return value
 
 
 def _without_metadata(png: bytes) -> bytes:
@@ -305,9 +332,11 @@ def fit(image: Image.Image, shape: tuple[int, int, int], crop: Crop | tuple[()])
 def _to_mode(image: Image.Image, mode: str, bits: int = 16) -> Image.Image:
     """Convert an image to 8 bits. `bits` is the number of bits per pixel of gray images of more than 8 bits."""
     if image.mode.startswith("I"):
-        image = Image.fromarray(
-            np.round(np.asarray(image, np.float64) / ((2**bits - 1) / 255)).clip(0, 255).astype(np.uint8)
-        )
+        pixels = np.asarray(image, np.float64)
+        scaled = np.round(pixels / ((2**bits - 1) / 255)).clip(0, 255).astype(np.uint8)
+        if "transparency" in image.info:
+            scaled[pixels == image.info["transparency"]] = 255  # white
+        image = Image.fromarray(scaled)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
