@@ -191,6 +191,12 @@ CASES = [
         "--config=digits --mode=evaluate --num_samples=77",
         "--num_samples: found with --mode=evaluate, expected --mode=sample",
     ),
+    ("--mode=sample --workdir=", "--workdir: found nothing, expected folder of the run"),
+    ("--config=digits --mode=sample --out=", "--out: found nothing, expected output folder"),
+    (
+        "--config=digits --config.train.batch_size=0 --inception_weights=",
+        "--inception_weights: found nothing, expected",
+    ),
     ("--config=digits --step=500", "--step: found with --mode=train, expected --mode=sample or evaluate"),
     ("--config=digits --mode=sample --out=FILES/text.npz", "--out: found a file FILES/text.npz, expected a folder"),
     ("--config=digits --num_processes=2", "--coordinator_address: found None, expected HOST:PORT of process 0"),

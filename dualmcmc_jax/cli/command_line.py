@@ -80,8 +80,7 @@ def check(modes: tuple[Mode, ...]) -> Mode:
             raise ValueError(f"--{name}: found with --mode={chosen.name}, expected --mode={users}")
     for name in chosen.required:
         if not flags.FLAGS[name].value:
-            expected = flags.FLAGS[name].help.rstrip(".")
-            raise ValueError(f"--{name}: found nothing, expected {expected[0].lower()}{expected[1:]}")
+            raise ValueError(_nothing(name))
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
@@ -154,6 +153,20 @@ def _own_flags() -> list[flags.Flag]:
 def _is_address(text: str | None) -> bool:
     match = re.fullmatch(r"(.+):(\d{1,5})", text or "")
     return bool(match) and int(match[2]) < 2**16
+
+
+def _nothing(name: str) -> str:
+    """Return the message for a flag that has no value. It says what the flag means."""
+    expected = flags.FLAGS[name].help.rstrip(".")
+    return f"--{name}: found nothing, expected {expected[0].lower()}{expected[1:]}"
+
+
+def _check_not_empty() -> None:
+    """Raise ValueError if a flag is given with an empty value. Fields of the config may be empty."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.present and "." not in name and isinstance(flag.value, str) and not flag.value.strip():
+            raise ValueError(_nothing(name))
 
 
 def refuse_others(*names: str) -> None:
@@ -341,6 +354,7 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
         raise ValueError(_flag_error(error)) from error
     except Exception as error:
         raise ValueError(_parse_error(error, argv)) from error
+    _check_not_empty()
     if CONFIG.value is None:
         or_run = ", or the workdir of a run" if has_runs else ""
         raise ValueError(f"--config: found nothing, expected a config, such as --config=digits{or_run}; see --help")
