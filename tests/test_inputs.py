@@ -191,6 +191,11 @@ CASES = [
         "--config=digits --mode=evaluate --num_samples=77",
         "--num_samples: found with --mode=evaluate, expected --mode=sample",
     ),
+    (
+        "--config=digits --mode=sample --workdir=FILES/w\udcff",
+        "--workdir: found 'FILES/w\\udcff', expected a path in UTF-8",
+    ),
+    ("--mode=sample --workdir=FILES/w\udcff", "--workdir: found 'FILES/w\\udcff', expected a path in UTF-8"),
     ("--mode=sample --workdir=", "--workdir: found nothing, expected folder of the run"),
     ("--config=digits --mode=sample --out=", "--out: found nothing, expected output folder"),
     (

@@ -31,10 +31,14 @@ def open_workdir(name: str, *, argument: str = "workdir") -> Path:
       argument: the caller's name of this argument, for error messages.
 
     Raises:
-      ValueError: the name is not a valid path, or the bucket cannot be used.
+      ValueError: the name is not a valid path or not in UTF-8, or the bucket cannot be used.
     """
     if not name.startswith(SCHEME):
-        return local_path(argument, name, expected="a local folder or gs://...")
+        path = local_path(argument, name, expected="a local folder or gs://...")
+        if not path.is_file():  # only weights files are read without Orbax
+            _check_utf8(argument, str(path.absolute()))
+        return path
+    _check_utf8(argument, name)
     local = Path(tempfile.mkdtemp(prefix="dualmcmc_jax-"))
     try:
         with _one_line_errors(f"{argument}: ", name):
@@ -44,6 +48,14 @@ def open_workdir(name: str, *, argument: str = "workdir") -> Path:
         raise
     (local / _HOME).write_text(name)
     return local
+
+
+def _check_utf8(argument: str, name: str) -> None:
+    """Raise ValueError if a name is not in UTF-8. Orbax would fail to open its checkpoints, as if they were damaged."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{argument}: found {name!r}, expected a path in UTF-8") from error
 
 
 def _download(name: str, local: Path) -> None:
