@@ -251,7 +251,16 @@ def test_permanent_errors_are_not_retried(fake):
 
 @pytest.mark.parametrize(
     ("code", "restarts", "requeued"),
-    [(0, 0, False), (1, 0, False), (75, 50, True), (134, 9, True), (134, 10, False), (137, 0, True), (143, 0, True)],
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (75, 50, True),
+        (134, 9, True),
+        (134, 10, False),
+        (137, 0, True),
+        (138, 0, True),
+        (143, 0, True),
+    ],
 )
 def test_slurm_job_is_requeued_after_a_stop_or_a_crash(code, restarts, requeued, fake):
     python = fake.checkout / ".venv/bin/python"

@@ -83,15 +83,16 @@ def test_second_signal_ends_the_run_at_once(start, tmp_path):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_closed_terminal_asks_the_run_to_stop():
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_closed_terminal_or_time_limit_asks_the_run_to_stop(number):
     """A shell and the kernel both send SIGHUP when a terminal is closed, so a second one does not end the process."""
-    before = signal.getsignal(signal.SIGHUP)
+    before = signal.getsignal(number)
     with signals.Watch() as watch:
         assert not watch.asked(1)
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), number)
             assert watch.asked(2)
-    assert signal.getsignal(signal.SIGHUP) == before
+    assert signal.getsignal(number) == before
 
 
 def test_nohup_is_respected():

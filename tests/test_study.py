@@ -263,10 +263,10 @@ def test_two_commands_share_the_runs(stand_in, tmp_path):
     assert min(sum(call[4] == process.pid for call in stand_in()) for process in both) >= 2
 
 
-HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.more)
+MORE = [pytest.param(number, marks=pytest.mark.more) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.more), HANG_UP])
+@pytest.mark.parametrize("number", [signal.SIGINT, *MORE])
 def test_stopped_study_can_be_continued(number, stand_in, tmp_path):
     """Each process gets one signal, however long saving takes, and no other process is started."""
     process = start(tmp_path / "study", 30, num_jobs=4)
@@ -280,6 +280,14 @@ def test_stopped_study_can_be_continued(number, stand_in, tmp_path):
     assert not list(tmp_path.rglob("killed"))
     assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
     assert len(stand_in()) == 4 + 12
+
+
+def test_study_starts_no_run_after_the_notice_of_a_time_limit(stand_in, tmp_path):
+    with jobs.Jobs(1) as workers, workers.claim(tmp_path) as lock:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(jobs.Stopped):
+            workers.main(tmp_path, lock)
+    assert not stand_in()
 
 
 def test_runs_of_a_killed_study_are_not_started_twice(stand_in, tmp_path):

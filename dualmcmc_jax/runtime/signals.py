@@ -1,4 +1,4 @@
-"""Stopping a run by SIGTERM, by SIGINT (Ctrl-C), by a closed terminal, or by the preemption notice of a machine."""
+"""Stopping a run by SIGTERM, by SIGINT (Ctrl-C), by a closed terminal, or by the notice of a cluster or machine."""
 
 import os
 import signal
@@ -8,7 +8,8 @@ from jax.experimental import multihost_utils
 
 EXIT_CODE = 75
 """Exit code of a run that was asked to stop and saved its state: EX_TEMPFAIL (try again later) of sysexits.h."""
-_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has no such signal
+_NOTICES = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))  # not on Windows
+"""Signals that may arrive more than once, from a closed terminal or from the scheduler of a cluster."""
 
 
 class Stopped(Exception):
@@ -22,9 +23,10 @@ class Watch:
     """A context manager that records signals which ask the run to stop. It must be entered in the main thread.
 
     The first signal asks training to stop after the current step. A second SIGTERM or SIGINT ends the process at once.
-    A closed terminal sends SIGHUP, often twice, so a second SIGHUP changes nothing. A process that ignores SIGHUP,
-    because nohup started it, continues to do so. If there are several processes, JAX's coordination service receives a
-    SIGTERM of any process and chooses the step after which all of them stop.
+    A closed terminal sends SIGHUP, often twice, and many job scripts of Slurm ask for SIGUSR1 before the time limit. A
+    second one of these changes nothing. A process that ignores one of them, because nohup started it, continues to do
+    so. If there are several processes, JAX's coordination service receives a SIGTERM of any process and chooses the
+    step after which all of them stop.
     """
 
     def __init__(self):
@@ -39,8 +41,7 @@ class Watch:
         signals = [signal.SIGINT]
         if self._alone:
             signals.append(signal.SIGTERM)
-        if _HANGUP and signal.getsignal(_HANGUP) != signal.SIG_IGN:
-            signals.append(_HANGUP)
+        signals += [number for number in _NOTICES if signal.getsignal(number) != signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._record) for number in signals}
         return self
 
@@ -49,7 +50,7 @@ class Watch:
             signal.signal(number, handler)
 
     def _record(self, number, _frame):
-        if self._stop_requested and number == _HANGUP:
+        if self._stop_requested and number in _NOTICES:
             return
         if self._stop_requested:
             os._exit(128 + number)

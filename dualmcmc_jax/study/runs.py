@@ -70,7 +70,7 @@ def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[R
       The results of all runs by variant.
 
     Raises:
-      Stopped: SIGTERM, SIGINT or SIGHUP arrived. The processes of the runs have been told to stop.
+      Stopped: SIGTERM, SIGINT, SIGHUP or SIGUSR1 arrived. The processes of the runs have been told to stop.
       ValueError: a stored run has another config, or is already longer than the config asks for.
     """
     todo, results = [(name, seed) for seed in settings.seeds for name in variants], {}
