@@ -44,7 +44,13 @@ MAX_LENGTH = 100
 """Maximum number of items of a tuple, such as the widths of a network's layers."""
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields and sections that may change when a run resumes. They do not change the mathematics of an update."""
-RESULTS = ("model.safetensors", "export/*/model.safetensors", "evaluation/*/metrics.json", "samples/samples.npz")
+RESULTS = (
+    "model.safetensors",
+    "export/*/model.safetensors",
+    "evaluation/*/metrics.json",
+    "samples/samples.npz",
+    "samples/*/samples.npz",
+)
 """Files in a workdir that the program makes from a checkpoint."""
 
 

@@ -177,7 +177,7 @@ def sample(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    out = _output_folder(workdir / "samples")
+    out = _output_folder(workdir / "samples" / _name(_step(), _sampler(config), _seed()))
     model = Model.create(config, state.average, step=int(state.step))
     samples = parallel.collect(
         sampling.stream(model, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
@@ -201,8 +201,7 @@ def evaluate(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    sampler = f"-{config.evaluation.x_chain[0]}-steps" if config.evaluation.x_chain else ""
-    out = _output_folder(workdir / "evaluation" / f"{int(state.step)}{sampler}")
+    out = _output_folder(workdir / "evaluation" / _name(str(int(state.step)), _sampler(config), _seed()))
     weights = command_line.inception_weights()
     dataset = sources.load(config.data)
     workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
@@ -239,7 +238,7 @@ def reconstruct(config, workdir: Path) -> None:
     from dualmcmc_jax.training import checkpointing
 
     state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    out = _output_folder(workdir / "reconstructions")
+    out = _output_folder(workdir / "reconstructions" / _name(_step(), _seed()))
     if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
         raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
     x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
@@ -319,6 +318,27 @@ def import_(config, workdir: Path) -> None:
         state = weights.state(config)
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
     terminal.show(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
+
+
+def _name(*parts: str) -> str:
+    """Return the name of the folder of results that are made in another way than by default, or "" by default."""
+    return "-".join(filter(None, parts))
+
+
+def _step() -> str:
+    return "" if command_line.STEP.value is None else f"step-{command_line.STEP.value}"
+
+
+def _seed() -> str:
+    return f"seed-{command_line.SEED.value}" if command_line.SEED.value else ""
+
+
+def _sampler(config) -> str:
+    """Return a name for the settings in which the x-chain for sampling differs from that of training."""
+    trained = (config.x_chain.num_steps, config.x_chain.step_size, config.energy.temperature)
+    chosen = config.evaluation.x_chain or trained
+    names = (f"{chosen[0]}-steps", f"size-{float(chosen[1])}", f"temperature-{float(chosen[2])}")
+    return _name(*(name for name, new, old in zip(names, chosen, trained, strict=True) if new != old))
 
 
 def _output_folder(default: Path) -> Path:

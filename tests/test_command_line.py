@@ -30,6 +30,28 @@ def test_run_is_exported_and_resumed_by_its_workdir_alone(workdir, tmp_path, pro
     assert f"nothing to do: {workdir} is at step 4, train.num_steps is 4" in done.stderr
 
 
+STEPS = "--config.evaluation.x_chain=(70, 6e-5, 0.002)"
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "folder"),
+    [
+        ("sample", [], "samples"),
+        ("sample", ["--seed=1"], "samples/seed-1"),
+        ("sample", ["--step=4", "--seed=1"], "samples/step-4-seed-1"),
+        ("sample", [STEPS], "samples/70-steps-size-6e-05-temperature-0.002"),
+        ("evaluate", [], "evaluation/4"),
+        ("evaluate", [STEPS, "--seed=1"], "evaluation/4-70-steps-size-6e-05-temperature-0.002-seed-1"),
+        ("reconstruct", ["--input=digits", "--seed=1"], "reconstructions/seed-1"),
+    ],
+)
+def test_results_that_differ_have_folders_of_their_own(mode, flags, folder, workdir, programs):
+    """The program is ended before the work."""
+    end = "from dualmcmc_jax.runtime import storage; storage.check_writable = lambda _, folder: sys.exit(str(folder))"
+    done = programs.run(f"--workdir={workdir}", f"--mode={mode}", *flags, code=f"import sys; {end}")
+    assert last(done.stderr) == str(workdir / folder)
+
+
 @pytest.mark.parametrize("flags", [(), ("--config=digits",)])
 def test_config_that_differs_from_that_of_the_run_is_refused(flags, workdir, programs):
     done = programs.run(*flags, f"--workdir={workdir}", "--mode=sample", "--config.x_chain.num_steps=99")

@@ -78,7 +78,7 @@ def test_trained_digits_reach_the_expected_quality(seed, num_steps, largest, sma
     subprocess.run([*main, "--mode=evaluate", "--seed=1"], cwd=ROOT, env=env, check=True, timeout=300)
     print(f"\nseed {seed}: trained in {seconds:.0f} s and {peak_kib / 1024**2:.2f} GiB", end=", ")
     print(f"evaluated in {time.perf_counter() - start:.0f} s")
-    metrics = json.loads((tmp_path / "evaluation" / str(num_steps) / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "evaluation" / f"{num_steps}-seed-1" / "metrics.json").read_text())
     print(json.dumps(metrics, indent=2))
     distance = {name: metrics[f"{name}/frechet_pixels_pca"] for name in ("generator", "revised")}
     assert distance["revised"] <= largest

@@ -198,6 +198,7 @@ def test_metrics_from_before_the_first_checkpoint_can_be_replaced(step, left, tm
         (0, "export/20/model.safetensors"),
         (0, "model.safetensors"),
         (0, "samples/samples.npz"),
+        (0, "samples/seed-1/samples.npz"),
     ],
 )
 def test_results_without_checkpoints_are_kept(step, result, tmp_path):
