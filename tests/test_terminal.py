@@ -52,6 +52,18 @@ def test_warnings_of_other_packages_are_shown_with_verbose_as_one_line(log, caps
         assert capsys.readouterr().err == (expected if verbose else "")
 
 
+def test_warnings_of_other_packages_are_never_errors(monkeypatch):
+    """As with python -W error. --help ends the program after the filters are set."""
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    monkeypatch.setattr(terminal, "outlive_streams", lambda: None)
+    with warnings.catch_warnings(record=True, action="error") as caught:
+        command_line.run(lambda _: None, help="")
+        warnings.warn_explicit("old", DeprecationWarning, "x.py", 1, module="tensorboard.compat")
+        with pytest.raises(DeprecationWarning):
+            warnings.warn_explicit("old", DeprecationWarning, "y.py", 1, module="dualmcmc_jax.main")
+    assert [warning.filename for warning in caught] == ["x.py"]
+
+
 def test_only_terminals_get_colors(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

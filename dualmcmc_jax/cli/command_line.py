@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,7 @@ def run(
         takes the config of the run in --workdir if there is no --config.
     """
     terminal.outlive_streams()
+    _keep_warnings_of_others()
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         terminal.show((help if isinstance(help, str) else help()).strip())
         return
@@ -134,6 +136,12 @@ def run(
         sys.stderr.flush()
         sys.stdout.flush()
         os._exit(1)  # sys.exit would wait up to twenty minutes for the threads of a failed save
+
+
+def _keep_warnings_of_others() -> None:
+    """Let warnings of other packages be no errors with `python -W error`. One of TensorBoard would end the program."""
+    if any(action == "error" for action, *_ in warnings.filters):
+        warnings.filterwarnings("default", module=r"(?!dualmcmc_jax\b)")
 
 
 def message(error: Exception) -> str:
