@@ -50,6 +50,13 @@ def get_config() -> ConfigDict:
     x_chain.init = "generator"
     # Standard deviation of noise added to g(z), in units of x. With the value sigma, chains start at draws from p(x|z).
     x_chain.start_std = 0.0
+    # Resampling of the initial states, for an EBM at temperature 1 (core/resampling.py): the least effective sample size
+    # as a share of the batch; 0 turns resampling off (the recipe). Each chain proposes `proposals` initial states.
+    # `broad_proposals` of these are drawn from N(0, broad_std^2) instead of the generator.
+    x_chain.resample = 0.0
+    x_chain.proposals = 10
+    x_chain.broad_proposals = 1
+    x_chain.broad_std = 2.0  # in units of x
     x_chain.num_chains = 10_000  # persistent: the number of stored chains; each update continues train.batch_size
 
     config.z_chain = z_chain = ConfigDict()

@@ -77,7 +77,7 @@ class BoundModel(NamedTuple):
           A `Synthesis`.
         """
         settings = chains.synthesis(self.config, self.nets) | settings
-        return sampling.synthesize(keys, self.decode, self.energy, **settings)
+        return sampling.synthesize(keys, self.decode, self.energy, encode=self.encode, **settings)
 
     def revise_x(self, keys: jax.Array, x0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
         """Run x-chains from given states. Calls `core.sampling.revise_x`.

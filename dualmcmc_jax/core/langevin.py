@@ -82,23 +82,54 @@ def langevin(
       The final states [B, ...] and the `Trace` of the chains.
     """
 
+    total = summed(log_density)
+
+    def step(carry, t):
+        (x,) = carry
+        score, log_p = jax.grad(total, has_aux=True)(x)
+        noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x.shape[1:], x.dtype)
+        x = x + step_size * score + math.sqrt(2 * step_size) * noise
+        return (x,), log_p
+
+    (x,), trace = scan_steps(step, (x0,), num_steps=num_steps, keep_every=keep_every, unroll=unroll)
+    return x, trace
+
+
+def summed(log_density: LogDensity) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Return the function x -> (sum of log_density(x), log_density(x)). The gradient of the sum holds every score."""
+
     def total(x):
         log_p = log_density(x)
         return log_p.sum(), log_p
 
-    def step(carry, t):
-        x, states = carry
+    return total
+
+
+def scan_steps(step: Callable, carry: tuple, *, num_steps: int, keep_every: int | None, unroll: int):
+    """Repeat the step of a kernel, and record the `Trace` of the chains.
+
+    Args:
+      step: (carry, t) -> (carry, log-densities [B] of the states before the step).
+      carry: what a step passes to the next one. Its first part is the states x [B, ...].
+      num_steps: number of steps.
+      keep_every: number of steps between the states that the trace keeps. None: keep no states.
+      unroll: steps per iteration of the compiled loop.
+
+    Returns:
+      The final carry and the `Trace`.
+    """
+    x0, states = carry[0], None
+
+    def record(carry_and_states, t):
+        carry, states = carry_and_states
         if keep_every:
             # Row i is written at t = (i - 1) keep_every + 1, ..., i keep_every. The last write remains: the state after
             # i keep_every steps.
-            states = states.at[-(-t // keep_every)].set(x)
-        score, log_p = jax.grad(total, has_aux=True)(x)
-        noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x.shape[1:], x.dtype)
-        x = x + step_size * score + math.sqrt(2 * step_size) * noise
-        return (x, states), log_p
+            states = states.at[-(-t // keep_every)].set(carry[0])
+        carry, log_p = step(carry, t)
+        return (carry, states), log_p
 
-    states = None
     if keep_every:
         states = jnp.zeros((-(-num_steps // keep_every) + 1, *x0.shape), x0.dtype)
-    (x, states), log_p = jax.lax.scan(step, (x0, states), jnp.arange(num_steps), unroll=unroll)
-    return x, Trace(log_p, states if states is None else states.at[-1].set(x))
+    (carry, states), log_p = jax.lax.scan(record, (carry, states), jnp.arange(num_steps), unroll=unroll)
+    return carry, Trace(log_p, states if states is None else states.at[-1].set(carry[0]))

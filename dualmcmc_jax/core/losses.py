@@ -54,7 +54,13 @@ def energy_loss(
 
 
 def generator_loss(
-    decode: densities.Decode, data: Pair, model: Pair, *, data_weight: float, model_weight: float
+    decode: densities.Decode,
+    data: Pair,
+    model: Pair,
+    *,
+    data_weight: float,
+    model_weight: float,
+    model_mask: jax.Array | None = None,
 ) -> Loss:
     """Compute the loss of the generator (Eq. 10), KL(Q~, P) + KL(P~, P), times 2 sigma^2.
 
@@ -70,6 +76,7 @@ def generator_loss(
       model: the model pairs (x~ [B, ...], z [B, d]).
       data_weight: weight of the term error_data.
       model_weight: weight of the term error_model.
+      model_mask: [B] bool, or None. A model pair with False adds 0 to the sum over the batch.
 
     Returns:
       The loss, and the terms error_data and error_model: the means of |x - g(z~)|^2 and of |x~ - g(z)|^2.
@@ -77,11 +84,19 @@ def generator_loss(
     (x, z_revised), (x_revised, z) = data, model
     return _sum(
         error_data=(data_weight, lambda: jnp.mean(densities.squared_norm(x - decode(z_revised)))),
-        error_model=(model_weight, lambda: jnp.mean(densities.squared_norm(x_revised - decode(z)))),
+        error_model=(model_weight, lambda: _masked_mean(densities.squared_norm(x_revised - decode(z)), model_mask)),
     )
 
 
-def encoder_loss(encode: densities.Encode, data: Pair, model: Pair, *, data_weight: float, model_weight: float) -> Loss:
+def encoder_loss(
+    encode: densities.Encode,
+    data: Pair,
+    model: Pair,
+    *,
+    data_weight: float,
+    model_weight: float,
+    model_mask: jax.Array | None = None,
+) -> Loss:
     """Compute the loss of the inference model (Eq. 15), KL(Q~, Q) + KL(P~, Pi).
 
     With weights of 1, the loss is -mean log q_phi(z~ | x) - mean log q_phi(z | x~), each without the constant
@@ -93,6 +108,7 @@ def encoder_loss(encode: densities.Encode, data: Pair, model: Pair, *, data_weig
       model: the model pairs (x~ [B, ...], z [B, d]).
       data_weight: weight of the term nats_data.
       model_weight: weight of the term nats_model.
+      model_mask: [B] bool, or None. A model pair with False adds 0 to the sum over the batch.
 
     Returns:
       The loss, and the terms nats_data and nats_model: the mean negative log-densities of the data pairs and of the
@@ -100,7 +116,7 @@ def encoder_loss(encode: densities.Encode, data: Pair, model: Pair, *, data_weig
     """
     return _sum(
         nats_data=(data_weight, lambda: _nats(encode, *data)),
-        nats_model=(model_weight, lambda: _nats(encode, *model)),
+        nats_model=(model_weight, lambda: _nats(encode, *model, model_mask)),
     )
 
 
@@ -177,9 +193,17 @@ def generated_loss(
     )
 
 
-def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array) -> jax.Array:
+def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return -mean log q_phi(z | x) without d/2 log 2 pi."""
-    return -jnp.mean(densities.log_posterior(z, *encode(x))) - 0.5 * z.shape[-1] * densities.LOG_2PI
+    constant = 0.5 * z.shape[-1] * densities.LOG_2PI
+    if mask is None:
+        return -jnp.mean(densities.log_posterior(z, *encode(x))) - constant
+    return -_masked_mean(densities.log_posterior(z, *encode(x)) + constant, mask)
+
+
+def _masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Return the sum of the values [B] whose mask [B] is True, divided by B. None: all values count."""
+    return jnp.mean(values if mask is None else jnp.where(mask, values, 0))
 
 
 def _sum(**terms: tuple[float, Callable[[], jax.Array]]) -> Loss:

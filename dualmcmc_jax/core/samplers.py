@@ -11,9 +11,11 @@ from collections.abc import Callable
 import jax
 
 from dualmcmc_jax.core.langevin import Trace, langevin
+from dualmcmc_jax.core.mala import mala
 
 Kernel = Callable[..., tuple[jax.Array, Trace]]
 
 SAMPLERS: dict[str, Kernel] = {
     "langevin": langevin,  # unadjusted Langevin dynamics, Eq. 3 and 6
+    "mala": mala,  # Metropolis-adjusted Langevin algorithm
 }

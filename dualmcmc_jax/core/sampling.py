@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from dualmcmc_jax.core import densities
 from dualmcmc_jax.core.langevin import Trace, normal
+from dualmcmc_jax.core.resampling import Resampling, Starts, resample
 from dualmcmc_jax.core.samplers import SAMPLERS
 
 
@@ -27,12 +28,14 @@ class Synthesis(NamedTuple):
       generated: [B, ...] generator samples g(z).
       revised: [B, ...] final states x~ of the x-chains.
       trace: the `Trace` of the x-chains.
+      starts: the `Starts` of the x-chains, or None without resampling.
     """
 
     z: jax.Array
     generated: jax.Array
     revised: jax.Array
     trace: Trace
+    starts: Starts | None = None
 
 
 class Inference(NamedTuple):
@@ -105,6 +108,10 @@ def synthesize(
     latent_dim: int,
     init: Literal["generator", "noise"] | jax.Array = "generator",
     start_std: float = 0.0,
+    temperature: float,
+    resampling: Resampling | None = None,
+    encode: densities.Encode | None = None,
+    axis_name: str | None = None,
     dtype=jnp.float32,
     **chain,
 ) -> Synthesis:
@@ -122,20 +129,28 @@ def synthesize(
         N(0, I), as in an EBM without a generator. An array [B, ...]: at these states.
       start_std: standard deviation of the normal noise that is added to g(z), in units of x. It applies only to
         init="generator".
+      temperature: T of f = -energy / T, in units of energy.
+      resampling: how the initial states are resampled (see `core.resampling`), or None. It replaces init.
+      encode: [B, ...] -> mean [B, d] and log variance [B, d]. Needed only for resampling.
+      axis_name: name of a mapped axis of devices, whose chains are resampled together, or None.
       dtype: dtype of z.
-      **chain: further keyword arguments of `revise_x`, such as temperature, num_steps and step_size.
+      **chain: further keyword arguments of `revise_x`, such as num_steps and step_size.
 
     Returns:
       A `Synthesis`.
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
+    revise = lambda x0: revise_x(x_keys, energy, x0, temperature=temperature, **chain)
+    if resampling is not None:
+        settings = {"temperature": temperature, "latent_dim": latent_dim, "start_std": start_std, "dtype": dtype}
+        starts = resample(prior_keys, decode, energy, encode, resampling, axis_name=axis_name, **settings)
+        return Synthesis(starts.z, starts.generated, *revise(starts.x), starts)
     z = normal(prior_keys, (latent_dim,), dtype)
     generated = decode(z)
     noise = normal(init_keys, generated.shape[1:], generated.dtype)
     near_generated = generated + start_std * noise if start_std else generated
     x0 = {"generator": near_generated, "noise": noise}[init] if isinstance(init, str) else init
-    revised, trace = revise_x(x_keys, energy, x0, **chain)
-    return Synthesis(z, generated, revised, trace)
+    return Synthesis(z, generated, *revise(x0))
 
 
 def infer(

@@ -2,6 +2,7 @@
 
 import jax
 
+from dualmcmc_jax.core.resampling import Resampling
 from dualmcmc_jax.models.build import Net, Nets
 
 
@@ -33,9 +34,12 @@ def synthesis(config, nets: Nets) -> dict:
       nets: the networks of the config.
 
     Returns:
-      The dict of `x_revision`, plus init, start_std, latent_dim and dtype.
+      The dict of `x_revision`, plus init, start_std, resampling, latent_dim and dtype.
     """
+    chain = config.x_chain
+    resampling = Resampling(chain.resample, chain.proposals, chain.broad_proposals, chain.broad_std)
     return x_revision(config, nets) | {
+        "resampling": resampling if chain.resample else None,
         "init": _init(config.x_chain),
         "start_std": config.x_chain.start_std,
         "latent_dim": config.generator.latent_dim,

@@ -50,6 +50,11 @@ class Samples(NamedTuple):
         """The data pairs (x, z~) of Q~ and the model pairs (x~, z) of P~."""
         return (self.x, self.data.z), (self.model.revised, self.model.z)
 
+    @property
+    def model_mask(self) -> jax.Array | None:
+        """False for model pairs whose z does not come from the prior; None if all do. See `core.resampling`."""
+        return None if self.model.starts is None else self.model.starts.from_prior
+
 
 Terms = dict[str, jax.Array]
 
@@ -80,11 +85,11 @@ def _energy(networks, samples, config, **weights):
 
 
 def _generator(networks, samples, config, **weights):
-    return losses.generator_loss(networks.decode, *samples.pairs, **weights)
+    return losses.generator_loss(networks.decode, *samples.pairs, model_mask=samples.model_mask, **weights)
 
 
 def _encoder(networks, samples, config, **weights):
-    return losses.encoder_loss(networks.encode, *samples.pairs, **weights)
+    return losses.encoder_loss(networks.encode, *samples.pairs, model_mask=samples.model_mask, **weights)
 
 
 def _elbo(networks, samples, config, **weights):
@@ -97,7 +102,7 @@ def _generated(networks, samples, config, **weights):
 
 
 def _energy_metrics(terms: Terms, samples: Samples, config) -> Terms:
-    """Return the mean energies, before division by the temperature."""
+    """Return the mean energies, before division by the temperature, and the metrics of resampling."""
     return {name: value for name, value in terms.items() if name.startswith("energy")}
 
 

@@ -69,7 +69,8 @@ def train_step(
     starts = persistent_chains.starts(chain_keys(restart_key, index), state.chains, places)
     decode = nets.generator.bind(params.generator)
     energy, encode = nets.energy.bind(normalize(params.energy, vectors)), partial(nets.encoder.apply, params.encoder)
-    sample = partial(synthesize, energy=energy, **chains.synthesis(config, nets) | starts.x)
+    settings = chains.synthesis(config, nets) | starts.x
+    sample = partial(synthesize, energy=energy, encode=encode, axis_name=AXIS, **settings)
     model = sample(chain_keys(model_key, index), decode)
     data = infer(chain_keys(data_key, index), encode, decode, x, **chains.inference(config, nets) | starts.z)
     noise = normal(chain_keys(elbo_key, index), model.z.shape[1:], model.z.dtype)
@@ -97,10 +98,12 @@ def train_step(
     decay = average_decay(state.step, config.train.ema_decay, dtype)
     average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - decay)
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
+    starts = samples.model.starts
+    resampling = {"resampling_power": starts.power, "effective_share": starts.effective_share} if starts else {}
     ends = persistent_chains.Chains(samples.model.revised, data.z)
     kept = persistent_chains.keep(state.chains, places, ends, axis_name=AXIS)
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt, kept)
-    return state, metrics | norms
+    return state, metrics | norms | resampling
 
 
 def average_decay(step: jax.Array, decay: float, dtype=jnp.float32) -> jax.Array:
