@@ -50,13 +50,12 @@ def get_config() -> ConfigDict:
     x_chain.init = "generator"
     # Standard deviation of noise added to g(z), in units of x. With the value sigma, chains start at draws from p(x|z).
     x_chain.start_std = 0.0
-    # Resampling of the initial states, for an EBM at temperature 1 (core/resampling.py): the least effective sample size
-    # as a share of the batch; 0 turns resampling off (the recipe). Each chain proposes `proposals` initial states.
-    # `broad_proposals` of these are drawn from N(0, broad_std^2) instead of the generator.
+    # Resample the initial states by importance weights (core/resampling.py), which makes the EBM's density true at
+    # temperature 1. The number is the least effective sample size as a share of the batch; 0: no resampling (recipe).
     x_chain.resample = 0.0
-    x_chain.proposals = 10
-    x_chain.broad_proposals = 1
-    x_chain.broad_std = 2.0  # in units of x
+    x_chain.proposals = 10  # resample: the number of initial states that are proposed per chain
+    x_chain.broad_proposals = 1  # resample: how many of these are drawn from N(0, broad_std^2), not from the generator
+    x_chain.broad_std = 2.0  # resample: standard deviation of broad proposals, in units of x
     x_chain.num_chains = 10_000  # persistent: the number of stored chains; each update continues train.batch_size
 
     config.z_chain = z_chain = ConfigDict()
@@ -125,6 +124,7 @@ def get_config() -> ConfigDict:
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
     evaluation.batch_size = 100  # examples per call of the energy and of Inception; it affects only the speed
     evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision of samples; (): as in training
+    evaluation.resample = -1.0  # x_chain.resample for sampling; 0: no resampling; -1: as in training
     evaluation.ood = ()  # more data sources for out-of-distribution detection, such as ("tfds:svhn_cropped",)
     evaluation.ais_temperatures = 0  # temperatures of annealed importance sampling, for log Z and bits/dim; 0: skip it
     evaluation.every = 0  # updates between light evaluations during training; 0: none

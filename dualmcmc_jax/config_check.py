@@ -15,6 +15,7 @@ from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
 from dualmcmc_jax.models.layers import NORMS
 from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.training import objectives
 
 CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
@@ -28,6 +29,7 @@ CHOICES = {
 AT_LEAST_ONE = (
     "generator.latent_dim",
     "z_chain.num_steps",
+    "x_chain.proposals",
     "train.num_steps",
     "train.batch_size",
     "checkpoint.every",
@@ -38,7 +40,14 @@ AT_LEAST_ONE = (
     "evaluation.batch_size",
     "evaluation.light_samples",
 )
-POSITIVE = ("energy.temperature", "generator.variance", "x_chain.step_size", "z_chain.step_size", "optimizer.decay")
+POSITIVE = (
+    "energy.temperature",
+    "generator.variance",
+    "x_chain.step_size",
+    "x_chain.broad_std",
+    "z_chain.step_size",
+    "optimizer.decay",
+)
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
 MAX_LENGTH = 100
 """Maximum number of items of a tuple, such as the widths of a network's layers."""
@@ -82,6 +91,8 @@ def check(config: ConfigDict) -> None:
                 expected = "(left, top, right, bottom) with left < right and top < bottom"
         elif name in CHOICES:
             expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
+        elif name == "evaluation.resample":
+            expected = None if value == -1 or 0 <= value < math.inf else "-1 (as in training), 0 or a positive number"
         elif name in AT_LEAST_ONE:
             expected = None if value >= 1 else "1 or more"
         elif name in POSITIVE:
@@ -93,6 +104,29 @@ def check(config: ConfigDict) -> None:
             expected = None if not number or 0 <= value < math.inf else "0 or a positive number"
         if expected:
             raise ValueError(f"{name}: found {value!r}, expected {expected}")
+    for name in ("x_chain.resample", "evaluation.resample"):
+        if fields(config)[name] > 0:
+            _check_resampling(name, config)
+
+
+def _check_resampling(name: str, config: ConfigDict) -> None:
+    """Check that resampling, which the field `name` turns on, has a meaning for a config."""
+    chain, share, trained = config.x_chain, fields(config)[name], objectives.trained(config)
+    if share > chain.proposals:
+        raise ValueError(f"{name}: found {share}, expected at most x_chain.proposals ({chain.proposals})")
+    if chain.broad_proposals >= chain.proposals:
+        expected = f"fewer than x_chain.proposals ({chain.proposals})"
+        raise ValueError(f"x_chain.broad_proposals: found {chain.broad_proposals}, expected {expected}")
+    if chain.init != "generator":
+        expected = f"'generator', because {name}={share} resamples proposals of the generator"
+        raise ValueError(f"x_chain.init: found {chain.init!r}, expected {expected}")
+    if not chain.start_std:
+        expected = f"a positive number, because {name}={share} needs proposals that have a density"
+        raise ValueError(f"x_chain.start_std: found {chain.start_std}, expected {expected}")
+    for network in ("generator", "encoder"):
+        if network not in trained:
+            expected = f"0, because no objective trains the {network}, whose density is part of the weights"
+            raise ValueError(f"{name}: found {share}, expected {expected}")
 
 
 def _check_size(name: str, value: Any) -> None:

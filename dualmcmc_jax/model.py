@@ -199,7 +199,8 @@ class Model:
     def config(self) -> FrozenConfigDict:
         """The config with the x-chain that is used for sampling.
 
-        The x-chain is `evaluation.x_chain` if this field is set, and otherwise the x-chain of training.
+        The x-chain is `evaluation.x_chain` if this field is set, and otherwise the x-chain of training. Likewise,
+        `evaluation.resample` replaces `x_chain.resample` unless it is -1.
         """
         return _with_sampling_chain(self.run_config)
 
@@ -237,6 +238,17 @@ class Model:
         """
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = (num_steps, step_size, temperature)
+        return dataclasses.replace(self, run_config=FrozenConfigDict(config))
+
+    def with_resampling(self, least_share: float) -> "Model":
+        """Return the same model with another `x_chain.resample` for sampling.
+
+        Args:
+          least_share: the least effective sample size of the initial states, as a share of the number of chains; 0
+            turns resampling off.
+        """
+        config = self.run_config.as_configdict().copy_and_resolve_references()
+        config.evaluation.resample = float(least_share)
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def with_trained_x_chain(self) -> "Model":
@@ -446,8 +458,10 @@ def _build(config: FrozenConfigDict) -> models.Nets:
 
 @functools.lru_cache(maxsize=16)
 def _with_sampling_chain(config: FrozenConfigDict) -> FrozenConfigDict:
-    """Return a copy of a config in which `evaluation.x_chain`, if it is set, replaces the x-chain of training."""
+    """Return a copy of a config with the settings of sampling, if they are set, in place of those of training."""
     config = config.as_configdict().copy_and_resolve_references()
+    if config.evaluation.resample >= 0:
+        config.x_chain.resample = config.evaluation.resample
     if config.evaluation.x_chain:
         num_steps, step_size, config.energy.temperature = config.evaluation.x_chain
         config.x_chain.update(num_steps=num_steps, step_size=step_size)

@@ -143,7 +143,10 @@ def network(params, x):
 
 
 def negative_phase(num_batches, how):
-    """Estimate E[d energy / d params] under the EBM from resampled states. Return each batch's estimate and the truth."""
+    """Estimate E[d energy / d params] under the EBM from resampled states.
+
+    Return the estimate of each batch, the value by quadrature, and the power of each batch.
+    """
     params = {
         "weight": jnp.array([[1.5, -0.7, 0.4], [0.3, 1.1, -1.6]]),
         "bias": jnp.array([0.2, -0.4, 0.1]),

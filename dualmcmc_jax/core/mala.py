@@ -1,4 +1,4 @@
-"""The Metropolis-adjusted Langevin algorithm (Roberts & Tweedie 1996): Langevin steps that leave the density invariant."""
+"""The Metropolis-adjusted Langevin algorithm (Roberts & Tweedie 1996), whose chains have exactly the target density."""
 
 import math
 
@@ -49,7 +49,7 @@ def mala(
         noise = normal(fold_in(step_keys, 0), x.shape[1:], x.dtype)
         y = x + step_size * score + math.sqrt(2 * step_size) * noise
         y_score, y_log_p = score_and_log_p(y)
-        # log q(y | x) = -|noise|^2 / 2 and log q(x | y) = -|x - y - s grad log p(y)|^2 / (4 s), up to the same constant.
+        # Up to the same constant, log q(y | x) = -|noise|^2 / 2 and log q(x | y) = -|x - y - s score(y)|^2 / (4 s).
         log_ratio = (
             y_log_p - log_p + squared_norm(noise) / 2 - squared_norm(x - y - step_size * y_score) / (4 * step_size)
         )

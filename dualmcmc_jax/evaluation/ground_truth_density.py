@@ -39,7 +39,9 @@ SECTIONS = (
             "has two latents, are computed by quadrature. The generator's grid is refined until no log-likelihood "
             f"changes by more than {marginal_likelihood.TOLERANCE} nats; if the change remains larger, the generator "
             "is too steep for the finest grid. The importance-sampling estimate is too low if its effective sample "
-            "size is small. A mode counts as missed if it has less than 0.1 of its true probability."
+            "size is small. A mode counts as missed if it has less than 0.1 of its true probability. The error of mode "
+            "probabilities is the total variation distance, half the sum of absolute differences. It is not 0 for "
+            "samples of an exact model, because their number is finite."
         ),
         metrics={
             "density/{group}/kl_data_model": Metric("KL(data, model)", "lower", "nats"),
@@ -59,12 +61,15 @@ SECTIONS = (
             ),
             "density/{group}/missed_modes": Metric("Missed modes", "lower"),
             "density/{group}/smallest_mode": Metric("Probability of rarest mode, relative to the truth", "higher"),
+            "density/{group}/mode_error_data": Metric("Error of mode probabilities against the truth", "lower"),
+            "density/{group}/mode_error_ebm": Metric("Error of mode probabilities against the EBM", "lower"),
         },
         groups={
             "data": Group("ground truth"),
             "ebm": Group("EBM", needs=("energy",)),
             "generator": Group("generator", needs=("generator",)),
             "revised": Group("samples after x-revision"),
+            "revised_without_resampling": Group("the same without resampling"),
         },
     ),
     Section(
@@ -140,13 +145,21 @@ def measure(model: Model, inputs: Inputs) -> Measured:
     metrics["density/generator/effective_sample_size_median"] = float(np.median(sample_sizes))
     metrics["density/generator/effective_sample_size_5_percent"] = float(np.percentile(sample_sizes, 5))
 
+    data_modes = np.bincount(cell_mode, np.exp(log_p) * cells.area, truth.num_components)
     mode_probabilities = {"ebm": np.bincount(cell_mode, np.exp(log_q) * cells.area, truth.num_components)}
-    for name, samples in inputs.kept.items():
+    drawn = dict(inputs.kept)
+    if config.x_chain.resample:
+        plain = sampling.stream(model.with_resampling(0), num_samples=len(drawn["revised"]), seed=seed)
+        drawn["revised_without_resampling"] = parallel.collect(part["revised"] for part in plain)
+    for name, samples in drawn.items():
         counts = np.bincount(truth.components(samples).argmax(axis=1), minlength=truth.num_components)
         mode_probabilities[name] = counts / len(samples)
     for name, probabilities in mode_probabilities.items():
         metrics[f"density/{name}/missed_modes"] = int(np.sum(probabilities * truth.num_components < 0.1))
         metrics[f"density/{name}/smallest_mode"] = float(probabilities.min() * truth.num_components)
+        metrics[f"density/{name}/mode_error_data"] = _total_variation(probabilities, data_modes)
+        if name != "ebm":
+            metrics[f"density/{name}/mode_error_ebm"] = _total_variation(probabilities, mode_probabilities["ebm"])
 
     keys = chain_keys(random_streams.key(seed, Stream.ACCEPTANCE), np.arange(len(x)))
     metrics |= {f"chain/{name}/acceptance": float(rate) for name, rate in _acceptance(model, keys, x).items()}
@@ -258,6 +271,11 @@ def _acceptance(model, keys, x):
     states = bound.infer(keys, x, keep_every=1).trace.states
     rates["z"] = acceptance.rate(states, partial(bound.log_joint, x), step_size=config.z_chain.step_size)
     return rates
+
+
+def _total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """Return the total variation distance of two discrete distributions [K]."""
+    return float(0.5 * np.abs(p - q).sum())
 
 
 @jax.jit

@@ -157,6 +157,7 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         long;
       - the x-chain does not start at the generator, or the z-chain does not start at the inference model;
       - the data weight of the generator or of the inference model, or the model weight of the energy, is 0;
+      - the initial states of the x-chain are resampled, or a chain is not a Langevin chain;
       - training uses L2, spectral normalization, or objectives besides Eq. 7, 10 and 15;
       - the iteration over the parameters does not converge.
     """
@@ -165,7 +166,15 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
     )
     loss, starts = config.loss, (config.x_chain.init, config.z_chain.init)
     more_terms = objectives.added(config) or any(config.optimizer[name].l2 for name in Params._fields)
-    needed = starts == ("generator", "encoder"), g_data, e_data, loss.energy.model_weight
+    unadjusted = (config.x_chain.sampler, config.z_chain.sampler) == ("langevin", "langevin")
+    needed = (
+        starts == ("generator", "encoder"),
+        unadjusted,
+        not config.x_chain.resample,
+        g_data,
+        e_data,
+        loss.energy.model_weight,
+    )
     if not all(needed) or more_terms or config.energy.spectral_norm:
         return None
     (values, axes), noise = _axes(covariance), config.generator.variance

@@ -203,15 +203,16 @@ def cost(model: Model, *, seed: int) -> dict[str, float]:
     num_steps, step_size, temperature = model.x_chain
     num_samples = model.group_size * len(parallel.available())
     metrics = {}
-    for name, sampler, steps in (
-        ("generator", model.with_x_chain(0, step_size, temperature), 0),
-        ("revised", model, num_steps),
-    ):
+    chain = model.config.x_chain
+    # A proposal is one call of each network. A broad proposal is one more call of the inference model.
+    proposing = 3 * chain.proposals + chain.broad_proposals if chain.resample else 1
+    generator = model.with_resampling(0).with_x_chain(0, step_size, temperature)
+    for name, sampler, starts, steps in (("generator", generator, 1, 0), ("revised", model, proposing, num_steps)):
         seconds = []
         for _ in range(4):
             start = time.perf_counter()
             parallel.collect(sampling.stream(sampler, num_samples=num_samples, seed=seed))
             seconds.append(time.perf_counter() - start)
         metrics[f"{name}/seconds_per_1000"] = min(seconds[1:]) * 1000 / num_samples
-        metrics[f"{name}/network_evaluations_per_1000"] = 1000 * (1 + steps)
+        metrics[f"{name}/network_evaluations_per_1000"] = 1000 * (starts + steps)
     return metrics

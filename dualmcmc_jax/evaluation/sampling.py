@@ -20,8 +20,9 @@ TITLES = {"generator": "generator", "revised": "after the x-revision"}
 def stream(model: Model, *, num_samples: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
     """Draw samples before and after the x-revision, in batches.
 
-    Sample i depends on the seed and on i. If the generator uses batch statistics, the sample also depends on the other
-    samples of its group of `model.group_size` samples. It does not depend on num_samples or on the number of devices.
+    Sample i depends on the seed and on i. If the generator uses batch statistics, or if the initial states are
+    resampled, the sample also depends on the other samples of its group of `model.group_size` samples. It does not
+    depend on num_samples or on the number of devices.
 
     Args:
       model: the model.
@@ -70,5 +71,8 @@ def figure(samples: dict[str, np.ndarray]) -> Figure:
 def _group(constants, index):
     """Draw the group of samples with the global indices index [B]."""
     model, key = constants
-    samples = model.bound().synthesize(chain_keys(key, index))
-    return {"generator": samples.generated, "revised": samples.revised}
+    bound, keys = model.bound(), chain_keys(key, index)
+    samples = bound.synthesize(keys)
+    # With resampling, samples.generated are the chosen proposals, which are not distributed like g(z).
+    generated = bound.synthesize(keys, resampling=None, num_steps=0).generated if samples.starts else samples.generated
+    return {"generator": generated, "revised": samples.revised}
