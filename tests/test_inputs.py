@@ -100,6 +100,23 @@ CASES = [
         "--config=digits --config.energy.kind=quadratic",
         "energy.widths: found (256, 256, 256), expected () for a quadratic energy",
     ),
+    ("--config=digits --config.x_chain.resample=0.5", "x_chain.start_std: found 0.0, expected a positive number"),
+    ("--config=digits --config.evaluation.resample=0.5", "x_chain.start_std: found 0.0, expected a positive number"),
+    (
+        "--config=digits --config.x_chain.resample=0.5 --config.x_chain.init=noise",
+        "x_chain.init: found 'noise', expected 'generator', because x_chain.resample=0.5",
+    ),
+    ("--config=digits --config.x_chain.resample=11", "x_chain.resample: found 11.0, expected at most x_chain.prop"),
+    (
+        "--config=digits --config.x_chain.resample=1 --config.x_chain.broad_proposals=10",
+        "x_chain.broad_proposals: found 10, expected fewer than x_chain.proposals (10)",
+    ),
+    (
+        "--config=baselines/igebm --config.x_chain.resample=1 --config.x_chain.init=generator "
+        "--config.x_chain.start_std=0.3",
+        "x_chain.resample: found 1.0, expected 0, because no objective trains the generator",
+    ),
+    ("--config=digits --config.evaluation.resample=-2", "evaluation.resample: found -2.0, expected -1 (as in train"),
     ("--config=digits --config.x_chain.num_steps=-1", "x_chain.num_steps: found -1, expected 0 or a positive number"),
     ("--config=digits --config.energy.temperature=0", "energy.temperature: found 0.0, expected a positive number"),
     (

@@ -10,7 +10,8 @@ import pytest
 from test_models import resnet_config
 
 from dualmcmc_jax import models
-from dualmcmc_jax.configs import default
+from dualmcmc_jax.configs import default, toy2d
+from dualmcmc_jax.core import resampling
 from dualmcmc_jax.data.batches import Batch, batch_indices
 from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
@@ -81,6 +82,55 @@ def same_run(expected, actual):
     for step, (one, other) in enumerate(zip(expected, actual, strict=True)):
         for name in one:
             np.testing.assert_allclose(other[name], one[name], rtol=1e-9, err_msg=f"{name} {step}")
+
+
+def plane_config(**x_chain):
+    """Return a small config of points in the plane whose chains start at resampled states."""
+    config = toy2d.get_config()
+    for name in ("energy", "generator", "encoder"):
+        config[name].widths = (8,)
+    config.x_chain.update({"start_std": 0.3, "resample": 0.5, "proposals": 4, "broad_proposals": 1} | x_chain)
+    return small(config)
+
+
+def run_in_plane(config, num_devices, num_steps):
+    """Train on points. Return the final state and the metrics of each update."""
+    points = np.random.default_rng(0).normal(size=(num_steps, num_devices, 8 // num_devices, 2)).astype(np.float32)
+    state, update = start(config, num_devices)
+    rows = []
+    for x in points:
+        state, row = update(state, Batch(x, np.zeros(x.shape[:2], np.int32)))
+        rows.append(row)
+    return jax.device_get(state.params), jax.device_get(rows)
+
+
+def test_any_number_of_devices_chooses_the_same_starts():
+    config = plane_config()
+    params, rows = run_in_plane(config, 1, 4)
+    for num_devices in (2, 4):
+        other_params, other_rows = run_in_plane(config, num_devices, 4)
+        np.testing.assert_allclose(
+            [list(row.values()) for row in other_rows], [list(row.values()) for row in rows], rtol=1e-12
+        )
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14), other_params, params)
+
+
+def test_broad_proposals_teach_the_energy_only(monkeypatch):
+    """If all chains start at broad proposals, the model pairs have no effect on the generator and the encoder."""
+    config = plane_config()
+    config.loss.generator.data_weight = config.loss.encoder.data_weight = 0.0
+    original = resampling.log_weights
+
+    def only_broad(x0, *args, **scales):
+        return jnp.where(jnp.arange(len(x0)) % 4 == 3, original(x0, *args, **scales), -jnp.inf)
+
+    _, usual = run_in_plane(config, 1, 1)
+    monkeypatch.setattr(resampling, "log_weights", only_broad)
+    _, broad = run_in_plane(config, 1, 1)
+    for name in ("generator", "encoder"):
+        assert usual[0][f"{name}_gradient_norm"] > 0
+        assert broad[0][f"{name}_gradient_norm"] == 0
+    assert broad[0]["energy_gradient_norm"] > 0
 
 
 @pytest.mark.more

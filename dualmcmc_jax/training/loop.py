@@ -24,6 +24,11 @@ Draw = Callable[[int, train_state.TrainState], dict[str, np.ndarray]]
 Measure = Callable[[train_state.TrainState], dict[str, float]]
 _log = logging.getLogger(__name__)
 
+NOTED_AFTER = 200
+"""Updates after the start of a run at which a small power of resampling is noted in the log."""
+LEAST_POWER = 0.01
+"""Power of resampling below which it is noted."""
+
 
 def train(
     config,
@@ -183,6 +188,9 @@ def _run(
             while len(pending) > num_kept:
                 step, scalars = pending.popleft()
                 writer.finished(step, scalars)
+                if step == start + NOTED_AFTER and scalars.get("resampling_power", 1) < LEAST_POWER:
+                    power = float(scalars["resampling_power"])
+                    _log.warning("%s", f"resampling changes almost nothing here: its power is {power:.2g} (1: exact)")
                 if step == start + 1 or _is_due(config, step, config.log.every):
                     health.check(step, scalars, config)
 
