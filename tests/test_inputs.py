@@ -112,7 +112,7 @@ CASES = [
         "x_chain.broad_proposals: found 10, expected fewer than x_chain.proposals (10)",
     ),
     (
-        "--config=baselines/igebm --config.x_chain.resample=1 --config.x_chain.init=generator "
+        "--config=baselines/persistent --config.x_chain.resample=1 --config.x_chain.init=generator "
         "--config.x_chain.start_std=0.3",
         "x_chain.resample: found 1.0, expected 0, because no objective trains the generator",
     ),

@@ -117,7 +117,7 @@ def test_any_number_of_devices_chooses_the_same_starts():
 
 def test_broad_proposals_teach_the_energy_only(monkeypatch):
     """If all chains start at broad proposals, the model pairs have no effect on the generator and the encoder."""
-    config = plane_config()
+    config = plane_config(broad_std=0.1)
     config.loss.generator.data_weight = config.loss.encoder.data_weight = 0.0
     original = resampling.log_weights
 
