@@ -140,17 +140,19 @@ def synthesize(
       A `Synthesis`.
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
-    revise = lambda x0: revise_x(x_keys, energy, x0, temperature=temperature, **chain)
-    if resampling is not None:
-        settings = {"temperature": temperature, "latent_dim": latent_dim, "start_std": start_std, "dtype": dtype}
-        starts = resample(prior_keys, decode, energy, encode, resampling, axis_name=axis_name, **settings)
-        return Synthesis(starts.z, starts.generated, *revise(starts.x), starts)
-    z = normal(prior_keys, (latent_dim,), dtype)
-    generated = decode(z)
-    noise = normal(init_keys, generated.shape[1:], generated.dtype)
-    near_generated = generated + start_std * noise if start_std else generated
-    x0 = {"generator": near_generated, "noise": noise}[init] if isinstance(init, str) else init
-    return Synthesis(z, generated, *revise(x0))
+    if resampling is None:
+        starts = None
+        z = normal(prior_keys, (latent_dim,), dtype)
+        generated = decode(z)
+        noise = normal(init_keys, generated.shape[1:], generated.dtype)
+        near_generated = generated + start_std * noise if start_std else generated
+        x0 = {"generator": near_generated, "noise": noise}[init] if isinstance(init, str) else init
+    else:
+        scales = {"temperature": temperature, "latent_dim": latent_dim, "start_std": start_std, "dtype": dtype}
+        starts = resample(prior_keys, decode, energy, encode, resampling, axis_name=axis_name, **scales)
+        z, generated, x0 = starts.z, starts.generated, starts.x
+    revised, trace = revise_x(x_keys, energy, x0, temperature=temperature, **chain)
+    return Synthesis(z, generated, revised, trace, starts)
 
 
 def infer(
