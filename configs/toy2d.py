@@ -38,12 +38,14 @@ def get_config():
     config.energy.spectral_norm = False
     config.energy.temperature = 1.0
     config.generator.latent_dim = 2
-    config.x_chain.step_size = 0.005
+    config.x_chain.update(num_steps=5, step_size=0.001, start_std=0.3)
+    config.x_chain.update(resample=0.5, proposals=10, broad_proposals=1, broad_std=4.0)
     config.loss.generator.model_weight = 3.0
     config.loss.encoder.model_weight = 1.0
+    config.optimizer.energy.learning_rate = 6e-3
     config.optimizer.b2 = 0.99
-    config.optimizer.decay = 0.7
-    config.train.num_steps = 5000
+    config.optimizer.decay = 0.85
+    config.train.num_steps = 8000
     config.train.batch_size = 256
     config.train.ema_decay = 0.999
     config.log.every = 50

@@ -25,7 +25,11 @@ TEMPERATURE = 0.1
 
 
 def untrained(config, *names: str) -> None:
-    """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks."""
+    """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks, and resampling.
+
+    Resampling of initial states needs all three networks.
+    """
+    config.x_chain.resample = 0.0
     for name in names:
         config.loss[name].update(NO_LOSS)
         config.optimizer[name].l2 = 0.0
@@ -41,6 +45,7 @@ def without_chains(config) -> None:
     """Train the energy on samples of the generator without an x-chain, and turn off the losses of Eq. 10 and 15."""
     config.loss.generator.update(NO_LOSS)
     config.loss.encoder.update(NO_LOSS)
+    config.x_chain.resample = 0.0
     config.energy.update(spectral_norm=True, temperature=TEMPERATURE)
     config.x_chain.num_steps, config.evaluation.x_chain = 0, ()
 

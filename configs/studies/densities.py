@@ -1,15 +1,44 @@
-"""One config on all 2-D densities of configs/toy2d.py, except the single Gaussian.
+"""Is the density of the EBM true? Dual-MCMC with and without resampling, and two baselines, on all 2-D densities.
 
-    python -m dualmcmc_jax.study densities --config=toy2d
+    python -m dualmcmc_jax.study densities --config=toy2d --seconds=60 --jobs=2
 
-Expected: the KL(data, EBM) of configs/toy2d.py.
+The methods without resampling run chains of 30 steps of size 0.005, and their energy has the learning rate 0.001.
+IGEBM cannot resample, because its chains start at stored states, which have no density.
 """
 
-from dualmcmc_jax.study import Study, changed
+from dualmcmc_jax.configs import baselines
+from dualmcmc_jax.data import toy2d
+from dualmcmc_jax.study import Study, beats, changed
 
-NAMES = ("8gaussians", "25gaussians", "rings", "checkerboard", "moons", "spirals")
+RESAMPLED = "dual-MCMC, resampling"
 
 
 def get_study(config):
-    """Return the config on each density."""
-    return Study({name: changed(config, data__source=f"toy2d:{name}") for name in NAMES})
+    """Return every method on every density. The config must resample the initial states."""
+    if not config.x_chain.resample:
+        raise ValueError("x_chain.resample: found 0.0, expected a positive number, as in --config=toy2d")
+    plain = changed(
+        config,
+        x_chain__resample=0.0,
+        x_chain__num_steps=30,
+        x_chain__step_size=0.005,
+        optimizer__energy__learning_rate=1e-3,
+    )
+    methods = {
+        RESAMPLED: config,
+        "dual-MCMC": changed(plain, x_chain__start_std=0.0),
+        "cooperative, resampling": baselines.changed("cooperative", config),
+        "IGEBM": baselines.changed("persistent", plain),
+    }
+    variants = {
+        f"{density}: {method}": changed(variant, data__source=f"toy2d:{density}")
+        for density in toy2d.names()
+        for method, variant in methods.items()
+    }
+    claims = [
+        beats(f"{density}: {RESAMPLED}", f"{density}: {method}")
+        for density in toy2d.names()
+        for method in methods
+        if method != RESAMPLED
+    ]
+    return Study(variants, tuple(claims))

@@ -195,10 +195,10 @@ def generated_loss(
 
 def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return -mean log q_phi(z | x) without d/2 log 2 pi."""
-    constant = 0.5 * z.shape[-1] * densities.LOG_2PI
-    if mask is None:
-        return -jnp.mean(densities.log_posterior(z, *encode(x))) - constant
-    return -_masked_mean(densities.log_posterior(z, *encode(x)) + constant, mask)
+    log_q, constant = densities.log_posterior(z, *encode(x)), 0.5 * z.shape[-1] * densities.LOG_2PI
+    if mask is not None:
+        return -_masked_mean(log_q + constant, mask)
+    return -jnp.mean(log_q) - constant
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
