@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x, the number of MCMC steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
-    x_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
+    x_chain.sampler = "langevin"  # MCMC kernel: "langevin", or "mala" (Metropolis-adjusted Langevin)
     # Where x-chains start: "generator" (at g(z)), "noise" (at a draw from N(0, I)) or "persistent" (where earlier
     # chains ended; in each update, 5% of the chains restart from noise).
     x_chain.init = "generator"
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     config.z_chain = z_chain = ConfigDict()
     z_chain.num_steps = 10  # K_z, the number of MCMC steps of the z-revision
     z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
-    z_chain.sampler = "langevin"  # MCMC kernel, a row of the table in core/samplers.py: "langevin"
+    z_chain.sampler = "langevin"  # MCMC kernel: "langevin", or "mala" (Metropolis-adjusted Langevin)
     # Where z-chains start: "encoder" (at a draw from q(z | x)), "noise" (at a draw from N(0, I)) or "persistent" (where
     # the last chain of the same training example ended).
     z_chain.init = "encoder"
