@@ -13,6 +13,8 @@ Gaussian noise with the standard deviation "std" of the table. Quadrature integr
   moons         two half circles of radius 1.5                    std 0.15    h 5
   spirals       two arms of 1.25 turns, from radius 0.3 to 2.5    std 0.12    h 5
   gaussian      a line with standard deviation 1.5 at 30 degrees  std 0.5     h 15
+  banana        the parabola y = x^2 / 2 - 1, x from -2.2 to 2.2       std 0.2     h 5
+  unequal       four points with probabilities 0.4, 0.3, 0.2 and 0.1    std 0.25    h 5
 
 Expected, measured as KL(data, EBM) after 5,000 updates: 0.018, 0.027, 0.046, 0.040 and 0.019 nats on 8gaussians with
 seeds 0 to 4. With seed 0: checkerboard 0.057, moons 0.134, 25gaussians 0.39, rings 0.64, spirals 1.21 nats.

@@ -37,7 +37,7 @@ def test_density_equals_numerical_integration(name):
         if name == "checkerboard":
             values = [integrate.dblquad(noise, 0, 1, 0, 1, (k,), epsabs=1e-9)[0] for k in range(num)]
         else:
-            split = {"points": np.linspace(0, 1, 30), "limit": 200, "epsabs": 1e-12, "epsrel": 1e-10}
+            split = {"points": np.linspace(0, 1, 31), "limit": 200, "epsabs": 1e-12, "epsrel": 1e-10}
             values = [integrate.quad(lambda u, k=k, f=noise: f(u, 0.0, k), 0, 1, **split)[0] for k in range(num)]
         assert np.log(np.mean(values)) == pytest.approx(density.log_density(point), abs=1e-6)
 

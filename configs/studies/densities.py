@@ -7,9 +7,9 @@ IGEBM cannot resample, because its chains start at stored states, which have no 
 """
 
 from dualmcmc_jax.configs import baselines
-from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.study import Study, beats, changed
 
+DENSITIES = ("8gaussians", "rings", "moons", "checkerboard", "25gaussians", "spirals", "gaussian")
 RESAMPLED = "dual-MCMC, resampling"
 
 
@@ -32,12 +32,12 @@ def get_study(config):
     }
     variants = {
         f"{density}: {method}": changed(variant, data__source=f"toy2d:{density}")
-        for density in toy2d.names()
+        for density in DENSITIES
         for method, variant in methods.items()
     }
     claims = [
         beats(f"{density}: {RESAMPLED}", f"{density}: {method}")
-        for density in toy2d.names()
+        for density in DENSITIES
         for method in methods
         if method != RESAMPLED
     ]

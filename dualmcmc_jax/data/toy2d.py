@@ -14,8 +14,8 @@ _ROWS = 4096
 class Density(NamedTuple):
     """A ground-truth density in two dimensions.
 
-    It is a mixture of equally likely components. Each component is a point, curve or square convolved with
-    N(0, std^2 I).
+    It is a mixture of equally likely components. Each component is a point, curve, square or set of points convolved
+    with N(0, std^2 I).
 
     Attributes:
       num_components: number of components (modes, arcs, arms or squares).
@@ -133,6 +133,24 @@ def _spirals():
     return _curves(2, place, *_gauss_legendre(400), std=0.12, half_width=5.0)
 
 
+def _banana():
+    """The parabola (t, t^2 / 2 - 1) with t uniform from -2.2 to 2.2; std 0.2; half width 5."""
+
+    def place(_, u):
+        t = 2.2 * (2 * u[:, 0] - 1)
+        return np.stack([t, t**2 / 2 - 1], axis=-1)
+
+    return _curves(1, place, *_gauss_legendre(200), std=0.2, half_width=5.0)
+
+
+def _unequal():
+    """Four points, with probabilities 0.4, 0.3, 0.2 and 0.1; std 0.25; half width 5. It counts as one component."""
+    centers = np.array([(1.5, 1.5), (-1.5, 1.0), (-1.0, -1.5), (2.0, -1.0)])
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    place = lambda _, u: centers[np.searchsorted(np.cumsum(shares)[:-1], u[:, 0], side="right")]
+    return _curves(1, place, np.cumsum(shares) - shares / 2, shares, std=0.25, half_width=5.0)
+
+
 _MAKE = {
     "8gaussians": _eight_gaussians,
     "25gaussians": _grid_of_gaussians,
@@ -141,6 +159,8 @@ _MAKE = {
     "moons": _moons,
     "spirals": _spirals,
     "gaussian": _gaussian,
+    "banana": _banana,
+    "unequal": _unequal,
 }
 
 
