@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from dualmcmc_jax import random_streams
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.evaluation import sampling
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
@@ -26,6 +27,8 @@ from dualmcmc_jax.runtime import parallel
 _log = logging.getLogger(__name__)
 NUM_CHAINS = 10_000
 """Number of chains that measure the variance bias. The relative standard error of their variance is about 1%."""
+NUM_FOR_MODES = 20_000
+"""Number of samples that measure the probabilities of modes."""
 NUM_HELD_OUT = 1000
 """Largest number of held-out examples for log-likelihoods and acceptance rates."""
 NUM_LATENTS = 1000
@@ -147,13 +150,10 @@ def measure(model: Model, inputs: Inputs) -> Measured:
 
     data_modes = np.bincount(cell_mode, np.exp(log_p) * cells.area, truth.num_components)
     mode_probabilities = {"ebm": np.bincount(cell_mode, np.exp(log_q) * cells.area, truth.num_components)}
-    drawn = dict(inputs.kept)
+    mode_probabilities |= probabilities_of_modes(model, truth, seed=seed)
     if config.x_chain.resample:
-        plain = sampling.stream(model.with_resampling(0), num_samples=len(drawn["revised"]), seed=seed)
-        drawn["revised_without_resampling"] = parallel.collect(part["revised"] for part in plain)
-    for name, samples in drawn.items():
-        counts = np.bincount(truth.components(samples).argmax(axis=1), minlength=truth.num_components)
-        mode_probabilities[name] = counts / len(samples)
+        plain = probabilities_of_modes(model.with_resampling(0), truth, seed=seed)
+        mode_probabilities["revised_without_resampling"] = plain["revised"]
     for name, probabilities in mode_probabilities.items():
         metrics[f"density/{name}/missed_modes"] = int(np.sum(probabilities * truth.num_components < 0.1))
         metrics[f"density/{name}/smallest_mode"] = float(probabilities.min() * truth.num_components)
@@ -208,6 +208,25 @@ def figure(log_densities: Densities, samples: dict[str, np.ndarray], *, half_wid
         axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="x1")
     axes[0].set_ylabel("x2")
     return figure
+
+
+def probabilities_of_modes(model: Model, truth: toy2d.Density, *, seed: int) -> dict[str, np.ndarray]:
+    """Measure the shares of `NUM_FOR_MODES` samples that belong to each component of a ground-truth density.
+
+    Args:
+      model: the model.
+      truth: the ground-truth density. A point belongs to the component with the largest density.
+      seed: seed of the samples.
+
+    Returns:
+      Shares [num_components] by "generator" and "revised".
+    """
+    counts = dict.fromkeys(sampling.TITLES, 0)
+    for part in sampling.stream(model, num_samples=NUM_FOR_MODES, seed=seed):
+        for name, x in part.items():
+            component = truth.components(x).argmax(axis=1)
+            counts[name] = counts[name] + np.bincount(component, minlength=truth.num_components)
+    return {name: count / NUM_FOR_MODES for name, count in counts.items()}
 
 
 def likelihood_by_quadrature(model: Model, x: np.ndarray) -> tuple[np.ndarray, float]:
