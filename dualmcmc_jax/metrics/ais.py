@@ -2,15 +2,8 @@
 
 The unnormalized density is f on the box [-half_width, half_width]^D, and Z is the integral of f. Chains move through
 the densities f^beta, where beta is an inverse temperature between 0 (uniform) and 1 (the density itself).
-
-The chains are divided into groups. When the weights in a group become uneven, the chains of the group are resampled:
-chains with small weights are replaced by copies of chains with large weights. This is a sequential Monte Carlo sampler
-(Del Moral, Doucet & Jasra, 2006), whose mean weight has the same expectation as without resampling (Whiteley, Lee &
-Heine, 2016). Chains that cannot follow the density at low temperatures thus no longer dominate the result. The groups
-are independent of each other, and their differences measure the standard error.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +14,6 @@ import numpy as np
 
 from dualmcmc_jax.core.densities import squared_norm
 from dualmcmc_jax.core.langevin import LogDensity, chain_keys, normal
-from dualmcmc_jax.core.resampling import effective_sample_size, systematic
 
 _NUM_PILOTS = 100
 """Number of pilot chains, which determine the annealing schedule."""
@@ -53,12 +45,12 @@ class Schedule(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """An estimate of log Z from the mean weights of groups of chains.
+    """An estimate of log Z from the mean weight of chains.
 
     Attributes:
       log_z: the estimate, in nats.
       error: its standard error, in nats.
-      effective_sample_size: (sum w)^2 / sum w^2 of the mean weights w of the groups, from 1 to the number of groups.
+      effective_sample_size: (sum w)^2 / sum w^2 of the weights w, between 1 and the number of chains.
     """
 
     log_z: float
@@ -125,15 +117,12 @@ def anneal(
     schedule: Schedule,
     *,
     half_width: float,
-    num_groups: int = 1,
     num_steps: int = _NUM_LEAPFROG_STEPS,
 ) -> tuple[jax.Array, jax.Array]:
     """Run chains through the densities f^beta in the order of a schedule, and compute their importance weights.
 
-    At each temperature, the weight of a chain is multiplied by f(x_(t-1))^(beta_t - beta_(t-1)). If the effective
-    sample size of the weights in a group is below half the number of its chains, the chains are resampled, and each
-    gets the mean weight of the group. For beta from 0 to 1, and x uniform in the box, E w = Z / volume of the box. For
-    beta from 1 to 0, and x exact draws from f / Z, E w = volume of the box / Z.
+    The weight of a chain is w = prod_t f(x_(t-1))^(beta_t - beta_(t-1)). For beta from 0 to 1, and x uniform in the
+    box, E w = Z / volume of the box. For beta from 1 to 0, and x exact draws from f / Z, E w = volume of the box / Z.
 
     Args:
       keys: [B] keys, one per chain.
@@ -141,29 +130,17 @@ def anneal(
       log_f: [B, ...] -> [B], in nats.
       schedule: the betas and step sizes. The first step size is not used.
       half_width: half the width of the box [-half_width, half_width]^D.
-      num_groups: number of groups of equal size. The chains of a group are consecutive.
       num_steps: number of leapfrog steps per temperature.
 
     Returns:
       The final states [B, ...] and the log weights log w [B].
     """
     beta, step_size = (jnp.asarray(part, x.dtype) for part in schedule)
-    size = len(x) // num_groups
-    first = size * jnp.arange(num_groups)
-
-    def resample(step_keys, x, log_w):
-        log_w = log_w.reshape(num_groups, size)
-        uneven = (jax.vmap(effective_sample_size)(log_w) < size / 2)[:, None]
-        draw = lambda key, log_w: systematic(jax.random.uniform(jax.random.fold_in(key, 2), dtype=x.dtype), log_w, size)
-        chosen = jnp.where(uneven, jax.vmap(draw)(step_keys[first], log_w), jnp.arange(size))
-        mean = jax.nn.logsumexp(log_w, axis=1, keepdims=True) - math.log(size)
-        return x[(first[:, None] + chosen).reshape(-1)], jnp.where(uneven, mean, log_w).reshape(-1)
 
     def step(carry, t):
         x, log_w = carry
         log_w = log_w + (beta[t] - beta[t - 1]) * log_f(x)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
-        x, log_w = resample(step_keys, x, log_w)
         tempered = lambda x: beta[t] * log_f(x)
         x, _ = move(step_keys, x, tempered, step_size[t], half_width=half_width, num_steps=num_steps)
         return (x, log_w), None
@@ -251,7 +228,6 @@ def bounds(
     half_width: float,
     num_temperatures: int,
     num_chains: int,
-    num_groups: int = 10,
     dtype=jnp.float32,
     draw: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[Estimate, Estimate]:
@@ -268,7 +244,6 @@ def bounds(
       half_width: half the width of the box.
       num_temperatures: number of steps between beta = 0 and beta = 1.
       num_chains: number of chains in each direction.
-      num_groups: number of groups of chains. It must divide num_chains.
       dtype: dtype of the chains.
       draw: key -> [num_chains, *shape], exact draws from f / Z. If None, the backward chains start at the final states
         of the forward chains instead, resampled by their weights and moved by num_temperatures more steps at beta = 1.
@@ -280,11 +255,11 @@ def bounds(
     keys = jax.random.split(key, 6)
     settings = {"half_width": half_width, "num_temperatures": num_temperatures, "dtype": dtype}
     schedule = pilot(keys[0], shape, log_f_of, constants, **settings)
-    run = partial(_anneal, constants, log_f_of=log_f_of, half_width=half_width, num_groups=num_groups)
-    log_volume = np.prod(shape) * np.log(2 * half_width)
+    run = partial(_anneal, constants, log_f_of=log_f_of, half_width=half_width)
     chains = lambda key: chain_keys(key, jnp.arange(num_chains))
     x, log_w = run(chains(keys[1]), uniform(keys[2], num_chains, shape, half_width=half_width, dtype=dtype), schedule)
-    forward = _of_groups(log_w, num_groups)
+    log_volume = np.prod(shape) * np.log(2 * half_width)
+    forward = log_mean(log_w)
     if draw:
         x = draw(keys[3])
     else:
@@ -292,14 +267,8 @@ def bounds(
         at_one = Schedule(np.ones(num_temperatures + 1), np.full(num_temperatures + 1, schedule.step_size[-1]))
         x, _ = run(chains(keys[4]), x, at_one)
     _, log_w = run(chains(keys[5]), x, Schedule(*(part[::-1] for part in schedule)))
-    backward = _of_groups(log_w, num_groups)
+    backward = log_mean(log_w)
     return forward._replace(log_z=forward.log_z + log_volume), backward._replace(log_z=log_volume - backward.log_z)
-
-
-def _of_groups(log_w: jax.Array, num_groups: int) -> Estimate:
-    """Return the log of the mean of weights [B], with its standard error over groups."""
-    groups = np.asarray(log_w, np.float64).reshape(num_groups, -1)
-    return log_mean(np.logaddexp.reduce(groups, axis=1) - np.log(groups.shape[1]))
 
 
 @partial(jax.jit, static_argnames="log_f_of")
@@ -317,7 +286,7 @@ def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width)
     return x, probability.mean(), log_f(x).std()
 
 
-@partial(jax.jit, static_argnames=("log_f_of", "half_width", "num_groups"))
-def _anneal(constants, keys, x, schedule, *, log_f_of, half_width, num_groups):
+@partial(jax.jit, static_argnames=("log_f_of", "half_width"))
+def _anneal(constants, keys, x, schedule, *, log_f_of, half_width):
     """Run `anneal` as a compiled function."""
-    return anneal(keys, x, log_f_of(constants), schedule, half_width=half_width, num_groups=num_groups)
+    return anneal(keys, x, log_f_of(constants), schedule, half_width=half_width)
