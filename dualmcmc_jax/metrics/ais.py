@@ -25,7 +25,7 @@ _ACCEPTANCE = 0.8
 """Acceptance rate to which the step size is adapted."""
 _NUM_BOOTSTRAPS = 500
 """Number of bootstrap samples for a standard error."""
-_NUM_LEAPFROG_STEPS = 3
+_NUM_LEAPFROG_STEPS = 20
 """Number of leapfrog steps per temperature."""
 
 LogDensityOf = Callable[[Any], LogDensity]
