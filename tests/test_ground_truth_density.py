@@ -29,6 +29,7 @@ def test_metrics_recognize_a_perfect_model_and_a_missing_mode():
     v / (1 - s / (2 v)).
     """
     config = config_toy2d.get_config()
+    config.x_chain.update(num_steps=30, step_size=0.005, resample=0.05, proposals=50, broad_proposals=10, broad_std=2.0)
     truth = toy2d.density("8gaussians")
     angles = 2 * np.pi * np.arange(8) / 8
     centers = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
@@ -55,6 +56,13 @@ def test_metrics_recognize_a_perfect_model_and_a_missing_mode():
     assert perfect["chain/x/variance_bias"] == pytest.approx(1 / (1 - 0.005 / (2 * 0.04)) - 1, abs=0.03)
     by_importance = perfect["density/generator/log_likelihood_by_importance"]
     assert by_importance == pytest.approx(perfect["density/generator/log_likelihood"], abs=0.1)
+    # At beta = 1, the samples have the shares of the EBM, although the generator's are others.
+    assert perfect["density/ebm/mode_error_data"] < 1e-3
+    assert perfect["density/generator/mode_error_data"] > 0.15
+    assert perfect["density/revised/mode_error_ebm"] < 0.03
+    assert perfect["density/revised_without_resampling/mode_error_ebm"] > 0.1
+    assert missing["density/revised/mode_error_ebm"] < 0.03
+    assert missing["density/ebm/mode_error_data"] == pytest.approx(1 / 8, abs=1e-3)
     assert missing["density/ebm/missed_modes"] == 1
     assert missing["density/ebm/smallest_mode"] < 1e-3
     assert missing["density/ebm/kl_data_model"] > 1
@@ -81,7 +89,7 @@ def test_figure_shows_both_densities(tmp_path):
 @pytest.mark.more
 @pytest.mark.parametrize(
     ("num_steps", "largest"),
-    [(600, 2.0), (1500, 0.5), (5000, 0.06)],
+    [(1000, 0.6), (2000, 0.1), (8000, 0.003)],
 )
 def test_trained_energy_is_close_to_the_density(num_steps, largest, programs, tmp_path):
     """Bound KL(data, EBM) in nats on eight Gaussians, with seed 0. Chains without noise would reach only 2.9."""

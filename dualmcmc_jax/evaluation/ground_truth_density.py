@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax import random_streams
 from dualmcmc_jax.core.langevin import chain_keys
-from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.data import toy2d
+from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import sampling
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import acceptance, marginal_likelihood, quadrature
