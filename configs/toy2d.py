@@ -13,8 +13,8 @@ Gaussian noise with the standard deviation "std" of the table. Quadrature integr
   moons         two half circles of radius 1.5                    std 0.15    h 5
   spirals       two arms of 1.25 turns, from radius 0.3 to 2.5    std 0.12    h 5
   gaussian      a line with standard deviation 1.5 at 30 degrees  std 0.5     h 15
-  banana        the parabola y = x^2 / 2 - 1, x from -2.2 to 2.2       std 0.2     h 5
-  unequal       four points with probabilities 0.4, 0.3, 0.2 and 0.1    std 0.25    h 5
+  banana        the parabola y = x^2 / 2 - 1, x from -2.2 to 2.2  std 0.2     h 5
+  unequal       four points, probabilities 0.4, 0.3, 0.2 and 0.1  std 0.25    h 5
 
 Expected after 8,000 updates, about two minutes on two CPU cores, measured as KL(data, EBM) with seed 0: 0.0014 nats on
 8gaussians, 0.0044 on 25gaussians, 0.0008 on rings, 0.0025 on checkerboard, 0.0013 on moons, 0.0033 on spirals, 0.0004

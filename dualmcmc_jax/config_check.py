@@ -106,11 +106,22 @@ def check(config: ConfigDict) -> None:
             raise ValueError(f"{name}: found {value!r}, expected {expected}")
     for name in ("x_chain.resample", "evaluation.resample"):
         if fields(config)[name] > 0:
-            _check_resampling(name, config)
+            check_resampling(name, config)
+    if config.generator.kind == "resnet" and config.generator.norm == "batch" and config.z_chain.sampler == "mala":
+        expected = "'langevin', because batch statistics couple the chains; or generator.norm='group'"
+        raise ValueError(f"z_chain.sampler: found 'mala', expected {expected}")
 
 
-def _check_resampling(name: str, config: ConfigDict) -> None:
-    """Check that resampling, which the field `name` turns on, has a meaning for a config."""
+def check_resampling(name: str, config: ConfigDict) -> None:
+    """Check that resampling has a meaning for a config.
+
+    Args:
+      name: the field that turns resampling on, "x_chain.resample" or "evaluation.resample".
+      config: the full config.
+
+    Raises:
+      ValueError: resampling has no meaning. The message names the field to change.
+    """
     chain, share, trained = config.x_chain, fields(config)[name], objectives.trained(config)
     if share > chain.proposals:
         raise ValueError(f"{name}: found {share}, expected at most x_chain.proposals ({chain.proposals})")
@@ -123,6 +134,11 @@ def _check_resampling(name: str, config: ConfigDict) -> None:
     if not chain.start_std:
         expected = f"a positive number, because {name}={share} needs proposals that have a density"
         raise ValueError(f"x_chain.start_std: found {chain.start_std}, expected {expected}")
+    if config.generator.kind == "resnet" and config.generator.norm == "batch":
+        expected = f"'group', because batch statistics couple the proposals of {name}={share}"
+        raise ValueError(f"generator.norm: found 'batch', expected {expected}")
+    if any(config.loss.generated.values()):
+        raise ValueError(f"{name}: found {share}, expected 0, because loss.generated needs latents from the prior")
     for network in ("generator", "encoder"):
         if network not in trained:
             expected = f"0, because no objective trains the {network}, whose density is part of the weights"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,11 +72,14 @@ class BoundModel(NamedTuple):
 
         Args:
           keys: [B] keys, one per chain.
-          **settings: keyword arguments of `core.sampling.synthesize`, which override the config.
+          **settings: keyword arguments of `core.sampling.synthesize`, which override the config. With `init`, the
+            initial states are not resampled.
 
         Returns:
           A `Synthesis`.
         """
+        if "init" in settings:
+            settings = {"resampling": None} | settings
         settings = chains.synthesis(self.config, self.nets) | settings
         return sampling.synthesize(keys, self.decode, self.energy, encode=self.encode, **settings)
 
@@ -246,15 +250,23 @@ class Model:
         Args:
           least_share: the least effective sample size of the initial states, as a share of the number of chains; 0
             turns resampling off.
+
+        Raises:
+          ValueError: least_share is out of range, or resampling has no meaning for the model.
         """
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.resample = float(least_share)
+        if not 0 <= least_share < math.inf:
+            raise ValueError(f"least_share: found {least_share}, expected 0 or a positive number")
+        if least_share:
+            config_check.check_resampling("evaluation.resample", config)
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def with_trained_x_chain(self) -> "Model":
-        """Return the same model with the x-chain of training for sampling."""
+        """Return the same model with the x-chain of training, and its resampling, for sampling."""
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = ()
+        config.evaluation.resample = -1.0
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def bound(self) -> BoundModel:

@@ -92,7 +92,7 @@ def test_figure_shows_both_densities(tmp_path):
     [(1000, 0.6), (2000, 0.1), (8000, 0.003)],
 )
 def test_trained_energy_is_close_to_the_density(num_steps, largest, programs, tmp_path):
-    """Bound KL(data, EBM) in nats on eight Gaussians, with seed 0. Chains without noise would reach only 2.9."""
+    """Bound KL(data, EBM) in nats on eight Gaussians, with seed 0."""
     flags = ["--config=toy2d", f"--workdir={tmp_path}", f"--config.train.num_steps={num_steps}"]
     done = programs.run(*flags, env={"XLA_FLAGS": ""}, timeout=900)
     assert done.returncode == 0, done.stderr

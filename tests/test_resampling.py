@@ -60,7 +60,7 @@ def test_weights_equal_the_ratio_of_the_joint_densities(num_broad):
     x0, z, generated = propose(20, how)
     np.testing.assert_allclose(generated, z * W, rtol=1e-14)
     target = multivariate_normal(np.zeros(2), C)
-    q = [multivariate_normal(x @ SLOPE + OFFSET, VARIANCE).logpdf(v[0]) for x, v in zip(x0, z, strict=True)]
+    q = [multivariate_normal(x @ SLOPE + OFFSET, VARIANCE + 1e-6).logpdf(v[0]) for x, v in zip(x0, z, strict=True)]
     p = [
         multivariate_normal(0, 1).logpdf(v[0]) + multivariate_normal(v * W, S0**2 * np.eye(2)).logpdf(x)
         for x, v in zip(x0, z, strict=True)
@@ -69,7 +69,7 @@ def test_weights_equal_the_ratio_of_the_joint_densities(num_broad):
     share = num_broad / 5
     mixture = np.log((1 - share) * np.exp(p) + share * np.exp(broad))
     expected = target.logpdf(x0) + LOG_Z + q - mixture
-    np.testing.assert_allclose(log_weights(x0, z, generated, how), expected, atol=1e-5)  # 1e-6 in log_posterior
+    np.testing.assert_allclose(log_weights(x0, z, generated, how), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("num_broad", [0, 2])
@@ -106,7 +106,15 @@ def test_power_gives_the_least_effective_sample_size():
     size = lambda beta: weights(beta).sum() ** 2 / (weights(beta) ** 2).sum()
     np.testing.assert_allclose(power, brentq(lambda beta: size(beta) - 100, 0, 1), atol=2e-6)
     assert size(float(power)) >= 100
+    assert np.isnan(resampling.tempered_power(log_w.at[7].set(jnp.nan), 100.0))
     assert resampling.tempered_power(log_w, float(size(1)) * 0.999) == 1
+
+
+def test_weights_of_zero_are_never_chosen():
+    log_w = jnp.array([-jnp.inf, 0.0, -jnp.inf, 1.0])
+    for power in (0.0, 0.3, 1.0):
+        assert set(map(int, resampling.systematic(0.5, resampling.tempered(log_w, power), 50))) == {1, 3}
+    assert resampling.tempered_power(log_w, 3.0) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -19,11 +19,14 @@ density of the proposals as a whole is the mixture
     log w = f(x0) + log q_phi(z | x0) - log m(x0, z),    f = -energy / T.
 
 The weights are exact for any generator and inference model, up to the constant log Z. Their variance is small if the
-generator and the inference model fit the EBM.
+generator and the inference model fit the EBM. Here q_phi is N(mean, exp(log_var) + 1e-6): as in
+`densities.log_posterior`, 1e-6 is added to the variance, but the density is normalized and broad proposals are drawn
+from it.
 
 **The power.** If the weights are uneven, a few proposals would replace all others. The weights are therefore raised to
 the largest power beta <= 1 whose effective sample size, (sum w)^2 / sum w^2, is large enough. At beta = 1 the resampled
-states are samples of the target. At beta = 0 they are samples of the proposal.
+states are samples of the target, up to an error that falls with the number of proposals. At beta = 0 they are samples
+of the proposal.
 
 **The draw.** Systematic resampling chooses one proposal per chain. A proposal with normalized weight W is chosen
 floor(B W) or ceil(B W) times for B chains, and B W times on average.
@@ -107,18 +110,25 @@ def tempered_power(log_weights: jax.Array, least_size: float) -> jax.Array:
       least_size: the smallest effective sample size allowed, at most M.
 
     Returns:
-      The scalar beta, exact to 2^-20. It is exactly 1 if the weights themselves satisfy the condition.
+      The scalar beta, exact to 2^-20. It is exactly 1 if the weights themselves satisfy the condition, and NaN if a
+      weight is NaN.
     """
 
     def halve(_, interval):
         low, high = interval
         middle = (low + high) / 2
-        enough = effective_sample_size(middle * log_weights) >= least_size
+        enough = effective_sample_size(tempered(log_weights, middle)) >= least_size
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     zero, one = jnp.zeros((), log_weights.dtype), jnp.ones((), log_weights.dtype)
     low, _ = lax.fori_loop(0, _HALVINGS, halve, (zero, one))
-    return jnp.where(effective_sample_size(log_weights) >= least_size, one, low)
+    power = jnp.where(effective_sample_size(log_weights) >= least_size, one, low)
+    return jnp.where(jnp.isnan(log_weights).any(), jnp.nan, power)
+
+
+def tempered(log_weights: jax.Array, power: jax.Array) -> jax.Array:
+    """Return the logarithms of the weights [M], raised to a power. Weights of 0 remain 0, also if the power is 0."""
+    return jnp.where(jnp.isneginf(log_weights), log_weights, power * log_weights)
 
 
 def systematic(uniform: jax.Array, log_weights: jax.Array, num: int) -> jax.Array:
@@ -168,7 +178,7 @@ def log_weights(
     Returns:
       [M] values of log w, in nats, up to log Z.
     """
-    log_q = densities.log_posterior(z, *encode(x0))
+    log_q = _log_q(z, *_posterior(encode, x0))
     log_m = densities.log_prior(z) + densities.log_likelihood(x0, generated, variance=start_std**2)
     if broad_share:
         log_broad = densities.log_likelihood(x0, jnp.zeros_like(x0), variance=broad_std**2) + log_q
@@ -207,9 +217,9 @@ def propose(
     x0 = generated + start_std * normal(x_key, generated.shape[1:], generated.dtype)
     if num_broad:
         broad_x0 = settings.broad_std * normal(broad_key, (num_broad, *x0.shape[2:]), x0.dtype)
-        mean, log_var = encode(broad_x0.reshape(num_chains * num_broad, *x0.shape[2:]))
+        mean, variance = _posterior(encode, broad_x0.reshape(num_chains * num_broad, *x0.shape[2:]))
         noise = normal(posterior_key, (num_broad, latent_dim), dtype)
-        broad_z = mean.reshape(noise.shape) + jnp.exp(0.5 * log_var).reshape(noise.shape) * noise
+        broad_z = mean.reshape(noise.shape) + jnp.sqrt(variance).reshape(noise.shape) * noise
         x0, z = jnp.concatenate([x0, broad_x0], axis=1), jnp.concatenate([z, broad_z], axis=1)
         generated = jnp.concatenate([generated, _flat_call(decode, broad_z)], axis=1)
     return x0, z, generated
@@ -268,12 +278,24 @@ def resample(
         offset = lax.axis_index(axis_name) * num_chains
         num_chains = num_chains * lax.axis_size(axis_name)
         proposals, log_w, uniforms = lax.all_gather((proposals, log_w, uniforms), axis_name, tiled=True)
+    log_w = log_w - log_w.max()  # large numbers would lose digits when they are multiplied by the power
     power = tempered_power(log_w, settings.least_share * num_chains)
-    indices = systematic(uniforms[0], power * log_w, num_chains)
+    indices = systematic(uniforms[0], tempered(log_w, power), num_chains)
     chosen = lax.dynamic_slice_in_dim(indices, offset, len(keys))
     x0, z, generated, from_prior = jax.tree.map(lambda a: a[chosen], proposals)
     starts = Starts(z, generated, x0, from_prior, power, effective_sample_size(log_w) / num_chains)
     return lax.stop_gradient(starts)
+
+
+def _posterior(encode: densities.Encode, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the mean [N, d] and the variance [N, d], with 1e-6 added, of q(z | x)."""
+    mean, log_var = encode(x)
+    return mean, jnp.exp(log_var) + 1e-6
+
+
+def _log_q(z: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """Return the log-density [N] of N(mean, diag variance) at z [N, d]."""
+    return -0.5 * jnp.sum(jnp.log(variance) + (z - mean) ** 2 / variance + densities.LOG_2PI, axis=-1)
 
 
 def _flat_call(network, z: jax.Array) -> jax.Array:

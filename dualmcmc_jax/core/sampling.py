@@ -24,7 +24,7 @@ class Synthesis(NamedTuple):
     """Samples of the revised joint P~.
 
     Attributes:
-      z: [B, d] latents drawn from the prior.
+      z: [B, d] latents drawn from the prior; with resampling, those of the chosen proposals.
       generated: [B, ...] generator samples g(z).
       revised: [B, ...] final states x~ of the x-chains.
       trace: the `Trace` of the x-chains.
@@ -130,7 +130,7 @@ def synthesize(
       start_std: standard deviation of the normal noise that is added to g(z), in units of x. It applies only to
         init="generator".
       temperature: T of f = -energy / T, in units of energy.
-      resampling: how the initial states are resampled (see `core.resampling`), or None. It replaces init.
+      resampling: how the initial states are resampled (see `core.resampling`), or None. It needs init="generator".
       encode: [B, ...] -> mean [B, d] and log variance [B, d]. Needed only for resampling.
       axis_name: name of a mapped axis of devices, whose chains are resampled together, or None.
       dtype: dtype of z.
@@ -138,6 +138,9 @@ def synthesize(
 
     Returns:
       A `Synthesis`.
+
+    Raises:
+      ValueError: resampling is given, and init is not "generator".
     """
     prior_keys, init_keys, x_keys = _split(keys, 3)
     if resampling is None:
@@ -147,6 +150,8 @@ def synthesize(
         noise = normal(init_keys, generated.shape[1:], generated.dtype)
         near_generated = generated + start_std * noise if start_std else generated
         x0 = {"generator": near_generated, "noise": noise}[init] if isinstance(init, str) else init
+    elif not (isinstance(init, str) and init == "generator"):
+        raise ValueError("init: found other states than those of the generator, expected 'generator' with resampling")
     else:
         scales = {"temperature": temperature, "latent_dim": latent_dim, "start_std": start_std, "dtype": dtype}
         starts = resample(prior_keys, decode, energy, encode, resampling, axis_name=axis_name, **scales)

@@ -94,7 +94,7 @@ SECTIONS = (
 CAPTIONS = {
     "samples": (
         "The ground-truth density, the density of the EBM on the same color scale, samples of the generator, and the "
-        "same samples after the x-revision. The color scale ends at the maximum of the ground-truth density. Higher "
+        "samples after the x-revision. The color scale ends at the maximum of the ground-truth density. Higher "
         "densities of the EBM have the color of this maximum."
     )
 }
@@ -285,9 +285,9 @@ def _acceptance(model, keys, x):
     """Return the mean Metropolis acceptance probability of the x-chain's and the z-chain's steps, by "x" and "z"."""
     config, bound, rates = model.config, model.bound(), {}
     if config.x_chain.num_steps:
-        states = bound.synthesize(keys, keep_every=1).trace.states
+        states = bound.synthesize(keys, keep_every=1, sampler="langevin").trace.states
         rates["x"] = acceptance.rate(states, bound.log_density, step_size=config.x_chain.step_size)
-    states = bound.infer(keys, x, keep_every=1).trace.states
+    states = bound.infer(keys, x, keep_every=1, sampler="langevin").trace.states
     rates["z"] = acceptance.rate(states, partial(bound.log_joint, x), step_size=config.z_chain.step_size)
     return rates
 

@@ -19,7 +19,7 @@ from dualmcmc_jax.report.sections import Group, Metric, Section
 from dualmcmc_jax.runtime import parallel
 
 GROUPS = {"generator": Group("generator", needs=("generator",)), "revised": Group("after x-revision")}
-"""The two kinds of samples: g(z), and the same samples after the x-revision."""
+"""The two kinds of samples: g(z), and samples after the x-revision."""
 NUM_KEPT = 1000
 """Number of samples of each kind that are kept for other questions and figures. This limit bounds the memory in use."""
 K_NEAREST = 5
@@ -62,7 +62,7 @@ SECTIONS = (
     ),
 )
 CAPTIONS = {
-    "samples": "Samples of the generator (left), and the same samples after the x-revision (right).",
+    "samples": "Samples of the generator (left), and samples after the x-revision (right).",
     "x_revision": (
         "The x-revision. Top: some Langevin chains, one per row, from the generator's sample (left) to the end of the "
         "chain (right). Bottom: the mean energy along the chains; lower energy means higher density."

@@ -30,7 +30,7 @@ def stream(model: Model, *, num_samples: int, seed: int) -> Iterator[dict[str, n
       seed: seed of the samples.
 
     Yields:
-      A batch of samples under "generator", g(z), and the same samples after the x-revision under "revised": uint8
+      A batch of samples under "generator", g(z), and samples after the x-revision under "revised": uint8
       images [B, H, W, C] or float vectors [B, d].
     """
     run = parallel.stream(_group, model.group_size, desc="sampling")

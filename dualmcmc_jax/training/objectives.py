@@ -102,7 +102,7 @@ def _generated(networks, samples, config, **weights):
 
 
 def _energy_metrics(terms: Terms, samples: Samples, config) -> Terms:
-    """Return the mean energies, before division by the temperature, and the metrics of resampling."""
+    """Return the mean energies, before division by the temperature."""
     return {name: value for name, value in terms.items() if name.startswith("energy")}
 
 

@@ -98,8 +98,8 @@ def train_step(
     decay = average_decay(state.step, config.train.ema_decay, dtype)
     average = optax.incremental_update(usable(new_params, vectors), state.average, 1 - decay)
     norms = {f"{name}_gradient_norm": optax.tree.norm(g) for name, g in gradients._asdict().items()}
-    starts = samples.model.starts
-    resampling = {"resampling_power": starts.power, "effective_share": starts.effective_share} if starts else {}
+    chosen = samples.model.starts
+    resampling = {} if chosen is None else {"resampling_power": chosen.power, "effective_share": chosen.effective_share}
     ends = persistent_chains.Chains(samples.model.revised, data.z)
     kept = persistent_chains.keep(state.chains, places, ends, axis_name=AXIS)
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt, kept)
