@@ -53,7 +53,7 @@ def test_bounds_meet_at_the_exact_log_z():
     for bound in (below, above):
         assert bound.log_z == pytest.approx(exact, abs=4 * bound.error + 0.01)
         assert bound.error < 0.15
-        assert bound.effective_sample_size > 50
+        assert bound.effective_sample_size > 30
 
 
 def test_bounds_from_exact_samples_meet_for_separate_modes():

@@ -40,7 +40,7 @@ def short_chains():
         loss__generator__model_weight=1.0,
         loss__encoder__model_weight=0.5,
         optimizer__decay=0.5,
-        train__num_steps=2500,
+        train__num_steps=3500,
     )
 
 

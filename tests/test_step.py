@@ -291,8 +291,8 @@ def test_one_update_equals_a_plain_implementation(fresh_negatives):
         return jax.tree.map(lambda w, g: w - rate * g / (jnp.abs(g) + 1e-8), params, gradient)
 
     learned = {
-        "generator": adam(p.generator, jax.grad(generator_loss)(p.generator), np.float32(3e-4).item(), 5e-4),
-        "encoder": adam(p.encoder, jax.grad(encoder_loss)(p.encoder), np.float32(1e-4).item(), 5e-4),
+        "generator": adam(p.generator, jax.grad(generator_loss)(p.generator), 3e-4, 5e-4),
+        "encoder": adam(p.encoder, jax.grad(encoder_loss)(p.encoder), 1e-4, 5e-4),
     }
     negatives = x_model
     if fresh_negatives:
@@ -302,7 +302,7 @@ def test_one_update_equals_a_plain_implementation(fresh_negatives):
     def energy_loss(params):
         return (1.5 * energy(params, x).mean() - 0.5 * energy(params, negatives).mean()) / temperature
 
-    learned["energy"] = adam(p.energy, jax.grad(energy_loss)(p.energy), np.float32(1e-4).item(), 0.0)
+    learned["energy"] = adam(p.energy, jax.grad(energy_loss)(p.energy), 1e-4, 0.0)
 
     for name, params in learned.items():
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-13), getattr(new.params, name), params)

@@ -1,5 +1,6 @@
 """Image files in folders and zip files, and their conversion to cropped and resized uint8 arrays."""
 
+import errno
 import io
 import os
 import struct
@@ -127,9 +128,9 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         check_compression(info)
         with archive.open(info) as file:
             return file.read(info.file_size + 1)
-    except OSError:
-        raise
     except Exception as error:  # encryption, overlaps, unknown methods and wrong checksums raise different types
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # not a seek to an offset that the file states
+            raise
         raise ValueError(first_line(error).replace(repr(info), info.filename)) from error
 
 
