@@ -407,7 +407,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 def test_learning_rates_that_shrink_to_nothing_are_noticed(num_examples, warned, caplog):
     """With the toy2d config, the 100,000 points of a density are 390 updates per epoch, a thousand examples only 3."""
     loop.warn_of_decay(toy2d.get_config(), num_examples // 256)
-    assert ("optimizer.decay: found 0.7 after each of 1666 epochs" in caplog.text) == warned
+    assert ("optimizer.decay: found 0.85 after each of 2666 epochs" in caplog.text) == warned
 
 
 def test_persistent_chains_whose_indices_would_overflow_are_refused():

@@ -90,7 +90,9 @@ def plane_config(**x_chain):
     for name in ("energy", "generator", "encoder"):
         config[name].widths = (8,)
     config.x_chain.update({"start_std": 0.3, "resample": 0.5, "proposals": 4, "broad_proposals": 1} | x_chain)
-    return small(config)
+    config = small(config)
+    config.x_chain.num_steps = config.z_chain.num_steps = 1
+    return config
 
 
 def run_in_plane(config, num_devices, num_steps):
@@ -104,17 +106,19 @@ def run_in_plane(config, num_devices, num_steps):
     return jax.device_get(state.params), jax.device_get(rows)
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_chooses_the_same_starts():
     config = plane_config()
-    params, rows = run_in_plane(config, 1, 4)
+    params, rows = run_in_plane(config, 1, 3)
     for num_devices in (2, 4):
-        other_params, other_rows = run_in_plane(config, num_devices, 4)
+        other_params, other_rows = run_in_plane(config, num_devices, 3)
         np.testing.assert_allclose(
             [list(row.values()) for row in other_rows], [list(row.values()) for row in rows], rtol=1e-12
         )
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14), other_params, params)
 
 
+@pytest.mark.slow
 def test_broad_proposals_teach_the_energy_only(monkeypatch):
     """If all chains start at broad proposals, the model pairs have no effect on the generator and the encoder."""
     config = plane_config(broad_std=0.1)
