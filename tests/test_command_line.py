@@ -70,6 +70,19 @@ def test_damaged_config_of_a_run_is_named_in_one_line(workdir, programs):
 
 
 @pytest.mark.parametrize(
+    ("module", "flags", "expected"),
+    [
+        ("main", [], "--config=NAME or --workdir=DIR; see --help"),
+        ("study", ["table4", "--workdir=x"], "--config=NAME; see --help"),
+    ],
+)
+def test_field_without_a_config_is_refused(module, flags, expected, programs):
+    done = programs.run(*flags, "--config.train.num_steps=10", module=f"dualmcmc_jax.{module}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: --config.train.num_steps: found without --config, expected also {expected}\n"
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [("digit", "; did you mean digits?"), ("evalute", "; did you mean evaluate?"), ("zzz", ""), ("", "")],
 )

@@ -326,8 +326,12 @@ def _value_error(error: flags.Error) -> str:
     return f"--{name}: found {value!r}, expected {expected}" if expected else str(error)
 
 
-def _flag_error(error: flags.UnrecognizedFlagError) -> str:
+def _flag_error(error: flags.UnrecognizedFlagError, *, has_runs: bool) -> str:
     """Return the message for a flag that does not exist. It names the flag or the config field that it resembles."""
+    section = error.flagname.partition(".")[0]
+    if section != error.flagname and section in ("config", "versus") and section in flags.FLAGS:
+        or_run = " or --workdir=DIR" if has_runs and section == "config" else ""
+        return f"--{error.flagname}: found without --{section}, expected also --{section}=NAME{or_run}; see --help"
     if "Did you mean" in str(error):
         return str(error)
     from dualmcmc_jax import config_check
@@ -359,7 +363,7 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     except SyntaxError as error:
         raise ValueError(f"--config: found {error.msg} in {error.filename}, line {error.lineno}") from error
     except flags.UnrecognizedFlagError as error:
-        raise ValueError(_flag_error(error)) from error
+        raise ValueError(_flag_error(error, has_runs=has_runs)) from error
     except Exception as error:
         raise ValueError(_parse_error(error, argv)) from error
     _check_not_empty()
