@@ -19,7 +19,7 @@ from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.data import batches, images
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.models import Params
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.training import chains, checkpointing
 
 
@@ -399,11 +399,14 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
     """
     path = storage.open_workdir(str(path), argument="path")
+    if not path.exists():
+        raise ValueError(f"path: found nothing at {path}, expected a workdir or a model.safetensors file")
     if path.is_dir():
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax logs a warning for a read-only manager
         try:
+            _refuse_export(path)
             config = config_check.stored_config(path)
             state = checkpointing.restore(config, path, step=step, argument="path")
         finally:
@@ -414,6 +417,14 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         if step not in (None, state.step):
             raise ValueError(f"step: found {step}, expected {state.step}, the step of {path}")
     return Model.create(config, state.average, step=int(state.step))
+
+
+def _refuse_export(folder: Path) -> None:
+    """Raise ValueError if a folder holds a model.safetensors file, but no checkpoints."""
+    file = folder / "model.safetensors"
+    if file.is_file() and not workdirs.has_checkpoints(folder):
+        shown = storage.shown(file)
+        raise ValueError(f"path: found a folder without checkpoints, expected a workdir with them or the file {shown}")
 
 
 def load_images(paths: str | Path | Iterable[str | Path], model: Model) -> np.ndarray:

@@ -117,8 +117,13 @@ def test_invalid_model_files_are_refused_in_one_line(exported, tmp_path):
 def test_load_refuses_a_path_without_a_model(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of a run"):
         dualmcmc_jax.load(tmp_path)
-    with pytest.raises(ValueError, match="nothing: found no such file, expected a model"):
-        dualmcmc_jax.load(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"nothing at .*/none, expected a workdir or a model\.safetensors"):
+        dualmcmc_jax.load(tmp_path / "none")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.safetensors").touch()
+    workdirs.replace(tmp_path / "export" / "config.json", json.dumps(tiny.config().to_dict()))
+    with pytest.raises(ValueError, match=r"expected a workdir with them or the file .*/export/model\.safetensors$"):
+        dualmcmc_jax.load(tmp_path / "export")
     workdirs.replace(tmp_path / "config.json", json.dumps({"train": {"steps": 3}}))
     with pytest.raises(ValueError, match=r"config\.json: found .*steps.*; expected the config of a run"):
         dualmcmc_jax.load(tmp_path)
