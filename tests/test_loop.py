@@ -380,7 +380,7 @@ def test_run_whose_data_have_changed_is_refused(uninterrupted, tmp_path, caplog)
 def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):
     caplog.set_level("INFO", "dualmcmc_jax")
     train(tiny.config(train__num_steps=1), tmp_path)
-    assert caplog.messages[0] == "1,500 images to train, 297 held out, from digits"
+    assert caplog.messages[0] == "1,500 images of 8 x 8 x 1 to train, 297 held out, from digits"
     compiling, compiled = (line for line in caplog.messages if line.startswith("compil"))
     assert compiling.startswith("compiling the update; ")
     assert re.fullmatch(r"compiled the update in \d+ s", compiled)

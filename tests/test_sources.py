@@ -486,10 +486,14 @@ def test_all_held_out_images_are_bad(tmp_path, cache):
 
 
 def test_data_set_is_described_in_one_line(tmp_path):
-    assert sources.describe(sources.load(tiny.config().data)) == "1,500 images to train, 297 held out, from digits"
+    assert (
+        sources.describe(sources.load(tiny.config().data))
+        == "1,500 images of 8 x 8 x 1 to train, 297 held out, from digits"
+    )
     np.savez(tmp_path / "a.npz", x=np.zeros((40, 3)))
     line = sources.describe(sources.load(data(f"npz:{tmp_path}/a.npz", shape=(3,))))
-    assert line == f"36 vectors to train, 4 held out, from npz:{tmp_path}/a.npz (every tenth of array 'x' held out)"
+    notes = "every tenth of array 'x' held out"
+    assert line == f"36 vectors of 3 numbers to train, 4 held out, from npz:{tmp_path}/a.npz ({notes})"
 
 
 def test_digests_change_with_the_examples():

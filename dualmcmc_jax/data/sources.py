@@ -152,8 +152,9 @@ def _all_images(path: Path, data: ConfigDict) -> tuple[np.ndarray, list[str]]:
 
 
 def describe(dataset: Dataset) -> str:
-    """Return one line that says how many examples a data set has, where they come from, and its notes."""
-    kind = "images" if dataset.train.dtype == np.uint8 else "vectors"
+    """Return one line that says how many examples of which shape a data set has, their source, and its notes."""
+    shape = " x ".join(map(str, dataset.train.shape[1:]))
+    kind = f"images of {shape}" if dataset.train.dtype == np.uint8 else f"vectors of {shape} numbers"
     notes = dataset.notes and f" ({dataset.notes})"
     return f"{len(dataset.train):,} {kind} to train, {len(dataset.test):,} held out, from {dataset.name}{notes}"
 
