@@ -177,7 +177,13 @@ def test_convolutions_have_the_precision_of_the_config(compute_dtype, expected):
     [
         ("generator.widths", (4, 4, 4), "generator.widths: found 3 levels, expected 2 at 8 pixels"),
         ("energy.widths", (4, 0), "energy.widths: found (4, 0), expected positive integers"),
-        ("energy.num_pools", 4, "energy.num_pools: found 4, expected 0 to 3"),
+        ("energy.num_pools", 4, "energy.num_pools: found 4, expected 0 to 3;"),
+        (
+            "energy.widths",
+            (4,),
+            "energy.num_pools: found 2, expected 0 to 1 for 1 energy.widths, or 2 of them: "
+            '--config.energy.widths="(4,4)"; these would fit: --config.energy.num_pools="1"',
+        ),
         ("encoder.widths", (), "encoder.widths: found (), expected positive integers"),
         ("data.shape", (12, 12, 1), "data.shape: found (12, 12, 1), expected (S, S, 1 or 3) with S in"),
     ],

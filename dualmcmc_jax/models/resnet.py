@@ -42,7 +42,11 @@ def energy(config, *, dtype, axis_name=None) -> nn.Module:
     widths, num_halvings = _widths(config, "energy"), _num_halvings(config)
     num_pools, limit = config.energy.num_pools, min(len(widths), num_halvings + 2)
     if not 0 <= num_pools <= limit:
-        raise ValueError(f"energy.num_pools: found {num_pools}, expected 0 to {limit}")
+        or_widths = ""
+        if len(widths) < num_pools <= num_halvings + 2:
+            longer = str(_resized(widths, num_pools)).replace(" ", "")
+            or_widths = f' for {len(widths)} energy.widths, or {num_pools} of them: --config.energy.widths="{longer}"'
+        raise ValueError(f"energy.num_pools: found {num_pools}, expected 0 to {limit}{or_widths}")
     return Energy(widths, num_pools, dtype)
 
 
