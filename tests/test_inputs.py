@@ -83,6 +83,8 @@ CASES = [
         "--config=digits --config.energy.widths=64",
         '--config.energy.widths: found 64, expected a tuple, such as "(64,)"',
     ),
+    ("--config=images --config.data.shape=32", 'data.shape: found 32, expected a tuple, such as "(32,32,3)"'),
+    ("--config=digits --config.data.shape=(32,", "found '(32,', expected a tuple, such as \"(32,32,3)\""),
     ("--config=digits --config.energy.widths=(64,", "--config.energy.widths: found '(64,', expected a tuple, such as"),
     (
         "--config=digits --config.evaluation.ood=tfds:svhn",

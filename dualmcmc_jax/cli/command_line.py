@@ -284,7 +284,8 @@ def _check_tuples(argv: list[str]) -> None:
         is_tuple = isinstance(config_check.fields(flags.FLAGS[flag].value).get(name), tuple)
         if is_tuple and value[:1] not in ("(", "[") and "," not in value:
             item = value if re.fullmatch(r"[\d.e+-]+", value) else repr(value.strip("'\""))
-            raise ValueError(f'--{flag}.{name}: found {value}, expected a tuple, such as "({item},)"')
+            example = "(32,32,3)" if name == "data.shape" else f"({item},)"
+            raise ValueError(f'--{flag}.{name}: found {value}, expected a tuple, such as "{example}"')
 
 
 def _field_error(error: Exception, argv: list[str]) -> str:
@@ -322,7 +323,7 @@ def _value_error(error: flags.Error) -> str:
     elif "as a ConfigDict" in str(error):
         expected = f"--{name}.FIELD=VALUE, because {name.partition('.')[2]} is a section of the config"
     elif "as tuple" in str(error):
-        expected = 'a tuple, such as "(64, 64)"'
+        expected = f'a tuple, such as "{"(32,32,3)" if name.endswith(".data.shape") else "(64,64)"}"'
     return f"--{name}: found {value!r}, expected {expected}" if expected else str(error)
 
 
