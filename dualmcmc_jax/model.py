@@ -20,6 +20,7 @@ from dualmcmc_jax.data import batches, images
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.spelling import did_you_mean
 from dualmcmc_jax.training import chains, checkpointing
 
 
@@ -341,7 +342,8 @@ class Model:
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected 1 or more")
-        return _synthesize(self, key, num_samples, tuple(settings.items()))
+        _check_settings(settings, chains.synthesis(self.config, self.nets))
+        return _synthesize(self, _key(key), num_samples, tuple(settings.items()))
 
     def infer(self, key: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
         """Draw latents of examples from the inference model and revise them with the z-chain (Sec. 3.1).
@@ -356,7 +358,8 @@ class Model:
           An `Inference` with the initial states `start` [B, d] (by default draws of q(z | x)), the final states z
           [B, d], and the trace of the z-chains.
         """
-        return _infer(self, key, self._examples(x), tuple(settings.items()))
+        _check_settings(settings, chains.inference(self.config, self.nets))
+        return _infer(self, _key(key), self._examples(x), tuple(settings.items()))
 
     def reconstruct(self, x: jax.Array, *, key: jax.Array | None = None, **settings) -> tuple[jax.Array, jax.Array]:
         """Reconstruct examples from the start and the end of their z-chains.
@@ -369,7 +372,8 @@ class Model:
         Returns:
           The reconstructions from the start and from the end of the z-chains, [B, ...] each; images in [-1, 1].
         """
-        key = jax.random.key(0) if key is None else key
+        _check_settings(settings, chains.inference(self.config, self.nets))
+        key = jax.random.key(0) if key is None else _key(key)
         return _reconstruct(self, key, self._examples(x), tuple(settings.items()))
 
     def _examples(self, x: Any) -> jax.Array:
@@ -441,6 +445,30 @@ def load_images(paths: str | Path | Iterable[str | Path], model: Model) -> np.nd
       ValueError: a file is missing or no image, there are no files, or the model is not one of square images.
     """
     return images.load(paths, tuple(model.run_config.data.shape), tuple(model.run_config.data.crop))
+
+
+def _check_settings(settings: dict[str, Any], of_config: dict[str, Any]) -> None:
+    """Raise TypeError if a chain has no such settings. The message begins with the name of the first of them.
+
+    Args:
+      settings: the settings that a caller gives.
+      of_config: the settings of the config, as `training.chains` returns them.
+    """
+    accepted = [*of_config, "keep_every"]
+    for name in settings:
+        if name not in accepted:
+            near = did_you_mean(name, accepted)
+            raise TypeError(f"{name}: found an unknown setting, expected one of {', '.join(accepted)}{near}")
+
+
+def _key(key: Any) -> jax.Array:
+    """Return a key unchanged. Raise ValueError if it is no single PRNG key, typed or of the older form (uint32)."""
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", np.dtype(object))
+    is_typed, is_older = jnp.issubdtype(dtype, jax.dtypes.prng_key), dtype == np.uint32
+    if not ((is_typed and len(shape) == 0) or (is_older and len(shape) == 1)):
+        found = type(key).__name__ if shape is None else f"{dtype} of shape {shape}"
+        raise ValueError(f"key: found {found}, expected a PRNG key, such as jax.random.key(0)")
+    return key
 
 
 def _array(name: str, x: Any, shape: tuple[int, ...], *, or_uint8: bool = False) -> jax.Array:

@@ -259,7 +259,7 @@ def test_examples_in_api_print_what_they_show(digits_run, monkeypatch):
     model, key, x = names["model"], jax.random.key(0), jnp.zeros((2, 8, 8, 1))
     with pytest.raises(ValueError, match=r"^step: .*1500"):
         dualmcmc_jax.load("runs/digits", step=7)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^steps: "):
         model.synthesize(key, 2, steps=3)
     for settings in ({"init": "elsewhere"}, {"sampler": "none"}):
         with pytest.raises(KeyError):

@@ -78,6 +78,29 @@ def test_other_arrays_are_refused_in_one_line(x, message):
             call(x)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: model().synthesize(KEY, 4, steps=3),
+            "steps: found an unknown setting, expected one of num_steps, step_s",
+        ),
+        (
+            lambda: model().infer(KEY, pixels(), num_step=3),
+            r"num_step: found .*, keep_every; did you mean num_steps\?$",
+        ),
+        (lambda: model().reconstruct(pixels(), steps=3), "steps: found .*, variance, init, unroll, keep_every$"),
+        (lambda: model().synthesize(0, 4), r"key: found int, expected a PRNG key, such as jax\.random\.key\(0\)$"),
+        (lambda: model().infer(None, pixels()), "key: found NoneType, expected a PRNG key"),
+        (lambda: model().reconstruct(pixels(), key=0), "key: found int, expected a PRNG key"),
+        (lambda: model().synthesize(jax.random.split(KEY), 4), r"key: found key<fry> of shape \(2,\), expected a PRNG"),
+    ],
+)
+def test_other_settings_and_keys_are_refused_in_one_line(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call()
+
+
 def test_latents_and_vectors_are_checked_and_never_scaled():
     with pytest.raises(ValueError, match=r"z: found the shape \(4,\), expected \[B, 4\] of floats; .*z\[None\]"):
         model().decode(np.zeros(4))
