@@ -15,6 +15,7 @@ from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
 from dualmcmc_jax.models.layers import NORMS
 from dualmcmc_jax.runtime import storage, workdirs
+from dualmcmc_jax.spelling import one_of
 from dualmcmc_jax.training import objectives
 
 CHOICES = {
@@ -90,7 +91,7 @@ def check(config: ConfigDict) -> None:
             if name == "data.crop" and integers and value and not _is_box(value):
                 expected = "(left, top, right, bottom) with left < right and top < bottom"
         elif name in CHOICES:
-            expected = None if value in CHOICES[name] else f"one of {', '.join(map(repr, CHOICES[name]))}"
+            expected = None if value in CHOICES[name] else one_of(value, CHOICES[name])
         elif name == "evaluation.resample":
             expected = None if value == -1 or 0 <= value < math.inf else "-1 (as in training), 0 or a positive number"
         elif name in AT_LEAST_ONE:

@@ -90,6 +90,11 @@ CASES = [
         "--config=digits --config.evaluation.ood=tfds:svhn",
         "--config.evaluation.ood: found tfds:svhn, expected a tuple, such as \"('tfds:svhn',)\"",
     ),
+    (
+        "--config=digits --config.energy.kind=resent",
+        "energy.kind: found 'resent', expected one of 'mlp', 'resnet', 'quadratic'; did you mean resnet?",
+    ),
+    ("--config=digits --config.x_chain.sampler=lanegvin", "'langevin', 'mala'; did you mean langevin?"),
     ("--config=digit", "did you mean digits?"),
     ("--config=configs/digit.py", "did you mean configs/digits.py?"),
     ("--config=baselines/va:digits", "did you mean baselines/vae?"),

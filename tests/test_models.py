@@ -184,6 +184,8 @@ def test_convolutions_have_the_precision_of_the_config(compute_dtype, expected):
             "energy.num_pools: found 2, expected 0 to 1 for 1 energy.widths, or 2 of them: "
             '--config.energy.widths="(4,4)"; these would fit: --config.energy.num_pools="1"',
         ),
+        ("energy.kind", "resent", "'quadratic'; did you mean resnet?"),
+        ("generator.norm", "bacth", "did you mean batch?"),
         ("encoder.widths", (), "encoder.widths: found (), expected positive integers"),
         ("data.shape", (12, 12, 1), "data.shape: found (12, 12, 1), expected (S, S, 1 or 3) with S in"),
     ],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dualmcmc_jax.models import mlp, quadratic, resnet
+from dualmcmc_jax.spelling import one_of
 
 NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "energy": {"mlp": mlp.energy, "resnet": resnet.energy, "quadratic": quadratic.energy},
@@ -115,7 +116,7 @@ def build(config, axis_name: str | None = None) -> Nets:
     def net(name):
         kind = config[name].kind
         if kind not in NETWORKS[name]:
-            raise ValueError(f"{name}.kind: found {kind!r}, expected one of {', '.join(map(repr, NETWORKS[name]))}")
+            raise ValueError(f"{name}.kind: found {kind!r}, expected {one_of(kind, NETWORKS[name])}")
         return _net(NETWORKS[name][kind](config, dtype=dtype, axis_name=axis_name), input_shapes[name])
 
     nets, problems = {}, []

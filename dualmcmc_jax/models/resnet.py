@@ -26,6 +26,7 @@ from dualmcmc_jax.models.layers import (
     norm,
     upsample,
 )
+from dualmcmc_jax.spelling import one_of
 
 SIZES = (8, 16, 32, 64, 128, 256)
 """The image sizes, in pixels, that these networks support."""
@@ -63,7 +64,7 @@ def generator(config, *, dtype, axis_name=None) -> nn.Module:
     if len(widths) != num_levels:
         raise ValueError(f"generator.widths: found {len(widths)} levels, expected {num_levels} at {size} pixels")
     if kind not in NORMS:
-        raise ValueError(f"generator.norm: found {kind!r}, expected one of {', '.join(map(repr, NORMS))}")
+        raise ValueError(f"generator.norm: found {kind!r}, expected {one_of(kind, NORMS)}")
     return Generator(widths, channels, kind, axis_name, dtype)
 
 
