@@ -16,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 import dualmcmc_jax
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.interop import weights_file
-from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import checkpointing, loop
 
 pytestmark = pytest.mark.slow
@@ -112,21 +111,6 @@ def test_invalid_model_files_are_refused_in_one_line(exported, tmp_path):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.safetensors: found"):
             weights_file.read(tmp_path / "bad.safetensors")
-
-
-def test_load_refuses_a_path_without_a_model(tmp_path):
-    with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of a run"):
-        dualmcmc_jax.load(tmp_path)
-    with pytest.raises(ValueError, match=r"nothing at .*/none, expected a workdir or a model\.safetensors"):
-        dualmcmc_jax.load(tmp_path / "none")
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "model.safetensors").touch()
-    workdirs.replace(tmp_path / "export" / "config.json", json.dumps(tiny.config().to_dict()))
-    with pytest.raises(ValueError, match=r"expected a workdir with them or the file .*/export/model\.safetensors$"):
-        dualmcmc_jax.load(tmp_path / "export")
-    workdirs.replace(tmp_path / "config.json", json.dumps({"train": {"steps": 3}}))
-    with pytest.raises(ValueError, match=r"config\.json: found .*steps.*; expected the config of a run"):
-        dualmcmc_jax.load(tmp_path)
 
 
 def test_float64_model_requires_float64_in_jax(exported, tmp_path):

@@ -1,5 +1,6 @@
 """A loaded model takes images as files and samples.npz hold them, and refuses arrays that it cannot use."""
 
+import json
 from functools import cache
 
 import jax
@@ -12,6 +13,7 @@ from PIL import Image
 import dualmcmc_jax
 from dualmcmc_jax.data import batches
 from dualmcmc_jax.model import Model
+from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import state as train_state
 
 KEY = jax.random.key(0)
@@ -136,3 +138,18 @@ def test_image_files_are_loaded_as_in_training(tmp_path):
     ]:
         with pytest.raises(ValueError, match=rf"^paths: found .*{found}"):
             dualmcmc_jax.load_images(paths, model())
+
+
+def test_load_refuses_a_path_without_a_model(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.json: found no such file, expected the config of a run"):
+        dualmcmc_jax.load(tmp_path)
+    with pytest.raises(ValueError, match=r"nothing at .*/none, expected a workdir or a model\.safetensors"):
+        dualmcmc_jax.load(tmp_path / "none")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.safetensors").touch()
+    workdirs.replace(tmp_path / "export" / "config.json", json.dumps(tiny.config().to_dict()))
+    with pytest.raises(ValueError, match=r"expected a workdir with them or the file .*/export/model\.safetensors$"):
+        dualmcmc_jax.load(tmp_path / "export")
+    workdirs.replace(tmp_path / "config.json", json.dumps({"train": {"steps": 3}}))
+    with pytest.raises(ValueError, match=r"config\.json: found .*steps.*; expected the config of a run"):
+        dualmcmc_jax.load(tmp_path)
