@@ -174,6 +174,7 @@ def test_two_processes_save_the_same_step_after_a_signal(number, programs, tmp_p
         )
 
 
+@pytest.mark.more
 def test_process_aborts_if_the_other_stops_responding(programs, tmp_path):
     processes = start_pair(programs, tmp_path / "run", heartbeat_timeout=5)
     try:

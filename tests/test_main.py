@@ -161,7 +161,7 @@ def test_output_folder_is_checked_before_the_work(mode, run, workdir, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_program_trains_samples_and_evaluates_vectors(run, tmp_path):
     done = run(f"--workdir={tmp_path}", *TINY, config="toy2d")
     assert done.returncode == 0, done.stderr

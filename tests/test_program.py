@@ -172,6 +172,7 @@ def test_state_is_donated_and_the_host_is_not_called():
     assert not any(word in text for word in ("callback", "infeed", "outfeed", " send(", " recv("))
 
 
+@pytest.mark.more
 def test_benchmark_measures_two_configs(tmp_path):
     flags = ["--config=digits", "--config.train.batch_size=20", "--versus=digits", "--versus.train.batch_size=60"]
     flags += ["--config.train.unroll=1", "--versus.train.unroll=1"]
