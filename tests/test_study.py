@@ -210,6 +210,13 @@ def test_variants_train_for_equal_seconds(stand_in, tmp_path):
     assert len(stand_in()) == 6
 
 
+def test_variants_that_differ_only_in_their_data_share_one_pilot_run(stand_in, tmp_path):
+    other_data = {f"rings, {name}": changed(config, data__source="toy2d:rings") for name, config in two().items()}
+    results_of = runs.run(two() | other_data, settings(tmp_path, range(1), seconds=30.0))
+    assert [r[0].metrics["num_steps"] for r in results_of.values()] == [300, 600, 300, 600]
+    assert [call[2] for call in stand_in() if call[0] == "train"].count(runs.PILOT_STEPS) == 2
+
+
 def test_failed_run_is_reported_and_retried(stand_in, tmp_path, monkeypatch):
     """The table shows the reason of the failure. The other runs continue, and the next command retries the run."""
     monkeypatch.setenv("FAIL", "1")

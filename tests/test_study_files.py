@@ -38,13 +38,13 @@ DAMAGED = ["", "{", "[1]", "3", '"x"', '{"of": []}', "[" * 100_000]
 @pytest.mark.parametrize("content", [*DAMAGED, '{"of": KEY}', '{"of": KEY, "steps_per_second": NaN}'])
 def test_damaged_rate_is_measured_anew(content, tmp_path):
     workers, settings = Workers(), runs.Settings(tmp_path, range(1), 1, 3.0, ())
-    config_for = lambda: runs._for_seconds(workers, settings, "a", tiny.config())
-    assert config_for().train.num_steps == config_for().train.num_steps == 60
+    measured_rate = lambda: runs._pilot(workers, settings, "a", tiny.config())
+    assert measured_rate() == measured_rate() == 20
     assert workers.modes == ["train"]
     rate = tmp_path / "a" / "rate.json"
     intact = rate.read_text()
     rate.write_text(content.replace("KEY", json.dumps(json.loads(intact)["of"])))
-    assert config_for().train.num_steps == 60
+    assert measured_rate() == 20
     assert workers.modes == ["train", "train"]
     assert rate.read_text() == intact
 

@@ -77,8 +77,7 @@ def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[R
     with jobs.Jobs(settings.num_jobs) as workers, tqdm(total=len(todo), unit="run") as bar:
         if settings.seconds:
             bar.set_description("measuring rates")
-            configs = workers.map(lambda name: _for_seconds(workers, settings, name, variants[name]), variants)
-            variants = dict(zip(variants, configs, strict=True))  # a str: why the pilot run failed
+            variants = _for_seconds(workers, variants, settings)
             bar.set_description()
         _check(variants, settings)
 
@@ -150,11 +149,40 @@ def _train_and_evaluate(
     return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
 
 
-def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> ConfigDict | str:
-    """Return a config that trains for settings.seconds, or the reason why the pilot run failed.
+def _for_seconds(
+    workers: jobs.Jobs, variants: dict[str, ConfigDict], settings: Settings
+) -> dict[str, ConfigDict | str]:
+    """Return configs that train for settings.seconds, or the reasons why pilot runs failed.
 
-    The rate is measured once by a pilot run, and stored. The decay of the learning rates is adjusted, so that their
-    final values are those of the original config.
+    Variants that differ only in their data have the same rate, which the first of them measures. The decay of the
+    learning rates is adjusted, so that their final values are those of the original config.
+    """
+    pilots, pilot_of = {}, {}
+    for name, config in variants.items():
+        work = tuple(flag for flag in flags_of(config) if not flag.startswith("--config.data.source="))
+        pilot_of[name] = pilots.setdefault(work, name)
+    measured = workers.map(lambda name: _pilot(workers, settings, name, variants[name]), pilots.values())
+    rates, for_seconds = dict(zip(pilots.values(), measured, strict=True)), {}
+    for name, config in variants.items():
+        rate = rates[pilot_of[name]]
+        if isinstance(rate, str):
+            for_seconds[name] = rate
+            continue
+        num_steps = max(1, round(settings.seconds * rate))
+        for_seconds[name] = changed(
+            config,
+            train__num_steps=num_steps,
+            optimizer__decay=config.optimizer.decay ** (config.train.num_steps / num_steps),
+            checkpoint__every=max(1, num_steps // 5),
+            log__every=max(1, num_steps // 50),
+        )
+    return for_seconds
+
+
+def _pilot(workers: jobs.Jobs, settings: Settings, name: str, config: ConfigDict) -> float | str:
+    """Return the updates per second of a variant, or the reason why its pilot run failed.
+
+    The rate is measured once, and stored.
     """
     folder = settings.workdir / slug(name)
     pilot = changed(config, train__num_steps=PILOT_STEPS, log__every=PILOT_EVERY, log__images_every=10**9)
@@ -170,14 +198,7 @@ def _for_seconds(workers: jobs.Jobs, settings: Settings, name: str, config: Conf
                 return problem
             measured = {"of": key, "steps_per_second": _rate(workdir)}
             replace(file, json.dumps(measured))
-    num_steps = max(1, round(settings.seconds * measured["steps_per_second"]))
-    return changed(
-        config,
-        train__num_steps=num_steps,
-        optimizer__decay=config.optimizer.decay ** (config.train.num_steps / num_steps),
-        checkpoint__every=max(1, num_steps // 5),
-        log__every=max(1, num_steps // 50),
-    )
+    return measured["steps_per_second"]
 
 
 def _is_positive(value: Any) -> bool:
