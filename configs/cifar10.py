@@ -25,6 +25,7 @@ def get_config():
     config.generator.update(kind="resnet", widths=(512, 512, 512, 512))
     config.encoder.update(kind="resnet", widths=(128, 256, 512, 1024))
     config.loss.fresh_negatives = True
+    config.train.compute_dtype = "tensorfloat32"  # PyTorch's default for convolutions on NVIDIA GPUs
     config.train.num_steps = 301 * 500
     config.checkpoint.every = 2500
     config.log.images_every = 2500

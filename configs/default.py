@@ -23,23 +23,26 @@ def get_config() -> ConfigDict:
     data.skip_bad = False  # leave out images that cannot be read, instead of stopping with an error
 
     config.energy = energy = ConfigDict()
-    energy.kind = "mlp"  # network: "mlp", "resnet", or "quadratic" (|A x + b|^2 / 2, the energy of a Gaussian)
-    energy.widths = (256, 256, 256)  # width of each hidden layer (mlp) or residual block (resnet); () for quadratic
+    # Network: "mlp", "conv" (strided convolutions), "resnet", or "quadratic" (|A x + b|^2 / 2, a Gaussian's energy).
+    energy.kind = "mlp"
+    # Width of each hidden layer (mlp), convolution (conv) or residual block (resnet). () for quadratic.
+    energy.widths = (256, 256, 256)
     energy.num_pools = 2  # resnet: the first num_pools blocks halve height and width
     energy.spectral_norm = True  # divide each weight matrix by its largest singular value
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
     config.generator = generator = ConfigDict()
-    generator.kind = "mlp"  # network: "mlp" or "resnet"
-    # Width of each hidden layer (mlp), or of each resolution from 4 x 4 upwards (resnet). (): a linear mlp.
+    generator.kind = "mlp"  # network: "mlp", "conv" or "resnet"
+    # Width of each hidden layer (mlp) or of each resolution: from 4 x 4 upwards (resnet), or up to half the size of the
+    # images (conv). (): a linear mlp.
     generator.widths = (256, 256, 256)
     generator.latent_dim = 128  # d, the number of latent variables
     generator.norm = "batch"  # resnet: normalize by "batch" statistics (the recipe) or by "group" within an example
     generator.variance = 0.3**2 / 2  # sigma^2 of p(x | z), in squared units of x
 
     config.encoder = encoder = ConfigDict()
-    encoder.kind = "mlp"  # network: "mlp" or "resnet"
-    encoder.widths = (256, 256, 256)  # width of each hidden layer (mlp) or convolution (resnet); (): a linear mlp
+    encoder.kind = "mlp"  # network: "mlp", "conv" or "resnet"
+    encoder.widths = (256, 256, 256)  # width of each hidden layer (mlp) or convolution (conv, resnet); (): a linear mlp
 
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x, the number of MCMC steps of the x-revision

@@ -41,6 +41,7 @@ def get_config():
     config.energy.temperature = (1e-3 / 0.3) ** 2
     config.generator.update(kind="resnet", widths=of_shape(lambda shape: widths(32, num_halvings(shape) + 1)[::-1]))
     config.encoder.update(kind="resnet", widths=of_shape(lambda shape: widths(64, num_halvings(shape))))
+    config.train.compute_dtype = "tensorfloat32"
     config.train.num_steps = 100_000
     config.train.batch_size = 64
     config.train.ema_decay = 0.999

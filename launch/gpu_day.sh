@@ -14,7 +14,7 @@ options:
   --only=measure           only run the benchmarks
   --only=train             only train
   --measure_seconds=N      start no benchmark after N seconds (default: 280)
-  --train_seconds=N        time limit of training, including its start (default: 300)
+  --train_seconds=N        time limit of training, including its start (default: 480)
   --evaluate_seconds=N     time limit of the evaluation (default: 110)
   --tiny                   use narrow networks and short chains, to test this script on a CPU
 
@@ -25,7 +25,7 @@ END
 }
 fail() { echo "error: $*" >&2; exit 1; }
 
-out='' authors='' images='' only='' measure_seconds=280 train_seconds=300 evaluate_seconds=110 tiny=''
+out='' authors='' images='' only='' measure_seconds=280 train_seconds=480 evaluate_seconds=110 tiny=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) help && exit ;;

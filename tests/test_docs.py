@@ -81,7 +81,7 @@ def extended():
     for table, before in zip(TABLES, tables, strict=True):
         table.clear()
         table.update(before)
-    del sys.modules["dualmcmc_jax.models.strided"], models.strided
+    del sys.modules["dualmcmc_jax.models.confined"], models.confined
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_commands_in_extend_are_accepted(program):
     assert (done.returncode, done.stdout) == (0, shown), done.stderr
     done = program("--config=digits", *fields_of_commands(), "--mode=count")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"energy: {16 * 32 + 32 + 16 * 32 * 64 + 64 + 4 * 64 + 1:,}\n")
+    assert done.stdout.startswith(f"energy: {64 * 256 + 256 + 2 * (256 * 256 + 256) + 256 + 1:,}\n")
 
 
 @pytest.mark.slow
@@ -117,7 +117,6 @@ def test_all_extensions_train_together(extended, tmp_path):
     assert {name for name, _ in fields} == {
         "loss.energy_penalty.weight",
         "energy.kind",
-        "energy.widths",
         "x_chain.sampler",
         "data.source",
     }
@@ -212,13 +211,14 @@ def test_new_sampler_has_no_step_bias(extended):
 
 
 def test_new_network_is_built_and_checked(extended):
-    net = models.build(tiny.config(energy__kind="strided", energy__widths=(3, 5))).energy
-    energy = jax.jit(net.apply)(net.init(jax.random.key(0)), np.linspace(-1, 1, 2 * 64).reshape(2, 8, 8, 1))
-    assert energy.shape == (2,)
-    assert energy[0] != energy[1]
-    assert net.textbook_multiply_adds == 16 * 16 * 3 + 4 * 16 * 3 * 5 + 4 * 5
-    with pytest.raises(ValueError, match=r"data.shape: found \(2,\), expected \(H, W, C\), 2 pixels or more"):
-        models.build(tiny.config(data__shape=(2,), energy__kind="strided"))
+    config = tiny.config(energy__kind="confined", energy__widths=(3, 5), energy__temperature=0.1)
+    net, mlp = models.build(config).energy, models.build(tiny.config(energy__widths=(3, 5))).energy
+    params, x = net.init(jax.random.key(0)), np.linspace(-1, 1, 2 * 64).reshape(2, 8, 8, 1)
+    quadratic = net.apply(params, x) - mlp.apply(params, x)
+    np.testing.assert_allclose(quadratic, 0.1 * np.square(x).sum((1, 2, 3)) / 2, rtol=1e-4)
+    assert net.textbook_multiply_adds == 64 * 3 + 3 * 5 + 5
+    with pytest.raises(ValueError, match=r"energy.widths: found \(\), expected positive integers"):
+        models.build(tiny.config(energy__kind="confined", energy__widths=()))
 
 
 def test_new_source_is_loaded_and_checked(extended):

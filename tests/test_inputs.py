@@ -92,7 +92,7 @@ CASES = [
     ),
     (
         "--config=digits --config.energy.kind=resent",
-        "energy.kind: found 'resent', expected one of 'mlp', 'resnet', 'quadratic'; did you mean resnet?",
+        "energy.kind: found 'resent', expected one of 'mlp', 'conv', 'resnet', 'quadratic'; did you mean resnet?",
     ),
     ("--config=digits --config.x_chain.sampler=lanegvin", "'langevin', 'mala'; did you mean langevin?"),
     ("--config=digit", "did you mean digits?"),

@@ -21,8 +21,8 @@ def test_configs_are_valid(name):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("generator.kind", "quadratic", "generator.kind: found 'quadratic', expected one of 'mlp', 'resnet'"),
-        ("generator.kind", "cnn", "generator.kind: found 'cnn', expected one of 'mlp', 'resnet'"),
+        ("generator.kind", "quadratic", "generator.kind: found 'quadratic', expected one of 'mlp', 'conv', 'resnet'"),
+        ("generator.kind", "cnn", "generator.kind: found 'cnn', expected one of 'mlp', 'conv', 'resnet'"),
         ("generator.norm", "layer", "generator.norm: found 'layer', expected one of 'batch', 'group'"),
         ("x_chain.init", "Generator", "x_chain.init: found 'Generator', expected one of 'generator', 'noise'"),
         ("z_chain.init", "prior", "z_chain.init: found 'prior', expected one of 'encoder', 'noise'"),

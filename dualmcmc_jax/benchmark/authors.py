@@ -7,7 +7,8 @@ The authors' networks, settings and function `fit` run on random images of the d
   eager       as released: cuDNN deterministic, and convolutions in TF32, which is PyTorch's default
   benchmark   the same, but cuDNN may choose its fastest algorithms
   bfloat16    like "benchmark", with the networks under autocast to bfloat16 and in channels-last layout
-  compile     like "benchmark", with the networks compiled by torch.compile
+  compile     like "benchmark", with the generator and the inference model compiled by torch.compile; the energy is
+              not, because its spectral normalization updates tensors in place, which torch.compile does not support
 A variant whose name contains "one_chain" turns off the second x-chain of each iteration (the authors' setting
 `fine_tune`). The energy is then trained on unrevised samples. An iteration costs about as much as an iteration that
 trains the energy by the paper's Eq. 7.
@@ -135,8 +136,8 @@ def run(train, torch, variant: str, flags, warmed_up) -> dict:
         args.ngf, args.ndf, args.nif, args.batch_size, args.e_l_steps, args.l_steps = 16, 16, 8, 4, 2, 2
     train.set_seeds(1234, cuda_deterministic=kind == "eager")
     nets = {name: getattr(train, f"build_{name}")(args) for name in ("netG", "netE", "netI")}
-    for net in nets.values():
-        if kind == "compile":
+    for name, net in nets.items():
+        if kind == "compile" and name != "netE":
             net.compile()
         if kind == "bfloat16":
             net.to(memory_format=torch.channels_last)

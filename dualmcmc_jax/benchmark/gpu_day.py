@@ -11,6 +11,7 @@ to DIR/table.md.
 --out=DIR       folder for the results
 --authors=DIR   a checkout of the authors' repository; without this flag, the authors' code is not timed
 --seconds=N     time limit after which no new measurement begins (default: 280)
+--only=NAMES    names of measurements, separated by commas, such as jax-cifar10-float32-two; the others are left out
 --tiny          narrow networks and short chains, to test this program on a CPU
 """
 
@@ -81,21 +82,33 @@ def groups(out: Path, authors: Path | None, *, tiny: bool) -> list[list[Job]]:
         return [Job(name, ["dualmcmc_jax.benchmark.authors", *words], **limits)]
 
     return [
-        [ours("cifar10", "bfloat16", "one", "--peaks", f"--profile={out}/profile")],
-        theirs("cifar10", "eager", "eager_one_chain"),
-        [ours("celeba64", "bfloat16", "one"), ours("cifar10", "tensorfloat32", "one", "--peaks")],
-        theirs("celeba64", "eager", "eager_one_chain"),
         [
+            ours("cifar10", "bfloat16", "one", "--peaks", f"--profile={out}/profile"),
             ours("cifar10", "bfloat16", "two"),
+            ours("celeba64", "bfloat16", "one"),
+        ],
+        theirs("cifar10", "eager", "eager_one_chain"),
+        [ours("cifar10", "tensorfloat32", "one", "--peaks"), ours("celeba64", "tensorfloat32", "one")],
+        theirs("celeba64", "eager", "eager_one_chain"),
+        theirs("cifar10", "compile", name="compile"),
+        [
+            ours("cifar10", "tensorfloat32", "two"),
+            ours("cifar10", "float32", "two", "--peaks"),
             ours("celeba64", "bfloat16", "two"),
-            ours("celeba64", "tensorfloat32", "one"),
         ],
         theirs("cifar10", "bfloat16", "bfloat16_one_chain", "benchmark", name="tuned"),
-        theirs("cifar10", "compile", name="compile"),
-        [ours("cifar10", "tensorfloat32", "two"), ours("celeba64", "tensorfloat32", "two")],
+        [ours("celeba64", "tensorfloat32", "two"), ours("celeba64", "float32", "two")],
         theirs("celeba64", "bfloat16", "benchmark", name="tuned"),
-        [ours("cifar10", "float32", "one", "--peaks")],
     ]
+
+
+def selected(planned: list[list[Job]], names: list[str]) -> list[list[Job]]:
+    """Return the groups with only the measurements of the given names. Exit if a name is unknown."""
+    known = [job.name for group in planned for job in group]
+    for name in names:
+        if name not in known:
+            sys.exit(f"error: --only: found {name!r}, expected one of {', '.join(known)}")
+    return [[job for job in group if job.name in names] for group in planned]
 
 
 class Process:
@@ -164,6 +177,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--authors", type=Path)
     parser.add_argument("--seconds", type=float, default=280.0)
+    parser.add_argument("--only")
     parser.add_argument("--tiny", action="store_true")
     flags = parser.parse_args()
     try:
@@ -175,7 +189,10 @@ def main() -> None:
     deadline = begin + flags.seconds
     say = lambda text: terminal.show(f"{time.monotonic() - begin:6.1f} s  {text}")
     (flags.out / "logs").mkdir(parents=True, exist_ok=True)
-    planned = [group for group in groups(flags.out, flags.authors, tiny=flags.tiny) if group]
+    planned = groups(flags.out, flags.authors, tiny=flags.tiny)
+    if flags.only:
+        planned = selected(planned, flags.only.split(","))
+    planned = [group for group in planned if group]
     ahead, started = 1 if flags.tiny else len(planned), []
     try:
         for number, group in enumerate(planned):

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dualmcmc_jax.models import mlp, quadratic, resnet
+from dualmcmc_jax.models import conv, mlp, quadratic, resnet
 from dualmcmc_jax.spelling import one_of
 
 NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
-    "energy": {"mlp": mlp.energy, "resnet": resnet.energy, "quadratic": quadratic.energy},
-    "generator": {"mlp": mlp.generator, "resnet": resnet.generator},
-    "encoder": {"mlp": mlp.encoder, "resnet": resnet.encoder},
+    "energy": {"mlp": mlp.energy, "conv": conv.energy, "resnet": resnet.energy, "quadratic": quadratic.energy},
+    "generator": {"mlp": mlp.generator, "conv": conv.generator, "resnet": resnet.generator},
+    "encoder": {"mlp": mlp.encoder, "conv": conv.encoder, "resnet": resnet.encoder},
 }
 """The function that makes the flax module, for each network and each value of the network's config field `kind`.
 

@@ -85,11 +85,14 @@ def encoder(config, *, dtype, axis_name=None) -> nn.Module:
 def fitting(config) -> dict[str, Any]:
     """Return {field: value} of the fields that must change for the residual networks of a config to fit `data.shape`.
 
-    The widths are cut off, or the last of them is repeated.
+    The widths are cut off, or the last of them is repeated. The dict is empty for shapes that these networks do not
+    support.
 
     Args:
-      config: the full config, whose data.shape these networks support.
+      config: the full config.
     """
+    if config.data.shape[0] not in SIZES:
+        return {}
     n, fields = _num_halvings(config), {}
     if config.generator.kind == "resnet" and len(config.generator.widths) != n + 1:
         fields["generator.widths"] = _resized(config.generator.widths or (64,), n + 1)
