@@ -6,6 +6,7 @@ The other configs start from this config and change some fields. The command lin
 
 from ml_collections import ConfigDict
 
+from dualmcmc_jax.core import samplers
 from dualmcmc_jax.training.objectives import OBJECTIVES
 
 
@@ -47,7 +48,9 @@ def get_config() -> ConfigDict:
     config.x_chain = x_chain = ConfigDict()
     x_chain.num_steps = 30  # K_x, the number of MCMC steps of the x-revision
     x_chain.step_size = 1e-3**2 / 2  # s of Eq. 3, in squared units of x
-    x_chain.sampler = "langevin"  # MCMC kernel: "langevin", or "mala" (Metropolis-adjusted Langevin)
+    # MCMC kernel: "langevin" (recipe), "mala" (Metropolis-adjusted Langevin), "hmc" (Hamiltonian Monte Carlo),
+    # "underdamped" (Langevin dynamics with velocities) or "annealed" (Langevin dynamics with falling step sizes).
+    x_chain.sampler = "langevin"
     # Where x-chains start: "generator" (at g(z)), "noise" (at a draw from N(0, I)) or "persistent" (where earlier
     # chains ended; in each update, 5% of the chains restart from noise).
     x_chain.init = "generator"
@@ -64,11 +67,20 @@ def get_config() -> ConfigDict:
     config.z_chain = z_chain = ConfigDict()
     z_chain.num_steps = 10  # K_z, the number of MCMC steps of the z-revision
     z_chain.step_size = 0.1**2 / 2  # s of Eq. 6, in squared units of z
-    z_chain.sampler = "langevin"  # MCMC kernel: "langevin", or "mala" (Metropolis-adjusted Langevin)
+    # MCMC kernel, as x_chain.sampler: "langevin" (recipe), "mala", "hmc", "underdamped" or "annealed".
+    z_chain.sampler = "langevin"
     # Where z-chains start: "encoder" (at a draw from q(z | x)), "noise" (at a draw from N(0, I)) or "persistent" (where
     # the last chain of the same training example ended).
     z_chain.init = "encoder"
     z_chain.num_chains = 0  # persistent: the number of stored chains, which must equal the number of training examples
+
+    # Parameters of single kernels, the same for x_chain and z_chain. Their default values are in core/samplers.py:
+    #   num_leapfrog_steps       hmc: leapfrog steps, and so gradients, per step
+    #   friction                 underdamped: friction per step, without unit; a velocity lasts about 1 / friction steps
+    #   step_annealing           annealed: step size of the first step, as a multiple of step_size
+    #   temperature_annealing    annealed: factor that multiplies the temperature in the first step
+    for chain in (x_chain, z_chain):
+        chain.update(samplers.parameters())
 
     # Each loss.OBJECTIVE.WEIGHT multiplies a term of a loss. An objective whose weights are all 0 is not computed. The
     # default values are in the table of training/objectives.py:
@@ -127,6 +139,9 @@ def get_config() -> ConfigDict:
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
     evaluation.batch_size = 100  # examples per call of the energy and of Inception; it affects only the speed
     evaluation.x_chain = ()  # (num_steps, step_size, temperature) of the x-revision of samples; (): as in training
+    # x_chain.sampler for sampling, with the parameters of x_chain: "langevin", "mala", "hmc", "underdamped" or
+    # "annealed"; "": as in training.
+    evaluation.sampler = ""
     evaluation.resample = -1.0  # x_chain.resample for sampling; 0: no resampling; -1: as in training
     evaluation.ood = ()  # more data sources for out-of-distribution detection, such as ("tfds:svhn_cropped",)
     evaluation.ais_temperatures = 0  # temperatures of annealed importance sampling, for log Z and bits/dim; 0: skip it

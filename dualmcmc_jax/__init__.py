@@ -3,6 +3,7 @@
 The public API consists of these names, which can be imported from dualmcmc_jax:
 
   load, load_images, Model                        load and use a trained model
+  sample, Diagnostics                             chains on a density of your own, with diagnostics
   langevin, chain_keys, Trace                     the Langevin kernel, for any log-density
   synthesize, infer, revise_x, revise_z,
   reconstruct, Synthesis, Inference               the two MCMC revisions
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
     "model": "load load_images Model",
+    "own_density": "sample Diagnostics",
     "core.langevin": "langevin chain_keys Trace",
     "core.sampling": "synthesize infer revise_x revise_z reconstruct Synthesis Inference",
     "core.densities": "log_ebm log_prior log_likelihood log_joint log_posterior",

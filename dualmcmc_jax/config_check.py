@@ -21,6 +21,7 @@ from dualmcmc_jax.training import objectives
 CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
     **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
+    "evaluation.sampler": ("", *SAMPLERS),
     "generator.norm": tuple(NORMS),
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
@@ -31,6 +32,8 @@ AT_LEAST_ONE = (
     "generator.latent_dim",
     "z_chain.num_steps",
     "x_chain.proposals",
+    "x_chain.num_leapfrog_steps",
+    "z_chain.num_leapfrog_steps",
     "train.num_steps",
     "train.batch_size",
     "checkpoint.every",
@@ -47,6 +50,7 @@ POSITIVE = (
     "x_chain.step_size",
     "x_chain.broad_std",
     "z_chain.step_size",
+    *(f"{chain}.{kind}_annealing" for chain in ("x_chain", "z_chain") for kind in ("step", "temperature")),
     "optimizer.decay",
 )
 BELOW_ONE = ("optimizer.b1", "optimizer.b2", "train.ema_decay")
@@ -108,9 +112,11 @@ def check(config: ConfigDict) -> None:
     for name in ("x_chain.resample", "evaluation.resample"):
         if fields(config)[name] > 0:
             check_resampling(name, config)
-    if config.generator.kind == "resnet" and config.generator.norm == "batch" and config.z_chain.sampler == "mala":
+    sampler = config.z_chain.sampler
+    couples = config.generator.kind == "resnet" and config.generator.norm == "batch"
+    if couples and SAMPLERS[sampler].is_metropolis:
         expected = "'langevin', because batch statistics couple the chains; or generator.norm='group'"
-        raise ValueError(f"z_chain.sampler: found 'mala', expected {expected}")
+        raise ValueError(f"z_chain.sampler: found {sampler!r}, expected {expected}")
 
 
 def check_resampling(name: str, config: ConfigDict) -> None:

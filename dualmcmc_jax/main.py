@@ -338,7 +338,9 @@ def _sampler(config) -> str:
     trained = (config.x_chain.num_steps, config.x_chain.step_size, config.energy.temperature)
     chosen = config.evaluation.x_chain or trained
     names = (f"{chosen[0]}-steps", f"size-{float(chosen[1])}", f"temperature-{float(chosen[2])}")
-    return _name(*(name for name, new, old in zip(names, chosen, trained, strict=True) if new != old))
+    changed = (name for name, new, old in zip(names, chosen, trained, strict=True) if new != old)
+    sampler = config.evaluation.sampler
+    return _name(sampler if sampler != config.x_chain.sampler else "", *changed)
 
 
 def _output_folder(default: Path) -> Path:

@@ -16,11 +16,12 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from dualmcmc_jax import config_check, models
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
+from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import batches, images
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage, workdirs
-from dualmcmc_jax.spelling import did_you_mean
+from dualmcmc_jax.spelling import did_you_mean, one_of
 from dualmcmc_jax.training import chains, checkpointing
 
 
@@ -81,8 +82,8 @@ class BoundModel(NamedTuple):
         """
         if "init" in settings:
             settings = {"resampling": None} | settings
-        settings = chains.synthesis(self.config, self.nets) | settings
-        return sampling.synthesize(keys, self.decode, self.energy, encode=self.encode, **settings)
+        of_config = chains.synthesis(self.config, self.nets, sampler=settings.get("sampler"))
+        return sampling.synthesize(keys, self.decode, self.energy, encode=self.encode, **of_config | settings)
 
     def revise_x(self, keys: jax.Array, x0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
         """Run x-chains from given states. Calls `core.sampling.revise_x`.
@@ -95,7 +96,8 @@ class BoundModel(NamedTuple):
         Returns:
           The final states [B, ...] and the `Trace` of the chains.
         """
-        return sampling.revise_x(keys, self.energy, x0, **chains.x_revision(self.config, self.nets) | settings)
+        of_config = chains.x_revision(self.config, self.nets, sampler=settings.get("sampler"))
+        return sampling.revise_x(keys, self.energy, x0, **of_config | settings)
 
     def revise_z(self, keys: jax.Array, x: jax.Array, z0: jax.Array, **settings) -> tuple[jax.Array, Trace]:
         """Run z-chains from given states. Calls `core.sampling.revise_z`.
@@ -109,9 +111,9 @@ class BoundModel(NamedTuple):
         Returns:
           The final states [B, d] and the `Trace` of the chains.
         """
-        chain = chains.inference(self.config, self.nets)
-        del chain["init"]
-        return sampling.revise_z(keys, self.decode, x, z0, **chain | settings)
+        of_config = chains.inference(self.config, self.nets, sampler=settings.get("sampler"))
+        del of_config["init"]
+        return sampling.revise_z(keys, self.decode, x, z0, **of_config | settings)
 
     def infer(self, keys: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
         """Draw latents from the inference model and revise them with the z-chain. Calls `core.sampling.infer`.
@@ -124,8 +126,8 @@ class BoundModel(NamedTuple):
         Returns:
           An `Inference`.
         """
-        settings = chains.inference(self.config, self.nets) | settings
-        return sampling.infer(keys, self.encode, self.decode, x, **settings)
+        of_config = chains.inference(self.config, self.nets, sampler=settings.get("sampler"))
+        return sampling.infer(keys, self.encode, self.decode, x, **of_config | settings)
 
     def reconstruct(self, keys: jax.Array, x: jax.Array, **settings) -> tuple[jax.Array, jax.Array]:
         """Reconstruct examples from the start and the end of their z-chains. Calls `core.sampling.reconstruct`.
@@ -138,8 +140,8 @@ class BoundModel(NamedTuple):
         Returns:
           The reconstructions from the start and from the end of the z-chains, [B, ...] each.
         """
-        settings = chains.inference(self.config, self.nets) | settings
-        return sampling.reconstruct(keys, self.encode, self.decode, x, **settings)
+        of_config = chains.inference(self.config, self.nets, sampler=settings.get("sampler"))
+        return sampling.reconstruct(keys, self.encode, self.decode, x, **of_config | settings)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params", "step"), meta_fields=("run_config", "nets"))
@@ -151,10 +153,10 @@ class Model:
     uint8, which the methods scale to [-1, 1]. Latents z are vectors [B, d]. Each method raises ValueError if an array
     has another shape or dtype.
 
-    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `infer` and `reconstruct` are compiled by
-    `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call `bound` once,
-    outside of loops. A model is a pytree whose leaves are the parameters and the step. A function that was compiled for
-    one model is therefore reused for other parameters of the same config.
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `sample`, `infer` and `reconstruct` are
+    compiled by `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call
+    `bound` once, outside of loops. A model is a pytree whose leaves are the parameters and the step. A function that
+    was compiled for one model is therefore reused for other parameters of the same config.
 
     If the generator uses batch normalization, its outputs depend on the whole batch. Samples drawn in one call are then
     not independent, and their distribution depends on the size of the batch. In training, a batch has
@@ -205,7 +207,8 @@ class Model:
         """The config with the x-chain that is used for sampling.
 
         The x-chain is `evaluation.x_chain` if this field is set, and otherwise the x-chain of training. Likewise,
-        `evaluation.resample` replaces `x_chain.resample` unless it is -1.
+        `evaluation.sampler` replaces `x_chain.sampler` unless it is "", and `evaluation.resample` replaces
+        `x_chain.resample` unless it is -1.
         """
         return _with_sampling_chain(self.run_config)
 
@@ -233,16 +236,24 @@ class Model:
         """Whether examples are images [H, W, C] rather than vectors [D]."""
         return len(self.run_config.data.shape) == 3
 
-    def with_x_chain(self, num_steps: int, step_size: float, temperature: float) -> "Model":
+    def with_x_chain(self, num_steps: int, step_size: float, temperature: float, sampler: str | None = None) -> "Model":
         """Return the same model with another x-chain for sampling.
 
         Args:
-          num_steps: number of Langevin steps, at least 0.
+          num_steps: number of steps, at least 0.
           step_size: s of Eq. 3, in squared units of x, positive.
           temperature: T of f = -energy / T, in units of energy, positive.
+          sampler: name of a sampler in `core.samplers.SAMPLERS`. None: the sampler that the model uses now.
+
+        Raises:
+          ValueError: there is no such sampler.
         """
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = (num_steps, step_size, temperature)
+        if sampler not in (None, *SAMPLERS):
+            raise ValueError(f"sampler: found {sampler!r}, expected {one_of(sampler, SAMPLERS)}")
+        if sampler is not None:
+            config.evaluation.sampler = sampler
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def with_resampling(self, least_share: float) -> "Model":
@@ -264,9 +275,10 @@ class Model:
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
     def with_trained_x_chain(self) -> "Model":
-        """Return the same model with the x-chain of training, and its resampling, for sampling."""
+        """Return the same model with the x-chain of training, its sampler and its resampling, for sampling."""
         config = self.run_config.as_configdict().copy_and_resolve_references()
         config.evaluation.x_chain = ()
+        config.evaluation.sampler = ""
         config.evaluation.resample = -1.0
         return dataclasses.replace(self, run_config=FrozenConfigDict(config))
 
@@ -342,8 +354,22 @@ class Model:
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected 1 or more")
-        _check_settings(settings, chains.synthesis(self.config, self.nets))
-        return _synthesize(self, _key(key), num_samples, tuple(settings.items()))
+        _check_settings(settings, chains.synthesis(self.config, self.nets, sampler=settings.get("sampler")))
+        return _synthesize(self, check_key(key), num_samples, tuple(settings.items()))
+
+    def sample(self, key: jax.Array, num_samples: int, **settings) -> jax.Array:
+        """Draw samples of the EBM: the final states of x-chains, as `synthesize(...).revised`.
+
+        Args:
+          key: a single PRNG key, from which the key of each chain is derived.
+          num_samples: number of samples B, at least 1. The function is compiled once for each number.
+          **settings: keyword arguments as in `synthesize`, such as sampler="mala", num_steps=100 and step_size=1e-4,
+            and the parameters of the sampler, such as num_leapfrog_steps=5 of "hmc".
+
+        Returns:
+          [B, ...] samples. Images are not clipped, so their values can lie outside of [-1, 1].
+        """
+        return self.synthesize(key, num_samples, **settings).revised
 
     def infer(self, key: jax.Array, x: jax.Array, **settings) -> sampling.Inference:
         """Draw latents of examples from the inference model and revise them with the z-chain (Sec. 3.1).
@@ -358,8 +384,8 @@ class Model:
           An `Inference` with the initial states `start` [B, d] (by default draws of q(z | x)), the final states z
           [B, d], and the trace of the z-chains.
         """
-        _check_settings(settings, chains.inference(self.config, self.nets))
-        return _infer(self, _key(key), self._examples(x), tuple(settings.items()))
+        _check_settings(settings, chains.inference(self.config, self.nets, sampler=settings.get("sampler")))
+        return _infer(self, check_key(key), self._examples(x), tuple(settings.items()))
 
     def reconstruct(self, x: jax.Array, *, key: jax.Array | None = None, **settings) -> tuple[jax.Array, jax.Array]:
         """Reconstruct examples from the start and the end of their z-chains.
@@ -372,8 +398,8 @@ class Model:
         Returns:
           The reconstructions from the start and from the end of the z-chains, [B, ...] each; images in [-1, 1].
         """
-        _check_settings(settings, chains.inference(self.config, self.nets))
-        key = jax.random.key(0) if key is None else _key(key)
+        _check_settings(settings, chains.inference(self.config, self.nets, sampler=settings.get("sampler")))
+        key = jax.random.key(0) if key is None else check_key(key)
         return _reconstruct(self, key, self._examples(x), tuple(settings.items()))
 
     def _examples(self, x: Any) -> jax.Array:
@@ -461,7 +487,7 @@ def _check_settings(settings: dict[str, Any], of_config: dict[str, Any]) -> None
             raise TypeError(f"{name}: found an unknown setting, expected one of {', '.join(accepted)}{near}")
 
 
-def _key(key: Any) -> jax.Array:
+def check_key(key: Any) -> jax.Array:
     """Return a key unchanged. Raise ValueError if it is no single PRNG key, typed or of the older form (uint32)."""
     shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", np.dtype(object))
     is_typed, is_older = jnp.issubdtype(dtype, jax.dtypes.prng_key), dtype == np.uint32
@@ -511,6 +537,8 @@ def _build(config: FrozenConfigDict) -> models.Nets:
 def _with_sampling_chain(config: FrozenConfigDict) -> FrozenConfigDict:
     """Return a copy of a config with the settings of sampling, if they are set, in place of those of training."""
     config = config.as_configdict().copy_and_resolve_references()
+    if config.evaluation.sampler:
+        config.x_chain.sampler = config.evaluation.sampler
     if config.evaluation.resample >= 0:
         config.x_chain.resample = config.evaluation.resample
     if config.evaluation.x_chain:

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dualmcmc_jax.configs import default
 from dualmcmc_jax.core import densities
-from dualmcmc_jax.core.langevin import chain_keys, langevin
+from dualmcmc_jax.core.langevin import Trace, chain_keys, langevin
+from dualmcmc_jax.evaluation import ground_truth_density
 from dualmcmc_jax.metrics import acceptance
 
 
@@ -26,3 +28,18 @@ def test_acceptance_rate_follows_the_metropolis_rule():
         assert rates[s] == pytest.approx(np.minimum(1, ratio).mean(), rel=1e-6)
     assert 0.5 < rates[0.5] < 0.99
     assert rates[1e-4] > 0.999
+
+
+def test_the_rate_of_an_evaluation_is_that_of_the_sampler():
+    """Metropolis kernels report their own rate. Of the others, only Langevin steps are proposals that have a rate."""
+    log_density, chain = lambda x: -0.5 * densities.squared_norm(x), default.get_config().x_chain
+    states = jax.random.normal(jax.random.key(0), (4, 5, 2), jnp.float64)
+    rate = lambda acceptance: ground_truth_density._rate(Trace(None, states, acceptance), log_density, chain)
+    for sampler in ("mala", "hmc"):
+        chain.sampler = sampler
+        assert rate(jnp.array([[0.25, 0.75]])) == 0.5
+    chain.update(sampler="langevin", step_size=0.1)
+    assert rate(None) == acceptance.rate(states, log_density, step_size=0.1)
+    for sampler in ("underdamped", "annealed"):
+        chain.sampler = sampler
+        assert rate(None) is None

@@ -16,7 +16,7 @@ LAYERS = (
     ("main",),
     ("benchmark", "study"),
     ("cli",),
-    ("evaluation",),
+    ("evaluation", "own_density"),
     ("report",),
     ("features",),
     ("metrics",),

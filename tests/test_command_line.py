@@ -40,6 +40,8 @@ STEPS = "--config.evaluation.x_chain=(70, 6e-5, 0.002)"
         ("sample", ["--seed=1"], "samples/seed-1"),
         ("sample", ["--step=4", "--seed=1"], "samples/step-4-seed-1"),
         ("sample", [STEPS], "samples/70-steps-size-6e-05-temperature-0.002"),
+        ("sample", ["--config.evaluation.sampler=hmc"], "samples/hmc"),
+        ("evaluate", ["--config.evaluation.sampler=langevin"], "evaluation/4"),
         ("evaluate", [], "evaluation/4"),
         ("evaluate", [STEPS, "--seed=1"], "evaluation/4-70-steps-size-6e-05-temperature-0.002-seed-1"),
         ("reconstruct", ["--input=digits", "--seed=1"], "reconstructions/seed-1"),

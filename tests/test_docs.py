@@ -118,12 +118,14 @@ def test_all_extensions_train_together(extended, tmp_path):
         "loss.energy_penalty.weight",
         "energy.kind",
         "x_chain.sampler",
+        "x_chain.width",
         "data.source",
     }
     config = tiny.config(train__num_steps=2, train__batch_size=16, log__every=1, energy__spectral_norm=False)
     for name in ("generator", "encoder"):  # which no extension changes
         config.loss[name].update(data_weight=0.0, model_weight=0.0)
     config.x_chain.num_steps = config.z_chain.num_steps = 1
+    config.z_chain.sampler = "mala"
     for name, value in fields:
         config.update_from_flattened_dict({name: value if value.isalpha() or ":" in value else ast.literal_eval(value)})
     begin(config, tmp_path, step=0)
@@ -132,6 +134,8 @@ def test_all_extensions_train_together(extended, tmp_path):
     first, second = tiny.rows(tmp_path)
     assert first["energy_penalty_loss"] == pytest.approx(10 * first["squared_energy"], rel=1e-5)
     assert second["squared_energy"] != first["squared_energy"]
+    assert 0 <= first["x_acceptance"] <= 1
+    assert 0 < first["z_acceptance"] <= 1
     assert all(np.isfinite(value) for value in second.values())
 
 
@@ -192,7 +196,7 @@ def test_new_sampler_has_no_step_bias(extended):
 
     @jax.jit
     def compute(keys, x0):
-        run = lambda num_chains, **chain: SAMPLERS["metropolis"](
+        run = lambda num_chains, **chain: SAMPLERS["metropolis"].kernel(
             keys[:num_chains], x0[:num_chains], log_density, step_size=step_size, **chain
         )
         some = [run(3, num_steps=num_steps)[0] for num_steps in (0, 2)]
@@ -254,7 +258,12 @@ def test_examples_in_api_print_what_they_show(digits_run, monkeypatch):
     with contextlib.redirect_stdout(shown):
         exec(compile(text, "api.md", "exec"), names)
     assert shown.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", text, re.MULTILINE)
-    assert text.count("print(") == len(shown.getvalue().splitlines()) > 20
+    assert len(re.findall(r"^ *print\(", text, re.MULTILINE)) == len(shown.getvalue().splitlines()) > 20
+    (table,) = blocks("api.md", "text")
+    for word, shown_word in zip(names["table"].split(), table.split(), strict=True):
+        with contextlib.suppress(ValueError):
+            word, shown_word = (float(part.replace(",", "")) for part in (word, shown_word))
+        assert word == (shown_word if isinstance(word, str) else pytest.approx(shown_word, rel=0.1, abs=0.05))
 
     model, key, x = names["model"], jax.random.key(0), jnp.zeros((2, 8, 8, 1))
     with pytest.raises(ValueError, match=r"^step: .*1500"):
@@ -289,7 +298,12 @@ def test_tests_and_config_fields_named_in_docs_exist(page):
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for file, test in re.findall(r"(tests/\w+\.py)(?:::(\w+))?", prose):
         assert f"def {test}" in (ROOT / file).read_text(), f"{file}::{test}"
-    fields = config_check.fields(default.get_config()).keys() | {"loss.energy_penalty.weight", "loss.energy_penalty"}
+    fields = config_check.fields(default.get_config()).keys() | {
+        "loss.energy_penalty.weight",
+        "loss.energy_penalty",
+        "x_chain.width",
+        "z_chain.width",
+    }
     sections = {name.rpartition(".")[0] for name in fields} | {"loss.energy.*", "loss.generator.*", "loss.encoder.*"}
     for section, field in re.findall(r"`(?:--config\.)?(\w+)\.([\w.*]+)[`=]", prose):
         if section in default.get_config():

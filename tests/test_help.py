@@ -9,6 +9,7 @@ import pytest
 from dualmcmc_jax import config_check, main
 from dualmcmc_jax.cli import completion
 from dualmcmc_jax.configs import default
+from dualmcmc_jax.core import samplers
 from dualmcmc_jax.data import sources, toy2d
 from dualmcmc_jax.features import inception
 from dualmcmc_jax.training.objectives import OBJECTIVES
@@ -51,7 +52,11 @@ def comment(field):
     return f"{match[1]} {match[2] or ''}"
 
 
-FIELDS = [name for name in config_check.fields(default.get_config()) if name.count(".") == 1]
+FIELDS = [
+    name
+    for name in config_check.fields(default.get_config())
+    if name.count(".") == 1 and name.partition(".")[2] not in samplers.parameters()
+]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -63,6 +68,13 @@ def test_default_config_documents_every_field(field):
 def test_default_config_lists_every_choice(field):
     for choice in config_check.CHOICES[field]:
         assert f'"{choice}"' in comment(field)
+
+
+def test_default_config_lists_every_parameter_of_a_sampler():
+    for name, sampler in samplers.SAMPLERS.items():
+        assert all(
+            re.search(rf"^    #   {parameter} +{name}: \w", DEFAULT, re.MULTILINE) for parameter in sampler.parameters
+        )
 
 
 def test_default_config_lists_every_source_and_every_loss_weight():

@@ -94,7 +94,7 @@ CASES = [
         "--config=digits --config.energy.kind=resent",
         "energy.kind: found 'resent', expected one of 'mlp', 'conv', 'resnet', 'quadratic'; did you mean resnet?",
     ),
-    ("--config=digits --config.x_chain.sampler=lanegvin", "'langevin', 'mala'; did you mean langevin?"),
+    ("--config=digits --config.x_chain.sampler=lanegvin", "'annealed'; did you mean langevin?"),
     ("--config=digit", "did you mean digits?"),
     ("--config=configs/digit.py", "did you mean configs/digits.py?"),
     ("--config=baselines/va:digits", "did you mean baselines/vae?"),

@@ -8,6 +8,7 @@ from scipy import optimize, stats
 
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import linear_gaussian as config_linear_gaussian
+from dualmcmc_jax.core import samplers
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data import sources
@@ -173,13 +174,18 @@ def test_chains_from_exact_samples_of_the_generator_have_no_bias(moments):
 
 
 def test_fixed_point_is_none_where_it_does_not_exist(moments):
-    """There is none if chains are too short, if steps are too long, or if a model is trained on model pairs alone."""
+    """There is none if chains are too short, if steps are too long, or if a model is trained on model pairs alone.
+
+    It is not known for other chains than unadjusted Langevin chains.
+    """
     configs = [
         config_of(x_chain__num_steps=2),
         config_of(x_chain__step_size=0.2),
         config_of(x_chain__init="noise"),
         config_of(z_chain__init="noise"),
         config_of(loss__encoder__data_weight=0.0),
+        *(config_of(x_chain__sampler=sampler) for sampler in samplers.SAMPLERS if sampler != "langevin"),
+        config_of(z_chain__sampler="hmc"),
     ]
     assert [linear_gaussian.fixed_point(config, *moments) for config in configs] == [None] * len(configs)
 

@@ -51,6 +51,27 @@ def test_reconstructions_are_those_of_the_bound_model():
     assert np.any(other != start)
 
 
+def test_sampling_can_use_another_sampler_than_training():
+    """The sampler takes its parameters from the config of the x-chain. Settings replace both."""
+    fields = {"x_chain__sampler": "annealed", "evaluation__sampler": "hmc", "x_chain__num_leapfrog_steps": 2}
+    hmc = model(x_chain__step_size=1e-7, **fields)
+    assert hmc.config.x_chain.sampler == "hmc"
+    assert hmc.with_trained_x_chain().config.x_chain.sampler == "annealed"
+    assert hmc.with_x_chain(1, 1e-4, 1.0, sampler="mala").config.x_chain.sampler == "mala"
+    assert hmc.with_x_chain(1, 1e-4, 1.0).config.x_chain.sampler == "hmc"
+    with pytest.raises(ValueError, match="sampler: found 'nuts', expected one of 'langevin'"):
+        hmc.with_x_chain(1, 1e-4, 1.0, sampler="nuts")
+
+    samples = hmc.synthesize(KEY, 3)
+    assert samples.trace.acceptance.shape == (3, 3)
+    explicit = {"sampler": "hmc", "num_leapfrog_steps": 2, "num_steps": 3, "step_size": 1e-7}
+    plain = model()
+    np.testing.assert_allclose(plain.sample(KEY, 3, **explicit), samples.revised, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(hmc.sample(KEY, 3), samples.revised)
+    with pytest.raises(TypeError, match=r"friction: found an unknown setting, expected .*num_leapfrog_steps"):
+        hmc.sample(KEY, 3, friction=0.1)
+
+
 IMAGES = r"\[B, 8, 8, 1\] of floats in \[-1, 1\] or of uint8"
 
 

@@ -12,10 +12,11 @@ from test_models import resnet_config
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import default, toy2d
 from dualmcmc_jax.core import resampling
+from dualmcmc_jax.core.langevin import Trace
 from dualmcmc_jax.data.batches import Batch, batch_indices
 from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import average_decay, train_step
+from dualmcmc_jax.training.step import acceptance, average_decay, train_step
 
 LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
 
@@ -330,3 +331,10 @@ def test_posterior_mse_starts_at_the_encoder():
     state, update = start(config)
     _, metrics = update(state, Batch(data(config, 3)[None], np.arange(3)[None]))
     np.testing.assert_allclose(metrics["posterior_mse_start"], metrics["posterior_mse_end"], rtol=1e-9)
+
+
+def test_acceptance_is_a_metric_of_chains_that_reject_steps():
+    trace = lambda values: Trace(None, None, values if values is None else jnp.asarray(values))
+    metrics = acceptance(x=trace([[0.25, 1.0], [0.5, 0.25]]), z=trace(None))
+    assert metrics == {"x_acceptance": 0.5}
+    assert acceptance(x=trace(np.zeros((0, 2))), z=trace([[0.75]])) == {"z_acceptance": 0.75}  # no steps, no rate

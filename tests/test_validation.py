@@ -35,6 +35,14 @@ def test_configs_are_valid(name):
         ("optimizer.b1", 1.0, "optimizer.b1: found 1.0, expected at least 0 and below 1"),
         ("train.ema_decay", -0.1, "train.ema_decay: found -0.1, expected at least 0 and below 1"),
         ("checkpoint.every", 0, "checkpoint.every: found 0, expected 1 or more"),
+        (
+            "evaluation.sampler",
+            "nuts",
+            "evaluation.sampler: found 'nuts', expected one of '', 'langevin', 'mala', 'hmc'",
+        ),
+        ("z_chain.num_leapfrog_steps", 0, "z_chain.num_leapfrog_steps: found 0, expected 1 or more"),
+        ("x_chain.friction", -1.0, "x_chain.friction: found -1.0, expected 0 or a positive number"),
+        ("x_chain.step_annealing", 0.0, "x_chain.step_annealing: found 0.0, expected a positive number"),
     ],
 )
 def test_impossible_values_are_refused(field, value, message):

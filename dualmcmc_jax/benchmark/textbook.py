@@ -6,17 +6,18 @@ counts too. The gradient with respect to the input costs as much as a forward pa
 the parameters.
 """
 
+from dualmcmc_jax.core.samplers import gradients_per_step
 from dualmcmc_jax.models import Nets
 
 
 def x_chain(config, nets: Nets) -> int:
     """Return the multiply-adds of the x-revision, per example."""
-    return 2 * config.x_chain.num_steps * nets.energy.textbook_multiply_adds
+    return 2 * config.x_chain.num_steps * gradients_per_step(config.x_chain) * nets.energy.textbook_multiply_adds
 
 
 def z_chain(config, nets: Nets) -> int:
     """Return the multiply-adds of the z-revision, per example."""
-    return 2 * config.z_chain.num_steps * nets.generator.textbook_multiply_adds
+    return 2 * config.z_chain.num_steps * gradients_per_step(config.z_chain) * nets.generator.textbook_multiply_adds
 
 
 def step(config, nets: Nets) -> int:

@@ -17,10 +17,13 @@ class Trace(NamedTuple):
       log_density: [num_steps, B] log-densities of the states *before* each step, up to a constant, in nats.
       states: [ceil(num_steps / keep_every) + 1, B, ...] states after 0, keep_every, 2 keep_every, ... steps; the last
         row is the final state. None unless keep_every was given.
+      acceptance: [num_steps, B] probabilities with which each step was accepted. None for kernels that accept every
+        step.
     """
 
     log_density: jax.Array
     states: jax.Array | None
+    acceptance: jax.Array | None = None
 
 
 def chain_keys(key: jax.Array, index: jax.Array) -> jax.Array:
@@ -89,7 +92,7 @@ def langevin(
         score, log_p = jax.grad(total, has_aux=True)(x)
         noise = normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x.shape[1:], x.dtype)
         x = x + step_size * score + math.sqrt(2 * step_size) * noise
-        return (x,), log_p
+        return (x,), (log_p, None)
 
     (x,), trace = scan_steps(step, (x0,), num_steps=num_steps, keep_every=keep_every, unroll=unroll)
     return x, trace
@@ -109,7 +112,8 @@ def scan_steps(step: Callable, carry: tuple, *, num_steps: int, keep_every: int 
     """Repeat the step of a kernel, and record the `Trace` of the chains.
 
     Args:
-      step: (carry, t) -> (carry, log-densities [B] of the states before the step).
+      step: (carry, t) -> (carry, (log-densities [B] of the states before the step, acceptance probabilities [B] of the
+        step or None)).
       carry: what a step passes to the next one. Its first part is the states x [B, ...].
       num_steps: number of steps.
       keep_every: number of steps between the states that the trace keeps. None: keep no states.
@@ -126,10 +130,11 @@ def scan_steps(step: Callable, carry: tuple, *, num_steps: int, keep_every: int 
             # Row i is written at t = (i - 1) keep_every + 1, ..., i keep_every. The last write remains: the state after
             # i keep_every steps.
             states = states.at[-(-t // keep_every)].set(carry[0])
-        carry, log_p = step(carry, t)
-        return (carry, states), log_p
+        carry, recorded = step(carry, t)
+        return (carry, states), recorded
 
     if keep_every:
         states = jnp.zeros((-(-num_steps // keep_every) + 1, *x0.shape), x0.dtype)
-    (carry, states), log_p = jax.lax.scan(record, (carry, states), jnp.arange(num_steps), unroll=unroll)
-    return carry, Trace(log_p, states if states is None else states.at[-1].set(carry[0]))
+    steps = jnp.arange(num_steps)
+    (carry, states), (log_p, acceptance) = jax.lax.scan(record, (carry, states), steps, unroll=unroll)
+    return carry, Trace(log_p, states if states is None else states.at[-1].set(carry[0]), acceptance)

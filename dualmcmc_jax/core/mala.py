@@ -3,10 +3,10 @@
 import math
 
 import jax
-import jax.numpy as jnp
 
 from dualmcmc_jax.core.densities import squared_norm
 from dualmcmc_jax.core.langevin import LogDensity, Trace, normal, scan_steps, summed
+from dualmcmc_jax.core.metropolis import accept
 
 
 def mala(
@@ -53,10 +53,8 @@ def mala(
         log_ratio = (
             y_log_p - log_p + squared_norm(noise) / 2 - squared_norm(x - y - step_size * y_score) / (4 * step_size)
         )
-        uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=x.dtype))(fold_in(step_keys, 1))
-        accepted = jnp.log(uniform) < log_ratio
-        per_chain = lambda new, old: jnp.where(accepted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-        return jax.tree.map(per_chain, (y, y_score, y_log_p), carry), log_p
+        carry, acceptance = accept(fold_in(step_keys, 1), log_ratio, (y, y_score, y_log_p), carry)
+        return carry, (log_p, acceptance)
 
     (x, _, _), trace = scan_steps(
         step, (x0, *score_and_log_p(x0)), num_steps=num_steps, keep_every=keep_every, unroll=unroll

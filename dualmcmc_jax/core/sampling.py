@@ -62,14 +62,14 @@ def revise_x(
       energy: [B, ...] -> [B].
       x0: [B, ...] initial states.
       temperature: T of f = -energy / T, in units of energy.
-      sampler: name of the kernel in `SAMPLERS`.
+      sampler: name of the sampler in `SAMPLERS`.
       **chain: keyword arguments of the kernel, such as num_steps and step_size of `langevin`.
 
     Returns:
       The final states x~ [B, ...] and the `Trace` of the chains.
     """
     log_density = lambda x: densities.log_ebm(x, energy, temperature=temperature)
-    return SAMPLERS[sampler](keys, x0, log_density, **chain)
+    return SAMPLERS[sampler].kernel(keys, x0, log_density, **chain)
 
 
 def revise_z(
@@ -90,14 +90,14 @@ def revise_z(
       x: [B, ...] examples to condition on.
       z0: [B, d] initial states.
       variance: sigma^2 of p_theta(x | z), in squared units of x.
-      sampler: name of the kernel in `SAMPLERS`.
+      sampler: name of the sampler in `SAMPLERS`.
       **chain: keyword arguments of the kernel, such as num_steps and step_size of `langevin`.
 
     Returns:
       The final states z~ [B, d] and the `Trace` of the chains.
     """
     log_density = lambda z: densities.log_joint(x, z, decode, variance=variance)
-    return SAMPLERS[sampler](keys, z0, log_density, **chain)
+    return SAMPLERS[sampler].kernel(keys, z0, log_density, **chain)
 
 
 def synthesize(

@@ -1,6 +1,6 @@
 """How far is the model from the ground-truth density, if the data set has one?
 
-Also measures how accurately the two Langevin chains sample the model's own densities.
+Also measures how accurately the two chains sample the model's own densities.
 """
 
 import logging
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from dualmcmc_jax import random_streams
 from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.data.batches import to_float
 from dualmcmc_jax.evaluation import sampling
@@ -78,11 +79,12 @@ SECTIONS = (
     Section(
         title="Discretization error of the chains",
         note=(
-            "Langevin chains with finite steps sample their densities only approximately. The acceptance rate is the "
-            "fraction of steps that a Metropolis correction would accept; 1 means exact. The variance bias is the "
-            "relative change of the variance within modes along x-chains that start at exact draws from the EBM and "
-            "run for ten times the training length; 0 means exact. A large bias can also mean that chains leave the "
-            "square of the quadrature."
+            "Unadjusted chains sample their densities only approximately. The acceptance rate of Langevin chains is "
+            "the fraction of steps that a Metropolis correction would accept; 1 means exact. For the samplers mala "
+            "and hmc, which are exact, it is the fraction of accepted steps. Others have none. The variance bias is "
+            "the relative change of the variance within modes along x-chains that start at exact draws from the EBM "
+            "and run for ten times the training length; 0 means exact. A large bias can also mean that chains leave "
+            "the square of the quadrature."
         ),
         metrics={
             "chain/{group}/acceptance": Metric("Metropolis acceptance rate", "higher"),
@@ -282,14 +284,27 @@ def _by_quadrature(model, x, num_points):
 
 @jax.jit
 def _acceptance(model, keys, x):
-    """Return the mean Metropolis acceptance probability of the x-chain's and the z-chain's steps, by "x" and "z"."""
+    """Return the mean Metropolis acceptance probability of the x-chain's and the z-chain's steps, by "x" and "z".
+
+    A chain without steps, or with an unadjusted kernel whose steps are not proposals of the Metropolis-adjusted
+    Langevin algorithm, is left out.
+    """
     config, bound, rates = model.config, model.bound(), {}
     if config.x_chain.num_steps:
-        states = bound.synthesize(keys, keep_every=1, sampler="langevin").trace.states
-        rates["x"] = acceptance.rate(states, bound.log_density, step_size=config.x_chain.step_size)
-    states = bound.infer(keys, x, keep_every=1, sampler="langevin").trace.states
-    rates["z"] = acceptance.rate(states, partial(bound.log_joint, x), step_size=config.z_chain.step_size)
-    return rates
+        trace = bound.synthesize(keys, keep_every=1).trace
+        rates["x"] = _rate(trace, bound.log_density, config.x_chain)
+    trace = bound.infer(keys, x, keep_every=1).trace
+    rates["z"] = _rate(trace, partial(bound.log_joint, x), config.z_chain)
+    return {name: rate for name, rate in rates.items() if rate is not None}
+
+
+def _rate(trace, log_density, chain):
+    """Return the mean acceptance probability of the steps of a trace with all states, or None if there is none."""
+    if trace.acceptance is not None:
+        return trace.acceptance.mean()
+    if chain.sampler == "langevin":
+        return acceptance.rate(trace.states, log_density, step_size=chain.step_size)
+    return None
 
 
 def _total_variation(p: np.ndarray, q: np.ndarray) -> float:
@@ -299,8 +314,13 @@ def _total_variation(p: np.ndarray, q: np.ndarray) -> float:
 
 @jax.jit
 def _long_chain(model, keys, x):
-    """Run the x-chain from x [B, ...] for ten times its configured number of steps."""
-    return model.bound().revise_x(keys, x, num_steps=10 * max(1, model.config.x_chain.num_steps))[0]
+    """Run the x-chain from x [B, ...] for ten times its configured number of steps.
+
+    A kernel whose steps change along the chain is replaced by that of its last step.
+    """
+    chain = model.config.x_chain
+    sampler = SAMPLERS[chain.sampler].then or chain.sampler
+    return model.bound().revise_x(keys, x, num_steps=10 * max(1, chain.num_steps), sampler=sampler)[0]
 
 
 def _variance_within(x: np.ndarray, component: np.ndarray, weight: np.ndarray) -> float:

@@ -32,7 +32,7 @@ SECTIONS = (
         title="Reconstruction of held-out data",
         note=(
             "Held-out examples compared with their decoded latents, which come from the inference model q alone (its "
-            "mean), or from z-chains (Langevin steps on the posterior of z). The z-chains start at the mean of q (as "
+            "mean), or from z-chains (MCMC steps on the posterior of z). The z-chains start at the mean of q (as "
             "in Table 3 of the paper), at a draw of q (as in training), or at noise. MSE is the mean over "
             "coordinates; those of images are pixels in [-1, 1]. All numbers are means over examples."
         ),
@@ -47,7 +47,7 @@ SECTIONS = (
 )
 CAPTIONS = {
     "z_revision": (
-        "The z-revision. Top: the decoded latents of some Langevin chains, one chain per row; the last column shows "
+        "The z-revision. Top: the decoded latents of some chains, one chain per row; the last column shows "
         "the held-out image to be reconstructed. Bottom: the mean squared error along the chains."
     ),
     "reconstruction": (

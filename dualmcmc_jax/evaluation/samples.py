@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from dualmcmc_jax.core.samplers import gradients_per_step
 from dualmcmc_jax.evaluation import interpolation, sampling, trajectories
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.features import classifiers, inception, spaces
@@ -37,7 +38,7 @@ SECTIONS = (
     Section(
         title="Samples",
         note=(
-            "Samples compared with the training data, before and after the x-revision (Langevin steps on the energy). "
+            "Samples compared with the training data, before and after the x-revision (MCMC steps on the energy). "
             "Frechet distances depend on the number of samples, so compare them only if this number is equal. The "
             "estimate of the kernel distance is unbiased and can be slightly negative. Precision and density measure "
             "how realistic the samples are; recall and coverage measure how much of the training data they cover. A "
@@ -64,7 +65,7 @@ SECTIONS = (
 CAPTIONS = {
     "samples": "Samples of the generator (left), and samples after the x-revision (right).",
     "x_revision": (
-        "The x-revision. Top: some Langevin chains, one per row, from the generator's sample (left) to the end of the "
+        "The x-revision. Top: some chains, one per row, from the generator's sample (left) to the end of the "
         "chain (right). Bottom: the mean energy along the chains; lower energy means higher density."
     ),
     "interpolation": "Generated images between two latents, from left to right, one pair of latents per row.",
@@ -214,5 +215,5 @@ def cost(model: Model, *, seed: int) -> dict[str, float]:
             parallel.collect(sampling.stream(sampler, num_samples=num_samples, seed=seed))
             seconds.append(time.perf_counter() - start)
         metrics[f"{name}/seconds_per_1000"] = min(seconds[1:]) * 1000 / num_samples
-        metrics[f"{name}/network_evaluations_per_1000"] = 1000 * (starts + steps)
+        metrics[f"{name}/network_evaluations_per_1000"] = 1000 * (starts + steps * gradients_per_step(chain))
     return metrics

@@ -45,13 +45,13 @@ TRAINING = Section("Training")
 SECTIONS = (*(section for question in QUESTIONS for section in question.SECTIONS), TRAINING)
 TRAINING_CAPTION = (
     "Training metrics by their names in metrics.jsonl. energy_data and energy_model are mean energies of data and of "
-    "samples, before division by the temperature; energy_loss is their weighted difference divided by the temperature, "
-    "and should fluctuate around 0. revision_mse is the mean squared change that the x-revision makes, and "
-    "posterior_mse_start and posterior_mse_end are the mean squared reconstruction errors before and after the "
-    "z-revision, all per pixel or coordinate."
+    "samples, before division by the temperature, and energy_gap is the first minus the second; energy_loss is their "
+    "weighted difference divided by the temperature, and should fluctuate around 0. revision_mse is the mean squared "
+    "change that the x-revision makes, and posterior_mse_start and posterior_mse_end are the mean squared "
+    "reconstruction errors before and after the z-revision, all per pixel or coordinate."
 )
 _log = logging.getLogger(__name__)
-FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain")
+FACTS = ("step", "seed", "features", "num_features", "num_samples", "num_train", "num_held_out", "x_chain", "sampler")
 """Keys of metrics.json that describe the evaluation itself. `summary` shows most of them, and no table shows them."""
 
 
@@ -116,6 +116,7 @@ def evaluate(model: Model, inputs: Inputs) -> Results:
         "num_train": len(inputs.dataset.train),
         "num_held_out": len(inputs.held_out),
         "x_chain": model.x_chain,
+        "sampler": model.config.x_chain.sampler,
     }
     measured, metrics = [], {}
     for question in QUESTIONS:
@@ -185,7 +186,9 @@ def of_trained(config, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def summary(metrics: Mapping[str, Any]) -> str:
     """Return one line that says which checkpoint was evaluated, on how many examples, and with which sampler."""
     num_steps, step_size, temperature = metrics["x_chain"]
-    chain = f"x-revision: {num_steps} Langevin steps of size {step_size:.3g} at temperature {temperature:.3g}"
+    sampler = metrics.get("sampler", "langevin")  # older evaluations do not name the sampler
+    kind = "Langevin steps" if sampler == "langevin" else f"steps of the sampler {sampler}"
+    chain = f"x-revision: {num_steps} {kind} of size {step_size:.3g} at temperature {temperature:.3g}"
     space = spaces.LABELS.get(metrics["features"], metrics["features"])
     return (
         f"Checkpoint at step {metrics['step']:,}; {metrics['num_samples']:,} samples compared with "

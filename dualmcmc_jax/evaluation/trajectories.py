@@ -1,4 +1,4 @@
-"""What do the two Langevin chains do, step by step (Figure 2 of the paper)?"""
+"""What do the two chains do, step by step (Figure 2 of the paper)?"""
 
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class XTrajectory(NamedTuple):
     Attributes:
       states: [K, num_chains, H, W, C] uint8, states of some chains. Every third state is kept, or fewer states of a
         long chain, so that K is at most about 30.
-      steps: [K], the number of Langevin steps before each state.
+      steps: [K], the number of steps before each state.
       energy: [num_steps, B], the energy of all chains before each step.
     """
 
@@ -40,7 +40,7 @@ class ZTrajectory(NamedTuple):
 
     Attributes:
       states: [K, num_chains, H, W, C] uint8, decoded states of some chains; K is at most about 20.
-      steps: [K], the number of Langevin steps before each state.
+      steps: [K], the number of steps before each state.
       mse: [K, B], mean squared error per pixel of the decoded states of all chains, with pixels in [-1, 1].
       x: [num_chains, H, W, C] uint8, the held-out images whose latents the chains infer.
     """
@@ -76,21 +76,21 @@ def group_of(held_out: np.ndarray, size: int) -> np.ndarray:
 def x_figure(trajectory: XTrajectory) -> Figure:
     """Draw the states of x-chains, one chain per row, above the mean energy along all chains."""
     pixels = figures.tile(trajectory.states.swapaxes(0, 1))
-    figure, (above, below) = figures.images_and_curve(pixels, "x-revision: one Langevin chain of the EBM per row")
-    figures.label_columns(above, trajectory.steps, "number of Langevin steps")
+    figure, (above, below) = figures.images_and_curve(pixels, "x-revision: one chain of the EBM per row")
+    figures.label_columns(above, trajectory.steps, "number of steps")
     below.plot(np.arange(len(trajectory.energy)), trajectory.energy.mean(1))
-    below.set(xlabel="number of Langevin steps", ylabel="mean energy", xlim=(0, max(1, trajectory.steps[-1])))
+    below.set(xlabel="number of steps", ylabel="mean energy", xlim=(0, max(1, trajectory.steps[-1])))
     return figure
 
 
 def z_figure(trajectory: ZTrajectory) -> Figure:
     """Draw decoded z-chains, one per row with the held-out image last, above the mean error along all chains."""
     pixels = figures.tile(np.concatenate([trajectory.states, trajectory.x[None]]).swapaxes(0, 1))
-    title = "z-revision: one decoded Langevin chain per row; last column: the held-out image"
+    title = "z-revision: one decoded chain per row; last column: the held-out image"
     figure, (above, below) = figures.images_and_curve(pixels, title)
-    figures.label_columns(above, [*trajectory.steps, "image"], "number of Langevin steps")
+    figures.label_columns(above, [*trajectory.steps, "image"], "number of steps")
     below.plot(trajectory.steps, trajectory.mse.mean(1), ".-")
-    below.set(xlabel="number of Langevin steps", ylabel="MSE per pixel", xlim=(0, trajectory.steps[-1]))
+    below.set(xlabel="number of steps", ylabel="MSE per pixel", xlim=(0, trajectory.steps[-1]))
     return figure
 
 

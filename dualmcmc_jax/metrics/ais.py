@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dualmcmc_jax.core.densities import squared_norm
-from dualmcmc_jax.core.langevin import LogDensity, chain_keys, normal
+from dualmcmc_jax.core.hmc import leapfrog
+from dualmcmc_jax.core.langevin import LogDensity, chain_keys, normal, summed
+from dualmcmc_jax.core.metropolis import accept
 
 _NUM_PILOTS = 100
 """Number of pilot chains, which determine the annealing schedule."""
@@ -93,21 +95,15 @@ def move(
     Returns:
       The next states [B, ...] and the acceptance probabilities [B].
     """
-    score = jax.grad(lambda x: log_density(x).sum())
-    start = normal(keys, x.shape[1:], x.dtype)
-
-    def leap(_, carry):
-        y, velocity = carry
-        velocity = velocity + step_size / 2 * score(y)
-        y, velocity = reflect(y + step_size * velocity, velocity, half_width)
-        return y, velocity + step_size / 2 * score(y)
-
-    y, velocity = jax.lax.fori_loop(0, num_steps, leap, (x, start))
-    gain = log_density(y) - log_density(x) + (squared_norm(start) - squared_norm(velocity)) / 2
-    probability = jnp.exp(jnp.minimum(jnp.nan_to_num(gain, nan=-jnp.inf), 0))
-    uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), dtype=x.dtype))(keys)
-    accepted = (uniform < probability).reshape(-1, *(1,) * (x.ndim - 1))
-    return jnp.where(accepted, y, x), probability
+    score_and_log_p = jax.grad(summed(log_density), has_aux=True)
+    start, (score, log_p) = normal(keys, x.shape[1:], x.dtype), score_and_log_p(x)
+    walls = partial(reflect, half_width=half_width)
+    y, velocity, _, y_log_p = leapfrog(
+        x, start, score, log_p, score_and_log_p, time_step=step_size, num_steps=num_steps, move=walls
+    )
+    gain = y_log_p - log_p + (squared_norm(start) - squared_norm(velocity)) / 2
+    (x,), probability = accept(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), gain, (y,), (x,))
+    return x, probability
 
 
 def anneal(

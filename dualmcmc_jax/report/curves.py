@@ -22,7 +22,7 @@ def read(workdir: Path) -> History:
     return {name: tuple(np.array(values).T) for name, values in pairs.items() if name != "step"}
 
 
-_KINDS = ("loss", "mse", "mse_end", "mse_start", "data", "model", "gradient_norm")
+_KINDS = ("loss", "mse", "mse_end", "mse_start", "data", "model", "gap", "gradient_norm")
 """Ends of the names of training metrics, in the order of their panels. Other metrics come last."""
 _NETWORKS = ("energy", "generator", "encoder")
 
@@ -37,11 +37,16 @@ def _place(name: str) -> tuple:
 def training(history: History) -> Figure | None:
     """Draw each training metric against the training step, in one panel per metric: first losses, then errors.
 
-    Names that contain "/" belong to metrics of light evaluations, which are left out.
+    Names that contain "/" belong to metrics of light evaluations, which are left out. One more panel, energy_gap, shows
+    energy_data - energy_model.
 
     Returns:
       The figure, or None if the history has no training metric.
     """
+    if {"energy_data", "energy_model"} <= history.keys():
+        (steps, of_data), (other_steps, of_model) = history["energy_data"], history["energy_model"]
+        if np.array_equal(steps, other_steps):
+            history = {**history, "energy_gap": (steps, of_data - of_model)}
     names = sorted((name for name in history if "/" not in name), key=_place)
     if not names:
         return None

@@ -3,42 +3,42 @@
 import jax
 
 from dualmcmc_jax.core.resampling import Resampling
+from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import Net, Nets
 
 
-def x_revision(config, nets: Nets) -> dict:
+def x_revision(config, nets: Nets, *, sampler: str | None = None) -> dict:
     """Return the keyword arguments of `core.sampling.revise_x` for the x-chain of a config.
 
     Args:
       config: the full config (uses x_chain, energy.temperature and train.unroll).
       nets: the networks of the config.
+      sampler: the sampler to use instead of x_chain.sampler, or None.
 
     Returns:
-      A dict of num_steps, step_size, sampler, temperature and unroll.
+      A dict of num_steps, step_size, sampler, the parameters of this sampler, temperature and unroll.
     """
     chain = config.x_chain
-    return {
-        "num_steps": chain.num_steps,
-        "step_size": chain.step_size,
-        "sampler": chain.sampler,
+    return _kernel(chain, sampler) | {
         "temperature": config.energy.temperature,
         "unroll": _unroll(config, chain.num_steps, nets.energy),
     }
 
 
-def synthesis(config, nets: Nets) -> dict:
+def synthesis(config, nets: Nets, *, sampler: str | None = None) -> dict:
     """Return the keyword arguments of `core.sampling.synthesize` for a config.
 
     Args:
       config: the full config.
       nets: the networks of the config.
+      sampler: the sampler to use instead of x_chain.sampler, or None.
 
     Returns:
       The dict of `x_revision`, plus init, start_std, resampling, latent_dim and dtype.
     """
     chain = config.x_chain
     resampling = Resampling(chain.resample, chain.proposals, chain.broad_proposals, chain.broad_std)
-    return x_revision(config, nets) | {
+    return x_revision(config, nets, sampler=sampler) | {
         "resampling": resampling if chain.resample else None,
         "init": _init(config.x_chain),
         "start_std": config.x_chain.start_std,
@@ -47,21 +47,19 @@ def synthesis(config, nets: Nets) -> dict:
     }
 
 
-def inference(config, nets: Nets) -> dict:
+def inference(config, nets: Nets, *, sampler: str | None = None) -> dict:
     """Return the keyword arguments of `core.sampling.infer` for the z-chain of a config.
 
     Args:
       config: the full config (uses z_chain, generator.variance and train.unroll).
       nets: the networks of the config.
+      sampler: the sampler to use instead of z_chain.sampler, or None.
 
     Returns:
-      A dict of num_steps, step_size, sampler, variance, init and unroll.
+      A dict of num_steps, step_size, sampler, the parameters of this sampler, variance, init and unroll.
     """
     chain = config.z_chain
-    return {
-        "num_steps": chain.num_steps,
-        "step_size": chain.step_size,
-        "sampler": chain.sampler,
+    return _kernel(chain, sampler) | {
         "variance": config.generator.variance,
         "init": _init(chain),
         "unroll": _unroll(config, chain.num_steps, nets.generator),
@@ -71,6 +69,13 @@ def inference(config, nets: Nets) -> dict:
 def param_dtype(config):
     """Return the dtype of parameters and chains: float64 if `train.compute_dtype` is "float64", otherwise float32."""
     return jax.numpy.float64 if config.train.compute_dtype == "float64" else jax.numpy.float32
+
+
+def _kernel(chain, sampler: str | None) -> dict:
+    """Return the settings of a chain's kernel: num_steps, step_size, sampler, and the parameters of this sampler."""
+    sampler = sampler or chain.sampler
+    settings = {"num_steps": chain.num_steps, "step_size": chain.step_size, "sampler": sampler}
+    return settings | {name: chain[name] for name in SAMPLERS[sampler].parameters}
 
 
 def _init(chain) -> str:

@@ -25,7 +25,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from dualmcmc_jax.core.langevin import chain_keys, normal
+from dualmcmc_jax.core.langevin import Trace, chain_keys, normal
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.data.batches import Batch, to_float
 from dualmcmc_jax.models.build import Nets, Params
@@ -85,7 +85,7 @@ def train_step(
         generator, _ = update(optimizers.generator, gradient["generator"], state.opt_state.generator, params.generator)
         samples = samples._replace(model=sample(chain_keys(fresh_key, index), nets.generator.bind(generator)))
     energy_gradient, energy_metrics = differentiate(("energy",), samples=samples)
-    metrics = metrics | energy_metrics
+    metrics = metrics | energy_metrics | acceptance(x=model.trace, z=data.trace)
     if config.loss.fresh_negatives:
         energy_gradient, metrics = _mean((energy_gradient, metrics))
     else:
@@ -104,6 +104,16 @@ def train_step(
     kept = persistent_chains.keep(state.chains, places, ends, axis_name=AXIS)
     state = TrainState(state.step + 1, state.key, new_params, average, opt_state, vectors, state.attempt, kept)
     return state, metrics | norms | resampling
+
+
+def acceptance(**traces: Trace) -> dict[str, jax.Array]:
+    """Return the mean acceptance probability of all chains and steps, by "NAME_acceptance".
+
+    Args:
+      **traces: traces of chains by name. Chains without steps, or whose kernel accepts every step, are left out.
+    """
+    rates = {name: trace.acceptance for name, trace in traces.items()}
+    return {f"{name}_acceptance": rate.mean() for name, rate in rates.items() if rate is not None and rate.size}
 
 
 def average_decay(step: jax.Array, decay: float, dtype=jnp.float32) -> jax.Array:
