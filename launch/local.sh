@@ -2,5 +2,5 @@
 # Runs the program on this machine: ./launch/local.sh --config=digits [any flag of dualmcmc_jax.main]
 set -euo pipefail
 # shellcheck source=launch/venv.sh
-. "$(dirname "$0")/venv.sh" requirements.txt
+. "$(dirname "$0")/venv.sh" requirements/core.txt
 exec python -m dualmcmc_jax.main "$@"

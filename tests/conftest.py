@@ -56,16 +56,16 @@ def _free_compiled_programs():
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_tensorboard():
-    """Disable TensorBoard events, because TensorFlow takes long to import. The fixture `tensorboard` enables them."""
+    """Disable TensorBoard events, which take time to write. The fixture `tensorboard` enables them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "clu", None)
+        patch.setitem(sys.modules, "tensorboard", None)
         yield
 
 
 @pytest.fixture
 def tensorboard(monkeypatch):
     """Enable TensorBoard events in the process of the test."""
-    monkeypatch.delitem(sys.modules, "clu")
+    monkeypatch.delitem(sys.modules, "tensorboard")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """A server that starts the project's programs quickly, as forks of a process that has imported the libraries.
 
-A program needs two seconds to import JAX, Flax, Optax, Orbax, SciPy and Matplotlib, and three more seconds to import
-TensorFlow for TensorBoard. A fork has these libraries already and imports only the project's modules. Like any other
-process, it has its own devices, signals, output and exit code. The package `clu`, which writes TensorBoard events, is
-hidden from a fork unless a test asks for it.
+A program needs two seconds to import JAX, Flax, Optax, Orbax, SciPy and Matplotlib. A fork has these libraries already
+and imports only the project's modules. Like any other process, it has its own devices, signals, output and exit code.
+The package `tensorboard`, which writes TensorBoard events, is hidden from a fork unless a test asks for it.
 """
 
 import json
@@ -107,7 +106,7 @@ class Server:
         return subprocess.CompletedProcess(flags, code, command.stdout, command.stderr)
 
 
-HIDDEN = {False: ["clu"], True: []}
+HIDDEN = {False: ["tensorboard"], True: []}
 
 
 class Command:

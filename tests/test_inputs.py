@@ -51,7 +51,7 @@ def files(tmp_path_factory):
 CASES = [
     ("", "--config: found nothing, and no file WORKDIR/config.json, expected a config, such as --config=digits"),
     ("--workdir=FILES/empty", "--config: found nothing, and no file FILES/empty/config.json, expected a config"),
-    ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, cifar10"),
+    ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, celebahq256, cifar10"),
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
     ("--config=digits train", "found 'train', expected only flags"),
     ("--config=FILES/divides.py", "--config: found ZeroDivisionError (division by zero) in FILES/divides.py, line 2"),
@@ -202,6 +202,10 @@ CASES = [
     (
         "--config=cifar10",
         "data.source: found 'tfds:cifar10', which cannot be prepared; expected internet access and disk space: ",
+    ),
+    (
+        "--config=celebahq256",
+        "data.source: found 'tfds:celeb_a_hq/256', which must be downloaded by hand: Manual directory ",
     ),
     (
         "--config=digits --config.train.batch_size=96 --workdir=/dev/null/run",

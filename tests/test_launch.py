@@ -106,7 +106,9 @@ class FakePrograms:
             (folder / "bin" / name).chmod(0o755)
         self.checkout = folder / "checkout"
         shutil.copytree(ROOT / "launch", self.checkout / "launch")
-        shutil.copy(ROOT / "requirements.txt", self.checkout)
+        shutil.copytree(ROOT / "requirements", self.checkout / "requirements")
+        for name in ("requirements.txt", "requirements.lock"):
+            shutil.copy(ROOT / name, self.checkout)
         commit = "git init -q && git add . && git -c user.name=n -c user.email=e commit -q -m m"
         subprocess.run(["bash", "-c", commit], cwd=self.checkout, check=True)
         self.plan()

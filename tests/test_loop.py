@@ -1,5 +1,6 @@
 """Complete training runs: resuming, metrics, checkpoints, and the content of the workdir."""
 
+import importlib
 import io
 import json
 import os
@@ -73,6 +74,8 @@ def test_tensorboard_has_the_metrics_and_the_pictures(tensorboard, tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     written = {e.step: float(tensor_util.make_ndarray(e.tensor_proto)) for e in events.Tensors("generator_loss")}
     assert written == pytest.approx({row["step"]: row["generator_loss"] for row in tiny.rows(tmp_path)}, rel=1e-6)
+    plugins = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in ("generator_loss", "samples")}
+    assert plugins == {"generator_loss": "scalars", "samples": "images"}
     (event,) = events.Tensors("samples")
     width, height, png = event.tensor_proto.string_val
     assert (event.step, width, height) == (20, b"3", b"2")
@@ -252,17 +255,29 @@ def test_checkpoint_that_no_run_has_trained_here_is_not_evaluated(uninterrupted,
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_tensorflow_that_does_not_work_is_a_warning(code, problem, tensorboard, tmp_path, monkeypatch, caplog):
+def test_tensorboard_that_does_not_work_is_a_warning(code, problem, tensorboard, tmp_path, monkeypatch, caplog):
     """The warning of the last package must not become an error, as it would with `python -W error`."""
-    (tmp_path / "tensorflow").mkdir()
-    (tmp_path / "tensorflow" / "__init__.py").write_text(code)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "clu")]:
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "__init__.py").write_text(code)
+    for name in [name for name in sys.modules if re.match(r"tensorboard\b|dualmcmc_jax.*tensorboard_events", name)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     with metric_writer.MetricsWriter(tmp_path, step=0, num_steps=1, every=1) as writer:
         writer.scalars(1, {"energy_loss": 3.0})
     assert caplog.messages == [f"TensorBoard events are not written: {problem}"]
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "energy_loss": 3.0}\n'
+
+
+def test_tensorboard_on_a_full_device_is_a_warning(tensorboard, tmp_path, caplog):
+    """Metrics are still written to metrics.jsonl."""
+    record_writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
+    new_writer = metric_writer.MetricsWriter(tmp_path, step=0, num_steps=2, every=1)
+    with new_writer as writer, open("/dev/full", "wb", buffering=0) as full:
+        writer._tensorboard._records = record_writer.RecordWriter(full)
+        for step in (1, 2):
+            writer.scalars(step, {"energy_loss": 3.0})
+    assert caplog.messages == ["TensorBoard events are no longer written: No space left on device"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_lines_that_are_not_metrics_are_left_out_with_a_warning(tmp_path, caplog):
@@ -384,6 +399,30 @@ def test_training_begins_with_a_line_about_the_data(tmp_path, caplog):
     compiling, compiled = (line for line in caplog.messages if line.startswith("compil"))
     assert compiling.startswith("compiling the update; ")
     assert re.fullmatch(r"compiled the update in \d+ s", compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lsun_church64", "celebahq256"])
+def test_recipes_of_the_papers_other_data_sets_train(name, tmp_path, monkeypatch):
+    """The images are random. The networks are as deep as in the config but narrow. All three are trained."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = importlib.import_module(f"dualmcmc_jax.configs.{name}").get_config()
+    widest = max(config.energy.widths)
+    for network in ("energy", "generator", "encoder"):
+        config[network].widths = tuple(max(2, 4 * width // widest) for width in config[network].widths)
+    config.x_chain.num_steps = config.z_chain.num_steps = 1
+    config.loss.fresh_negatives = False
+    config.train.update(num_steps=3, batch_size=8, unroll=1)
+    config.log.every = 1
+    config.evaluation.every = 0
+    with tfds.testing.mock_data(num_examples=8):
+        train(config, tmp_path / "run")
+    rows = tiny.rows(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    for network in ("energy", "generator", "encoder"):
+        assert all(row[f"{network}_gradient_norm"] > 0 for row in rows)
 
 
 def test_command_of_tensorboard_exists():

@@ -10,7 +10,7 @@ import pytest
 
 from dualmcmc_jax import config_check, models
 from dualmcmc_jax.cli import startup
-from dualmcmc_jax.configs import celeba64, default, images
+from dualmcmc_jax.configs import celeba64, celebahq256, default, images, lsun_church64
 from dualmcmc_jax.models import layers, resnet
 
 random = np.random.default_rng(3)
@@ -215,6 +215,19 @@ def test_all_widths_that_do_not_fit_are_named_with_flags_that_would_fit():
     assert [name for name, _ in flags] == ["generator.widths", "encoder.widths", "energy.num_pools"]
     config.update_from_flattened_dict({name: ast.literal_eval(value) for name, value in flags})
     models.build(config)
+
+
+def test_recipes_of_the_papers_other_data_sets_extend_that_of_celeba64():
+    """At resolutions up to 64 x 64, the networks have equal blocks. Each new level is half as wide as the one below."""
+    base, church, faces = (module.get_config() for module in (celeba64, lsun_church64, celebahq256))
+    for config in (church, faces):
+        config_check.check(config)
+        models.build(config)
+    for name in ("energy", "generator", "encoder"):
+        assert church[name] == base[name]
+    assert faces.energy.widths == (16, 32, *base.energy.widths)
+    assert faces.generator.widths == (*base.generator.widths, 32, 16)
+    assert faces.encoder.widths == (32, 64, *base.encoder.widths)
 
 
 @pytest.mark.parametrize("size", resnet.SIZES)

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import struct
+import sys
+import types
 import zipfile
 import zlib
 
@@ -520,7 +522,10 @@ def test_mocked_tfds_data_sets_are_read():
 
 
 def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
-    """A data set is prepared as array_record. Its decoded images stay in the cache. A TFRECORD copy is refused."""
+    """A data set is prepared as array_record. Its decoded images stay in the cache. A TFRECORD copy is refused.
+
+    If there is only a training split, every tenth image is held out.
+    """
     pytest.importorskip("tensorflow")
     import tensorflow_datasets as tfds
 
@@ -538,6 +543,10 @@ def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
             for i in range(start, stop):
                 yield i, {"image": np.full((10, 8, 3), i, np.uint8)}
 
+    class OneSplit(Reds):
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(0, 20)}
+
     folder = tmp_path / "tfds"
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(folder))
     dataset = sources.load(data("tfds:reds"))
@@ -546,9 +555,31 @@ def test_tfds_data_set_is_prepared_and_cached(tmp_path, monkeypatch):
     shutil.rmtree(folder)
     np.testing.assert_array_equal(sources.load(data("tfds:reds")).train, dataset.train)
 
+    dataset = sources.load(data("tfds:one_split"))
+    assert len(dataset.train) == 18
+    assert sorted([*reds(dataset.train), *reds(dataset.test)]) == [*range(20)]
+
     tfds.builder("reds", data_dir=str(folder)).download_and_prepare()
     with pytest.raises(ValueError, match=r"has another format, expected array_record: convert"):
         sources.load(data("tfds:reds", shape=(16, 16, 3)))
+
+
+def test_missing_packages_of_tfds_are_named_with_the_extra_that_installs_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ValueError, match=r"^data\.source: found 'tfds:reds', .* `pip install 'dualmcmc_jax\[tfds\]'`"):
+        sources.load(data("tfds:reds"))
+
+    class Builder:
+        def __init__(self, *_, **__):
+            self.info = types.SimpleNamespace(features={"image": None})
+
+        def download_and_prepare(self):
+            raise ImportError("no tensorflow\nmore")
+
+    core = types.SimpleNamespace(DatasetNotFoundError=KeyError)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.SimpleNamespace(builder=Builder, core=core))
+    with pytest.raises(ValueError, match=r"not prepared .* `pip install 'dualmcmc_jax\[tfds\]'` .*: no tensorflow$"):
+        sources.load(data("tfds:reds"))
 
 
 def test_old_temporary_folders_of_the_cache_are_removed(tmp_path, cache):

@@ -295,15 +295,23 @@ def _images(name: str, data: ConfigDict) -> Dataset:
 
 
 def _tfds(name: str, data: ConfigDict) -> Dataset:
-    """Decode an image data set of TensorFlow Datasets. Without a test split, the validation split is held out."""
+    """Decode an image data set of TensorFlow Datasets.
+
+    The test split is held out, or else the validation split. If there is neither, every tenth image is held out.
+    """
     shape = _image_shape(data)
     if cached := cache.find(_key(data)):
         return Dataset(*cached)
-    readers = lambda split: {
-        f"image {i}": lambda i=i: images.from_array(split[i]["image"], shape, data.crop) for i in range(len(split))
+    readers = lambda split, indices: {
+        f"image {i}": lambda i=i: images.from_array(split[i]["image"], shape, data.crop) for i in indices
     }
-    train, test = map(readers, tfds_images.open_splits(name))
-    return Dataset(*cache.decoded(_key(data), train, test, shape=shape, skip_bad=data.skip_bad))
+    train, test = tfds_images.open_splits(name)
+    if test is None:
+        held_out = splits.every_tenth(len(train))
+        parts = [readers(train, np.flatnonzero(~held_out).tolist()), readers(train, np.flatnonzero(held_out).tolist())]
+    else:
+        parts = [readers(train, range(len(train))), readers(test, range(len(test)))]
+    return Dataset(*cache.decoded(_key(data), *parts, shape=shape, skip_bad=data.skip_bad))
 
 
 def _key(data) -> dict:

@@ -7,9 +7,12 @@ from typing import Any
 
 from dualmcmc_jax.data.images import first_line
 
+INSTALL = "`pip install 'dualmcmc_jax[tfds]'`"
+"""The command that installs the extra "tfds" where this package is installed, also in an editable way."""
 
-def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Return the training split and the test split of a data set. Without a test split, return the validation split.
+
+def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any] | None]:
+    """Return the training split of a data set, and the test split, or else the validation split, or else None.
 
     The data set is downloaded and prepared on first use, which needs tensorflow and internet access. It is stored as
     array_record, the only format that can be read without tensorflow.
@@ -18,14 +21,12 @@ def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
       ValueError: the data set does not exist, has no images or cannot be prepared, or a local copy has another format.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    problem = lambda text: ValueError(f"data.source: found 'tfds:{name}', {text}")
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ValueError(
-            f"data.source: found 'tfds:{name}', expected the package tensorflow-datasets: {error}"
-        ) from error
+        raise problem(f"expected TensorFlow Datasets, which {INSTALL} installs: {first_line(error)}") from error
 
-    problem = lambda text: ValueError(f"data.source: found 'tfds:{name}', {text}")
     try:
         builder = tfds.builder(name, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
@@ -43,16 +44,24 @@ def open_splits(name: str) -> tuple[Sequence[Any], Sequence[Any]]:
     try:
         builder.download_and_prepare()
     except ImportError as error:
-        raise problem(f"which is not prepared yet; expected tensorflow to prepare it: {error}") from error
+        raise problem(
+            f"which is not prepared yet, expected the packages that prepare it; {INSTALL} installs TensorFlow: "
+            f"{first_line(error)}"
+        ) from error
+    except AssertionError as error:
+        raise problem(f"which must be downloaded by hand: {first_line(error)}") from error
     except (OSError, tfds.download.DownloadError) as error:
         raise problem(
             f"which cannot be prepared; expected internet access and disk space: {first_line(error)}"
         ) from error
 
-    def open_first(*splits: str) -> Sequence[Any]:
+    def open_first(*splits: str) -> Sequence[Any] | None:
         for split in splits:
             with contextlib.suppress(KeyError, ValueError):
                 return builder.as_data_source(split)
-        raise problem(f"which has the splits {sorted(builder.info.splits)}, expected {' or '.join(map(repr, splits))}")
+        return None
 
-    return open_first("train"), open_first("test", "validation")
+    train = open_first("train")
+    if train is None:
+        raise problem(f"which has the splits {sorted(builder.info.splits)}, expected 'train'")
+    return train, open_first("test", "validation")

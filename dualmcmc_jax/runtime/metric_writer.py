@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import jax
@@ -123,13 +122,21 @@ class MetricsWriter:
                 self._file.write(json.dumps({"step": step} | row) + "\n")
             except OSError as error:
                 raise ValueError(f"{self._file.name}: found {error.strerror}, expected a file to write to") from error
-            if self._tensorboard:
-                self._tensorboard.write_scalars(step, row)
+            self._write_events("scalars", step, row)
 
     def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Write images to TensorBoard: {name: uint8 [H, W, 3]}."""
-        if self._leads and self._tensorboard:
-            self._tensorboard.write_images(step, {name: picture[None] for name, picture in pictures.items()})
+        if self._leads:
+            self._write_events("images", step, pictures)
+
+    def _write_events(self, method: str, step: int, values: dict) -> None:
+        """Call a method of the writer of TensorBoard events. If it cannot write, log a warning and go on without it."""
+        if self._tensorboard:
+            try:
+                getattr(self._tensorboard, method)(step, values)
+            except OSError as error:
+                _log.warning("TensorBoard events are no longer written: %s", error.strerror)
+                self._tensorboard = None
 
     def __enter__(self):
         return self
@@ -162,19 +169,14 @@ def _tensorboard_command() -> str:
 
 
 def _tensorboard_writer(workdir: Path):
-    """Return a writer of TensorBoard events, or None with a message if its packages are missing or do not work."""
-    if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
-        _log.info("TensorBoard events are not written: install tensorflow, tensorboard and clu to enable them")
+    """Return a writer of TensorBoard events, or None with a message if its package is missing or does not work."""
+    if not importlib.util.find_spec("tensorboard"):
+        _log.info("TensorBoard events are not written: install tensorboard to enable them")
         return None
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise TensorFlow prints a message about oneDNN
     try:
-        with warnings.catch_warnings(action="ignore"):  # with `python -W error`, a warning would stop the import
-            import tensorflow as tf
-            from clu import metric_writers
+        from dualmcmc_jax.runtime.tensorboard_events import EventWriter
 
-        tf.config.set_visible_devices([], "GPU")
-        writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+        writer = EventWriter(workdir / "tensorboard")
     except Exception as error:  # a broken package raises anything: ImportError, AttributeError, TypeError, ...
         problem = f"{type(error).__name__}: {first_line(error)}"
         _log.warning("TensorBoard events are not written: %s", problem)
