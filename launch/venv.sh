@@ -44,6 +44,8 @@ installed=$venv/${1//\//-}.installed
 if ! cat requirements.txt requirements/*.txt requirements.lock "$1" | cmp -s - "$installed" ||
   [ ! -x "$venv/bin/dualmcmc" ]; then
   echo "installing dualmcmc_jax and $1 into $venv" >&2
-  python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock -r "$1" -e .
+  # Python compiles a module when it is first imported, unless this variable forbids to store the result.
+  if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then compile=--compile; else compile=--no-compile; fi
+  python -m pip install --quiet --disable-pip-version-check "$compile" -c requirements.lock -r "$1" -e .
   cat requirements.txt requirements/*.txt requirements.lock "$1" > "$installed"
 fi

@@ -22,7 +22,7 @@ def test_package_is_installed_once_with_the_requirements(tmp_path):
     (tmp_path / "bin" / "python").write_text(FAKE_PYTHON)
     (tmp_path / "bin" / "python").chmod(0o755)
     for _ in range(2):
-        env = os.environ | {"VENV": str(tmp_path)}
+        env = os.environ | {"VENV": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
         subprocess.run([ROOT / "launch" / "local.sh", "--mode=sample"], env=env, check=True, capture_output=True)
     install = "-m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock"
     install += " -r requirements/core.txt -e ."
