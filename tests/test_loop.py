@@ -268,6 +268,22 @@ def test_tensorboard_that_does_not_work_is_a_warning(code, problem, tensorboard,
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "energy_loss": 3.0}\n'
 
 
+def test_tensorboard_needs_no_tensorflow_and_its_absence_is_one_line(tensorboard, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "dualmcmc_jax")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    new_writer = lambda folder: metric_writer.MetricsWriter(folder, step=0, num_steps=1, every=1)
+    with new_writer(tmp_path) as writer:
+        writer.scalars(1, {"energy_loss": 3.0})
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"energy_loss" in events.read_bytes()
+    caplog.clear()
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    (tmp_path / "other").mkdir()
+    with new_writer(tmp_path / "other") as writer:
+        writer.scalars(1, {"energy_loss": 3.0})
+    assert caplog.messages == ["TensorBoard events are not written: install tensorboard to enable them"]
+
+
 def test_tensorboard_on_a_full_device_is_a_warning(tensorboard, tmp_path, caplog):
     """Metrics are still written to metrics.jsonl."""
     record_writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
