@@ -15,7 +15,7 @@ if (3, 11) <= version < (3, 15) and kind == "final": print("%d.%d.%d" % version)
 # Prints "VERSION PROGRAM" of the newest Python. Newer ones get newer versions of JAX, which are faster on CPUs.
 newest_python() {
   local program version
-  for program in python3 python3.1{1,2,3,4} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3; do
+  for program in python3 python3.1{1,2,3,4} "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.*/bin/python3; do
     version=$(python_version "$program" || true)
     [ -z "$version" ] || echo "$version $program"
   done | sort --stable --version-sort --key=1,1 | tail -n 1
@@ -30,8 +30,8 @@ if [ ! -x "$venv/bin/python" ]; then
   case $chosen in
     3.*) ;;
     *)
-      echo "error: found $("${PYTHON:-python3}" --version 2>&1 | head -n 1), expected a Python from 3.11 to 3.14 with the module" \
-        "ensurepip; set PYTHON to another Python" >&2
+      found=$({ "${PYTHON:-python3}" --version || echo "${PYTHON:-python3}, which does not run"; } 2>&1 | tail -n 1)
+      echo "error: found $found, expected a Python from 3.11 to 3.14 with ensurepip; set PYTHON to another Python" >&2
       exit 1
       ;;
   esac
