@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+from clu import parameter_overview
 import numpy as np
 
 from dualmcmc_jax import models
@@ -87,7 +88,7 @@ def train(
     ):
         state = checkpointing.read(store, config) or fresh()
         for name, params in state.params._asdict().items():
-            _log.debug("%s: %s parameters", name, f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}")
+            _log.debug("%s:\n%s", name, parameter_overview.get_parameter_overview(params, include_stats=False))
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if is_older_run and dataset.notes and jax.process_index() == 0:
             unknown = f"{storage.shown(digests)}: found no such file, so the data may not be those of earlier starts"
