@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import jax
-from clu import parameter_overview
 import numpy as np
+from clu import parameter_overview
 
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
