@@ -88,7 +88,7 @@ def train(
     ):
         state = checkpointing.read(store, config) or fresh()
         for name, params in state.params._asdict().items():
-            _log.debug("%s:\n%s", name, parameter_overview.get_parameter_overview(params, include_stats=False))
+            _log.debug("%s: %s parameters", name, f"{parameter_overview.count_parameters(params):,}")
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if is_older_run and dataset.notes and jax.process_index() == 0:
             unknown = f"{storage.shown(digests)}: found no such file, so the data may not be those of earlier starts"
