@@ -95,7 +95,8 @@ def test_objective_does_not_train_other_networks(sampled):
     """The loss "generated" evaluates the energy on g(z), but does not add to the gradient of the energy."""
     config, nets, params, samples = sampled
     config = config.copy_and_resolve_references()
-    config.loss.energy.update(data_weight=0.0, model_weight=0.0)
+    for name in ("energy", *objectives.PENALTIES):
+        config.loss[name].update(dict.fromkeys(OBJECTIVES[name].weights, 0.0))
     gradient, _ = objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["energy"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["generator"]))

@@ -32,7 +32,7 @@ def untrained(config, *names: str) -> None:
     config.x_chain.resample = 0.0
     for name in names:
         config.loss[name].update(NO_LOSS)
-        config.optimizer[name].l2 = 0.0
+        config.optimizer[name].update(l2=0.0, weight_decay=0.0)
 
 
 def without_energy(config) -> None:
@@ -66,7 +66,8 @@ def names() -> list[str]:
 
 def check_base(config) -> None:
     """Raise ValueError if a config is that of a baseline method instead of dual-MCMC."""
-    if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
+    others = objectives.added(config).difference(objectives.PENALTIES)
+    if others or not all(config.loss[name].data_weight for name in objectives.METHOD):
         raise ValueError("found the config of a baseline method, expected a dual-MCMC config, such as --config=digits")
 
 
