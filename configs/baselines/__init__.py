@@ -25,7 +25,7 @@ TEMPERATURE = 0.1
 
 
 def untrained(config, *names: str) -> None:
-    """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks, and resampling.
+    """Turn off the losses of Eq. 7, 10 and 15, the penalties and the decay of the named networks, and resampling.
 
     Resampling of initial states needs all three networks.
     """
@@ -33,6 +33,9 @@ def untrained(config, *names: str) -> None:
     for name in names:
         config.loss[name].update(NO_LOSS)
         config.optimizer[name].update(l2=0.0, weight_decay=0.0)
+    for penalty in objectives.PENALTIES:
+        if objectives.OBJECTIVES[penalty].trains.keys() & set(names):
+            config.loss[penalty].weight = 0.0
 
 
 def without_energy(config) -> None:
