@@ -13,7 +13,7 @@ OPTIONS = {
     "spectral norm": {"energy__spectral_norm": True},
     "energy penalty": {"loss__energy_penalty__weight": 1.0},
     "gradient penalty": {"loss__gradient_penalty__weight": 1.0},
-    "clipped score": {"x_chain__clip_score": 2000.0},
+    "clipped score": {"x_chain__clip_score": 20000.0},
     "noise on the data": {"data__noise_std": 0.3},
     "warm-up": {"optimizer__warmup_steps": 1000},
     "weight decay": {"optimizer__energy__weight_decay": 1.0},
