@@ -3,9 +3,9 @@
     python -m dualmcmc_jax.main --config=configs/unstable_digits.py
     python -m dualmcmc_jax.study stability --config=unstable_digits --seeds=5
 
-Expected: the run stops within 2,000 updates, because a number is not finite. Seed 2 stopped after 730 updates. With a
-learning rate of 0.03, the seeds 0 to 4 stopped after 260 to 1,230 updates, and with 0.02, the seeds 0 to 2 after 800 to
-1,930. Use the config to try the options of docs/stability.md. The study compares them.
+Expected: the run stops within 2,000 updates, because a number is not finite or the energies are too far apart. The
+seeds 0, 1 and 2 stopped after 640, 820 and 730 updates. Use the config to try the options of docs/stability.md. The
+study compares them.
 """
 
 from dualmcmc_jax.configs import digits

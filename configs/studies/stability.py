@@ -4,6 +4,8 @@
 
 The table shows the share of runs that reached the end, the update after which the first divergence was noticed, and the
 quality of the runs that reached the end. Diverged runs are results of this study, not failures.
+
+Measured with seed 0 only: spectral norm and rollback reach the end; docs/stability.md has the numbers.
 """
 
 from dualmcmc_jax.study import Claim, Study, changed
