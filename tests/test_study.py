@@ -395,7 +395,7 @@ def test_command_runs_a_study_from_a_file(programs, tmp_path):
     [
         (
             ["table9", "--config=digits"],
-            "study: found 'table9', expected a Python file or one of baselines, densities, table3",
+            "study: found 'table9', expected a Python file or one of baselines, densities, stability, table3",
         ),
         (["table4"], "--config: found nothing"),
         (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4: "),
