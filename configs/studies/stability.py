@@ -1,6 +1,6 @@
 """Which options keep a run from blowing up, and at what cost in quality? Each option of docs/stability.md alone.
 
-    python -m dualmcmc_jax.study stability --config=unstable_digits --seeds=5
+    python -m dualmcmc_jax.study stability --config=unstable --seeds=5
 
 The table shows the share of runs that reached the end, the update after which the first divergence was noticed, and the
 quality of the runs that reached the end. Diverged runs are results of this study, not failures.
@@ -27,7 +27,7 @@ SMOOTH = ("swish", "softplus")
 def get_study(config):
     """Return the config without options and with each option. Smooth activations need a residual energy."""
     if config.energy.spectral_norm or config.health.policy != "stop":
-        raise ValueError("found a config with spectral norm or rollback, expected one without, as in unstable_digits")
+        raise ValueError("found a config with spectral norm or rollback, expected one without, as in unstable")
     options = dict(OPTIONS)
     if config.energy.kind == "resnet":
         options |= {activation: {"energy__activation": activation} for activation in SMOOTH}
