@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
     data.shape = (8, 8, 1)  # shape of one example: (height, width, 1 for gray or 3 for color), or (dimensions,)
     data.crop = ()  # (left, top, right, bottom) in pixels, a crop that precedes the square crop of images; (): no crop
     data.flip = False  # mirror each training image horizontally with probability 1/2
+    data.noise_std = 0.0  # standard deviation of noise added to the data in each update, in units of x; 0: no noise
+    data.noise_steps = 0  # updates during which noise_std falls linearly to 0; 0: it stays constant
     data.skip_bad = False  # leave out images that cannot be read, instead of stopping with an error
 
     config.energy = energy = ConfigDict()
@@ -29,6 +31,7 @@ def get_config() -> ConfigDict:
     # Width of each hidden layer (mlp), convolution (conv) or residual block (resnet). () for quadratic.
     energy.widths = (256, 256, 256)
     energy.num_pools = 2  # resnet: the first num_pools blocks halve height and width
+    energy.activation = "relu"  # resnet: "relu" (the recipe), or "swish" or "softplus", which make the score continuous
     energy.spectral_norm = True  # divide each weight matrix by its largest singular value
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
@@ -51,6 +54,9 @@ def get_config() -> ConfigDict:
     # MCMC kernel: "langevin" (recipe), "mala" (Metropolis-adjusted Langevin), "hmc" (Hamiltonian Monte Carlo),
     # "underdamped" (Langevin dynamics with velocities) or "annealed" (Langevin dynamics with falling step sizes).
     x_chain.sampler = "langevin"
+    # Largest L2 norm of the score of one example in the x-chain, in nats per unit of x; 0: no clipping. In each step,
+    # the score then moves an example by step_size * clip_score at most.
+    x_chain.clip_score = 0.0
     # Where x-chains start: "generator" (at g(z)), "noise" (at a draw from N(0, I)) or "persistent" (where earlier
     # chains ended; in each update, 5% of the chains restart from noise).
     x_chain.init = "generator"
@@ -89,16 +95,20 @@ def get_config() -> ConfigDict:
     #   loss.encoder.data_weight, model_weight       Eq. 15: the data pairs (x, z~) and the model pairs (x~, z)
     #   loss.elbo.weight                             baselines: the negative ELBO of a VAE, times 2 sigma^2
     #   loss.generated.energy_weight, posterior_weight    baselines: the energy of g(z), and -log q(z | g(z))
+    #   loss.energy_penalty.weight      stability: the squared energies of data and of revised samples, divided by T
+    #   loss.gradient_penalty.weight    stability: the squared gradients of the energy at the same points, divided by T
     config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()})
     loss.fresh_negatives = False  # train the energy on a second x-chain, which starts at the updated generator
 
     config.optimizer = optimizer = ConfigDict()
     # learning_rate: the initial learning rate of Adam. l2: this factor times the parameters is added to their gradient.
-    optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0})
-    optimizer.generator = ConfigDict({"learning_rate": 3e-4, "l2": 5e-4})
-    optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4})
+    # weight_decay: in each update, the parameters shrink by the learning rate times this factor (as in AdamW).
+    optimizer.energy = ConfigDict({"learning_rate": 1e-4, "l2": 0.0, "weight_decay": 0.0})
+    optimizer.generator = ConfigDict({"learning_rate": 3e-4, "l2": 5e-4, "weight_decay": 0.0})
+    optimizer.encoder = ConfigDict({"learning_rate": 1e-4, "l2": 5e-4, "weight_decay": 0.0})
     optimizer.b1 = 0.0  # Adam's decay rate of the mean gradient
     optimizer.b2 = 0.9  # Adam's decay rate of the mean squared gradient
+    optimizer.warmup_steps = 0  # updates during which the learning rates grow linearly to their values; 0: no warm-up
     optimizer.decay = 0.998  # factor that multiplies the learning rates after every pass through the data
     optimizer.clip_norm = 0.0  # largest L2 norm of the gradient of each network; 0 disables clipping
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
-from dualmcmc_jax.models.layers import NORMS
+from dualmcmc_jax.models.layers import ACTIVATIONS, NORMS
 from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.spelling import one_of
 from dualmcmc_jax.training import objectives
@@ -22,6 +22,7 @@ CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
     **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
     "evaluation.sampler": ("", *SAMPLERS),
+    "energy.activation": tuple(ACTIVATIONS),
     "generator.norm": tuple(NORMS),
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
@@ -112,6 +113,9 @@ def check(config: ConfigDict) -> None:
     for name in ("x_chain.resample", "evaluation.resample"):
         if fields(config)[name] > 0:
             check_resampling(name, config)
+    if config.energy.kind != "resnet" and config.energy.activation != "relu":
+        expected = f"'relu', the default, because energy.kind={config.energy.kind!r} has no such choice"
+        raise ValueError(f"energy.activation: found {config.energy.activation!r}, expected {expected}")
     sampler = config.z_chain.sampler
     couples = config.generator.kind == "resnet" and config.generator.norm == "batch"
     if couples and SAMPLERS[sampler].is_metropolis:

@@ -67,10 +67,7 @@ def help_text() -> str:
 
     plain = [name for name in completion.configs() if "/" not in name and name != "default"]
     baselines = [name.removeprefix("baselines/") for name in completion.configs() if name.startswith("baselines/")]
-    configs = (
-        f"{', '.join(plain)}; a Python file; or baselines/METHOD:NAME, which trains a baseline method "
-        f"({', '.join(baselines)}) on the data of config NAME"
-    )
+    configs = f"{', '.join(plain)}; a file; or baselines/METHOD:NAME, on data of NAME ({', '.join(baselines)})"
     width = max(len(mode.name) for mode in MODES) + 2
     flags_of = lambda mode: f"({' '.join(f'--{flag}' for flag in mode.flags)})"
     modes = []

@@ -115,15 +115,14 @@ def test_commands_in_extend_are_accepted(program):
 def test_all_extensions_train_together(extended, tmp_path):
     fields = [flag.removeprefix("--config.").split("=", 1) for flag in fields_of_commands()]
     assert {name for name, _ in fields} == {
-        "loss.energy_penalty.weight",
+        "loss.prior.weight",
         "energy.kind",
         "x_chain.sampler",
         "x_chain.width",
         "data.source",
     }
     config = tiny.config(train__num_steps=2, train__batch_size=16, log__every=1, energy__spectral_norm=False)
-    for name in ("generator", "encoder"):  # which no extension changes
-        config.loss[name].update(data_weight=0.0, model_weight=0.0)
+    config.loss.generator.update(data_weight=0.0, model_weight=0.0)  # which no extension changes
     config.x_chain.num_steps = config.z_chain.num_steps = 1
     config.z_chain.sampler = "mala"
     for name, value in fields:
@@ -132,8 +131,8 @@ def test_all_extensions_train_together(extended, tmp_path):
     nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
     loop.train(config, tmp_path, dataset=sources.load(config.data), **nothing)
     first, second = tiny.rows(tmp_path)
-    assert first["energy_penalty_loss"] == pytest.approx(10 * first["squared_energy"], rel=1e-5)
-    assert second["squared_energy"] != first["squared_energy"]
+    assert first["prior_loss"] == pytest.approx(0.1 * first["nats_prior"], rel=1e-5)
+    assert second["nats_prior"] != first["nats_prior"]
     assert 0 <= first["x_acceptance"] <= 1
     assert 0 < first["z_acceptance"] <= 1
     assert all(np.isfinite(value) for value in second.values())
@@ -160,31 +159,38 @@ def test_new_metric_is_measured_and_shown(extended, monkeypatch):
     assert block.table.rows["intensity gap ↓"] == [f"{gap[name]:.4g}" for name in ("generator", "revised")]
 
 
-def test_new_objective_adds_its_gradient_to_that_of_the_energy(extended):
-    """The loss is weight * (mean energy(x)^2 + mean energy(x~)^2). With a weight of 0, it is not computed."""
-    config = tiny.config()
+def test_new_objective_adds_its_gradient_to_that_of_the_encoder(extended):
+    """The loss is weight * mean KL(q(z | x), N(0, I)). With a weight of 0, it is not computed."""
+    config = tiny.config(loss__encoder__model_weight=0.0)
     nets = models.build(config)
     params = models.Params(*(net.init(jax.random.key(i)) for i, net in enumerate(nets)))
     params = jax.tree.map(np.float64, params)
-    x, revised = np.tanh(np.random.RandomState(0).normal(size=(2, 3, 8, 8, 1)))
-    drawn = objectives.Samples(x, objectives.Synthesis(None, None, revised, None), None, None)
+    x = np.tanh(np.random.RandomState(0).normal(size=(3, 8, 8, 1)))
+    drawn = objectives.Samples(
+        x, objectives.Synthesis(None, None, None, None), objectives.Inference(None, jnp.ones((3, 4)), None), None
+    )
 
     @jax.jit
     def compute(params):
         def gradient(weight):
-            config.loss.energy_penalty.weight = weight
+            config.loss.prior.weight = weight
             bind = lambda params: objectives.Networks(*(net.bind(p) for net, p in zip(nets, params, strict=True)))
-            return objectives.gradients(("energy",), params, drawn, bind=bind, config=config)
+            return objectives.gradients(("encoder",), params, drawn, bind=bind, config=config)
 
-        squared = lambda p: sum(jnp.mean(nets.energy.apply(p, x) ** 2) for x in (x, revised))
-        return gradient(0.0), gradient(0.5), jax.value_and_grad(squared)(params.energy)
+        def divergence(p):  # E_q[log q - log p], with the entropy and the second moment of a Gaussian
+            mean, log_var = nets.encoder.apply(p, x)
+            entropy = 0.5 * (jnp.log(2 * jnp.pi * jnp.e) + log_var)
+            cross = 0.5 * (jnp.log(2 * jnp.pi) + mean**2 + jnp.exp(log_var))
+            return (cross - entropy).sum(1).mean()
 
-    (without, few), (penalized, metrics), (value, derivative) = compute(params)
-    assert metrics.keys() - few.keys() == {"energy_penalty_loss", "squared_energy"}
-    assert metrics["squared_energy"] == pytest.approx(float(value))
-    assert metrics["energy_penalty_loss"] == pytest.approx(0.5 * float(value))
-    added = jax.tree.map(lambda a, b: a - b, penalized["energy"], without["energy"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.5 * b, rtol=1e-6, atol=1e-9), added, derivative)
+        return gradient(0.0), gradient(0.5), jax.value_and_grad(divergence)(params.encoder)
+
+    (without, few), (added, metrics), (value, derivative) = compute(params)
+    assert metrics.keys() - few.keys() == {"prior_loss", "nats_prior"}
+    assert metrics["nats_prior"] == pytest.approx(float(value))
+    assert metrics["prior_loss"] == pytest.approx(0.5 * float(value))
+    difference = jax.tree.map(lambda a, b: a - b, added["encoder"], without["encoder"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.5 * b, rtol=1e-6, atol=1e-9), difference, derivative)
 
 
 def test_new_sampler_has_no_step_bias(extended):
@@ -299,8 +305,8 @@ def test_tests_and_config_fields_named_in_docs_exist(page):
     for file, test in re.findall(r"(tests/\w+\.py)(?:::(\w+))?", prose):
         assert f"def {test}" in (ROOT / file).read_text(), f"{file}::{test}"
     fields = config_check.fields(default.get_config()).keys() | {
-        "loss.energy_penalty.weight",
-        "loss.energy_penalty",
+        "loss.prior.weight",
+        "loss.prior",
         "x_chain.width",
         "z_chain.width",
     }

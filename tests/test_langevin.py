@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dualmcmc_jax.core import densities, sampling
-from dualmcmc_jax.core.langevin import chain_keys, langevin, normal
+from dualmcmc_jax.core.langevin import chain_keys, clipped, langevin, normal
 
 
 def keys(num, seed=0):
@@ -48,6 +48,32 @@ def test_each_step_follows_the_equation():
         np.testing.assert_allclose(end, x, rtol=1e-12)
         np.testing.assert_allclose(trace.log_density, jnp.stack(log_p), rtol=1e-12)
         np.testing.assert_allclose(trace.states, jnp.stack([states[i] for i in kept]), rtol=1e-12)
+
+
+def test_clipped_score_has_at_most_the_largest_norm():
+    """For log p(x) = -|x|^2 / 2, the score is -x, or -c x / |x| if |x| > c. Each example is clipped by itself."""
+    x = np.random.RandomState(0).normal(size=(5, 2, 3)) * np.array([0, 0.1, 0.4, 2, 9])[:, None, None]
+    norm = np.linalg.norm(x.reshape(5, -1), axis=1)[:, None, None]
+    assert np.sum(norm > 1.5) == 2
+    clip = clipped(lambda x: -0.5 * densities.squared_norm(x), 1.5)
+    score = jax.grad(lambda x: clip(x).sum())
+    np.testing.assert_array_equal(clip(x), -0.5 * densities.squared_norm(x))
+    np.testing.assert_allclose(score(x), -x * np.minimum(1, 1.5 / np.maximum(norm, 1e-9)), rtol=1e-14)
+    assert not score(np.full((1, 2, 3), 1e200)).any()  # the norm overflows, and the example stays where it is
+    assert np.isnan(score(np.full((1, 2, 3), np.nan))).all()  # the health check must notice
+
+
+def test_clipped_step_of_the_x_chain_moves_by_step_size_times_the_norm():
+    """One step from x, whose score -x / T is longer than c, ends at x - s c x / |x| + sqrt(2 s) noise."""
+    s, c, temperature = 0.01, 50.0, 1e-3
+    x = jnp.array([[3.0, 4.0], [0.3, -0.4], [0.003, 0.004]])
+    run = lambda **clip: sampling.revise_x(
+        keys(3), lambda x: 0.5 * densities.squared_norm(x), x, temperature=temperature, num_steps=1, step_size=s, **clip
+    )[0]
+    noise = np.sqrt(2 * s) * normal(jax.vmap(jax.random.fold_in, (0, None))(keys(3), 0), (2,), x.dtype)
+    score = -np.array([[c], [c], [5.0]]) * np.array([0.6, 0.8]) * np.sign(x)  # that of the last example is not clipped
+    np.testing.assert_allclose(run(clip_score=c), x + s * score + noise, rtol=1e-12)
+    np.testing.assert_array_equal(run(clip_score=0.0), run())
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])

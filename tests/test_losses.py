@@ -29,6 +29,44 @@ def test_energy_loss_gradient_equals_that_by_hand():
     np.testing.assert_allclose(value, (3 * terms["energy_data"] - 5 * terms["energy_model"]) / temperature, rtol=1e-12)
 
 
+def test_energy_penalty_equals_that_by_hand():
+    """For energy(x) = w x + b, it is weight / T times the sum over x and x~ of mean (w x + b)^2, a quadratic form."""
+    w, b, weight, temperature = random.normal(size=D), 0.4, 3.0, 0.7
+
+    def loss(w, b):
+        states = x, x_revised
+        return losses.energy_penalty_loss(lambda x: x @ w + b, *states, temperature=temperature, weight=weight)
+
+    (value, terms), (dw, db) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(w, b)
+    squared = sum(w @ (s.T @ s / B) @ w + 2 * b * s.mean(0) @ w + b**2 for s in (x, x_revised))
+    np.testing.assert_allclose(terms["squared_energy"], squared, rtol=1e-12)
+    np.testing.assert_allclose(value, weight * squared / temperature, rtol=1e-12)
+    by_hand = sum(2 * s.T @ (s @ w + b) / B for s in (x, x_revised))
+    np.testing.assert_allclose(dw, weight * by_hand / temperature, rtol=1e-12)
+    np.testing.assert_allclose(db, weight * sum(2 * np.mean(s @ w + b) for s in (x, x_revised)) / temperature)
+
+
+def test_gradient_penalty_equals_that_by_hand():
+    """For energy(x) = x^T A x / 2, the gradient is (A + A^T) x / 2, and its squared norm is quadratic in x.
+
+    The gradient of the penalty with respect to A is that of this quadratic form. A constant energy has no effect.
+    """
+    a, weight, temperature = random.normal(size=(D, D)), 3.0, 0.7
+    energy = lambda a: lambda x: 0.5 * jnp.einsum("bi,ij,bj->b", x, a, x) + 5.0
+    loss = lambda a: losses.gradient_penalty_loss(energy(a), x, x_revised, temperature=temperature, weight=weight)
+    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(a)
+    symmetric, second = (a + a.T) / 2, (x.T @ x + x_revised.T @ x_revised) / B
+    np.testing.assert_allclose(terms["squared_slope"], np.trace(symmetric @ second @ symmetric), rtol=1e-12)
+    np.testing.assert_allclose(value, weight * terms["squared_slope"] / temperature, rtol=1e-12)
+    by_hand = symmetric @ second + second @ symmetric
+    np.testing.assert_allclose(gradient, weight * by_hand / temperature, rtol=1e-12)
+
+
+def test_penalties_of_weight_0_call_no_network():
+    for penalty in (losses.energy_penalty_loss, losses.gradient_penalty_loss):
+        assert penalty(None, x, x_revised, temperature=0.7, weight=0.0) == (0, {})
+
+
 def test_gradient_step_lowers_the_energy_of_data():
     """A step against the gradient of Eq. 7 lowers the energy of data relative to the energy of samples."""
     energy = lambda w: lambda x: x @ w

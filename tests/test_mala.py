@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dualmcmc_jax.core.langevin import chain_keys, normal
+from dualmcmc_jax.core.langevin import chain_keys, clipped, normal
 from dualmcmc_jax.core.mala import mala
 
 
@@ -48,6 +48,17 @@ def test_one_step_is_reversible():
         difference = f(x) * g(y) - g(x) * f(y)
         assert abs(difference.mean()) < 4 * difference.std() / len(x) ** 0.5
     assert stats.kstest(y[:5000], np.asarray(quartic_draws(200_000))[5000:, 0]).pvalue > 1e-3
+
+
+def test_one_step_with_a_clipped_score_is_reversible():
+    """A clipped score changes the proposals and their densities, but not the density of the chain."""
+    x = quartic_draws(100_000)
+    y = jax.jit(lambda x: mala(keys(len(x)), x, clipped(quartic, 0.5), num_steps=1, step_size=0.2)[0])(x)
+    assert np.mean(abs(4 * x**3) > 0.5) > 0.3  # the share of scores that are clipped
+    x, y = np.asarray(x)[:, 0], np.asarray(y)[:, 0]
+    for f, g in ((np.abs, lambda x: x**4), (lambda x: x > 0.5, lambda x: x**2), (np.cos, lambda x: x < -0.8)):
+        difference = f(x) * g(y) - g(x) * f(y)
+        assert abs(difference.mean()) < 4 * difference.std() / len(x) ** 0.5
 
 
 def test_each_step_follows_the_equation():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import textbook
 
 from dualmcmc_jax import config_check, models
 from dualmcmc_jax.cli import startup
@@ -63,6 +64,33 @@ def test_batch_norm_is_accurate_if_the_mean_is_large():
     y = norm.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
     exact = (np.float64(x) - np.float64(x).mean((0, 1, 2))) / np.float64(x).std((0, 1, 2))
     np.testing.assert_allclose(y, exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("relu", lambda x: (x + abs(x)) / 2),
+        ("swish", lambda x: x / (1 + jnp.exp(-x))),
+        ("softplus", lambda x: jnp.log(1 + jnp.exp(x))),
+    ],
+)
+def test_activations_follow_their_formulas_in_every_block(name, formula, monkeypatch):
+    """The energy equals the textbook form in value and in score, although pooling is folded into its kernels.
+
+    The textbook form computes the activation by the formula. softplus(0) is not 0, so its images must be padded after
+    the activation.
+    """
+    config = resnet_config()
+    config.energy.update(activation=name, widths=(3, 4), num_pools=1)
+    ours, theirs = models.build(config).energy, textbook.build(config).energy
+    params = jax.tree.map(jnp.float64, ours.init(jax.random.key(0)))
+    x = jnp.asarray(random.normal(size=(2, 8, 8, 1)))
+    outcome = lambda net: (net.apply(params, x), jax.grad(lambda x: net.apply(params, x).sum())(x))
+    value, score = jax.jit(outcome, static_argnums=0)(ours)
+    monkeypatch.setattr(textbook, "ACTIVATIONS", {name: formula})
+    expected_value, expected_score = jax.jit(outcome, static_argnums=0)(theirs)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-12)
+    np.testing.assert_allclose(score, expected_score, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(("norm", "independent"), [("group", True), ("batch", False)])
@@ -186,6 +214,7 @@ def test_convolutions_have_the_precision_of_the_config(compute_dtype, expected):
         ),
         ("energy.kind", "resent", "'quadratic'; did you mean resnet?"),
         ("generator.norm", "bacth", "did you mean batch?"),
+        ("energy.activation", "silu", "energy.activation: found 'silu', expected one of 'relu', 'swish', 'softplus'"),
         ("encoder.widths", (), "encoder.widths: found (), expected positive integers"),
         ("data.shape", (12, 12, 1), "data.shape: found (12, 12, 1), expected (S, S, 1 or 3) with S in"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from dualmcmc_jax import models
+from dualmcmc_jax.configs import baselines
 from dualmcmc_jax.core.langevin import chain_keys, normal
 from dualmcmc_jax.core.sampling import infer, synthesize
 from dualmcmc_jax.training import chains, objectives
@@ -49,6 +50,21 @@ def test_single_objective_trains_its_networks():
     config.loss.update({other: dict.fromkeys(OBJECTIVES[other].weights, 0.0) for other in OBJECTIVES})
     config.loss.generated.energy_weight = 1.0
     assert objectives.trained(config) == {"generator"}
+
+
+def test_baselines_keep_penalties_only_if_they_train_the_energy():
+    config = tiny.config(optimizer__energy__weight_decay=0.1)
+    for penalty in objectives.PENALTIES:
+        config.loss[penalty].weight = 1.0
+    baselines.check_base(config)
+    vae, cooperative = (baselines.changed(name, config) for name in ("vae", "cooperative"))
+    assert objectives.trained(vae) == {"generator", "encoder"}
+    assert vae.optimizer.energy.weight_decay == 0
+    assert objectives.added(vae) == {"elbo"}
+    assert objectives.added(cooperative) >= set(objectives.PENALTIES)
+    config.loss.elbo.weight = 1.0
+    with pytest.raises(ValueError, match="found the config of a baseline method"):
+        baselines.check_base(config)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +111,8 @@ def test_objective_does_not_train_other_networks(sampled):
     """The loss "generated" evaluates the energy on g(z), but does not add to the gradient of the energy."""
     config, nets, params, samples = sampled
     config = config.copy_and_resolve_references()
-    config.loss.energy.update(data_weight=0.0, model_weight=0.0)
+    for name in ("energy", *objectives.PENALTIES):
+        config.loss[name].update(dict.fromkeys(OBJECTIVES[name].weights, 0.0))
     gradient, _ = objectives.gradients(NETWORKS, params, samples, bind=lambda params: bind(nets, params), config=config)
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["energy"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["generator"]))

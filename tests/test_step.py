@@ -12,11 +12,11 @@ from test_models import resnet_config
 from dualmcmc_jax import models
 from dualmcmc_jax.configs import default, toy2d
 from dualmcmc_jax.core import resampling
-from dualmcmc_jax.core.langevin import Trace
+from dualmcmc_jax.core.langevin import Trace, chain_keys, normal
 from dualmcmc_jax.data.batches import Batch, batch_indices
 from dualmcmc_jax.training import optimizers
 from dualmcmc_jax.training import state as train_state
-from dualmcmc_jax.training.step import acceptance, average_decay, train_step
+from dualmcmc_jax.training.step import acceptance, average_decay, train_step, with_noise
 
 LOSSES = ("energy_loss", "generator_loss", "encoder_loss")
 
@@ -160,6 +160,41 @@ def test_all_float32_products_have_full_precision():
     products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
     assert len(products) > 50
     assert all("HIGHEST" in line and "DEFAULT" not in line for line in products)
+
+
+def test_noise_on_the_data_falls_linearly_to_0():
+    config = default.get_config()
+    config.data.noise_std = 0.4
+    keys, x = chain_keys(jax.random.key(3), jnp.arange(20_000)), jnp.full((20_000, 2), 7.0)
+    at_start = with_noise(keys, x, 0, config) - x
+    assert at_start.std() == pytest.approx(0.4, rel=0.02)
+    np.testing.assert_array_equal(with_noise(keys, x, 1000, config) - x, at_start)
+    config.data.noise_steps = 8
+    for step, left in ((0, 1), (2, 0.75), (4, 0.5), (8, 0), (100, 0)):
+        np.testing.assert_allclose(with_noise(keys, x, step, config) - x, left * at_start, atol=1e-14)
+    of_some = with_noise(keys[5:9], x[5:9], 2, config)  # as on a device that has only these examples
+    np.testing.assert_array_equal(of_some, with_noise(keys, x, 2, config)[5:9])
+
+
+@pytest.mark.slow
+def test_noise_on_the_data_has_its_standard_deviation_on_any_number_of_devices():
+    """On four devices, the updates equal those of one device on data to which the same noise was added beforehand.
+
+    The standard deviations of three updates are 0.5, 0.25 and 0. Each example has its own key.
+    """
+    config = plane_config(resample=0.0)
+    points = np.random.default_rng(0).normal(size=(3, 1, 8, 2)).astype(np.float32)
+    state, update = start(config)
+    key, expected = jax.random.wrap_key_data(state.key), []
+    for step, std in enumerate((0.5, 0.25, 0.0)):
+        noise_keys = chain_keys(jax.random.fold_in(jax.random.fold_in(key, step), 5), jnp.arange(8))
+        noisy = points[step] + std * normal(noise_keys, (2,), jnp.float64)
+        state, row = update(state, Batch(noisy, np.zeros((1, 8), np.int32)))
+        expected.append(list(row.values()))
+    config.data.update(noise_std=0.5, noise_steps=2)
+    params, rows = run_in_plane(config, 4, 3)
+    np.testing.assert_allclose([list(row.values()) for row in rows], expected, rtol=1e-12)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14), params, jax.device_get(state.params))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -56,7 +56,7 @@ time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
 while "UNTIL" in os.environ and not os.path.exists(os.environ["UNTIL"]):
     time.sleep(0.02)
 if int(given["config.x_chain.num_steps"]) == 2 and seed == 1 and "FAIL" in os.environ:
-    sys.exit("error: step 7: it diverged")
+    sys.exit("error: " + os.environ["FAIL"])
 if "mode" in given:
     out = pathlib.Path(given["out"])
     out.mkdir(parents=True, exist_ok=True)
@@ -219,18 +219,52 @@ def test_variants_that_differ_only_in_their_data_share_one_pilot_run(stand_in, t
 
 def test_failed_run_is_reported_and_retried(stand_in, tmp_path, monkeypatch):
     """The table shows the reason of the failure. The other runs continue, and the next command retries the run."""
-    monkeypatch.setenv("FAIL", "1")
+    monkeypatch.setenv("FAIL", "step 7: it failed")
     results_of = runs.run(two(), settings(tmp_path))
-    assert results_of["2 x-steps"][1].problem == "exit code 1: error: step 7: it diverged"
+    assert results_of["2 x-steps"][1].problem == "exit code 1: error: step 7: it failed"
+    assert results_of["2 x-steps"][1].failed
     assert not results_of["2 x-steps"][0].problem
     shown = tables.text(Study(two(), (beats("2 x-steps", "1 x-steps"),)), results_of)
-    assert "2 x-steps, seed 1: exit code 1: error: step 7: it diverged" in shown
+    assert "2 x-steps, seed 1: exit code 1: error: step 7: it failed" in shown
     assert "1 of 2" in shown
+    assert "reached the end" not in shown
     tables.write(tmp_path, Study(two()), results_of)
     assert json.loads((tmp_path / "results.json").read_text())["2 x-steps"][1]["problem"]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.delenv("FAIL")
     assert not runs.run(two(), settings(tmp_path))["2 x-steps"][1].problem
+
+
+def test_that_a_run_diverges_is_a_result(stand_in, tmp_path, monkeypatch):
+    """The table says how many runs reached the end. The next command does not repeat a run that diverged."""
+    problem = "step 7: energy_loss is nan; training has diverged; the last good state is from step 0"
+    monkeypatch.setenv("FAIL", problem)
+    results_of = runs.run(two(), settings(tmp_path))
+    diverged = results_of["2 x-steps"][1]
+    assert diverged.metrics == {"study/reached_end": 0.0, "diverged_at": 7}
+    assert not diverged.failed
+    header, one, two_steps = tables.table(Study(two()), results_of)
+    assert header[1:4] == ["reached the end", "diverged at", "KL(data, EBM)"]
+    assert one[1:3] == ["1", "-"]
+    assert two_steps[1].startswith("0.5 ± ")
+    assert (two_steps[2], two_steps[-1]) == ("7", "1 of 2")
+    survives = Claim("survives", ((1, "1 x-steps", "study/reached_end"), (-1, "2 x-steps", "study/reached_end")))
+    assert tables.verdict(survives, results_of).startswith("not decided: survives (by 0.5")
+    assert f"2 x-steps, seed 1: exit code 1: error: {problem}" in tables.text(Study(two()), results_of)
+    calls = len(stand_in())
+    assert runs.run(two(), settings(tmp_path)) == results_of
+    assert len(stand_in()) == calls
+    runs.run(two(num_steps=30), settings(tmp_path))  # other settings, so the run is tried again
+    assert len(stand_in()) == calls + 7
+
+
+def test_first_divergence_of_a_run_with_rollbacks_is_reported(tmp_path):
+    rows = [{"step": 1, "x": 0.1}, {"step": 4, "rollbacks": 1, "diverged_at": 6}, {"step": 8, "rollbacks": 2}]
+    rows[2]["diverged_at"] = 9
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert runs._first_divergence(tmp_path, "") == {"diverged_at": 6}
+    assert runs._first_divergence(tmp_path, "error: step 11: x is nan; training has diverged; y") == {"diverged_at": 6}
+    assert runs._first_divergence(tmp_path / "none", "error: the disk is full") == {}
 
 
 def test_each_job_has_its_own_gpu(stand_in, tmp_path, monkeypatch):
@@ -361,7 +395,7 @@ def test_command_runs_a_study_from_a_file(programs, tmp_path):
     [
         (
             ["table9", "--config=digits"],
-            "study: found 'table9', expected a Python file or one of baselines, densities, table3",
+            "study: found 'table9', expected a Python file or one of baselines, densities, stability, table3",
         ),
         (["table4"], "--config: found nothing"),
         (["FOLDER/misspelt.py", "--config=digits"], "misspelt.py, line 4: "),

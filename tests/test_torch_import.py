@@ -135,6 +135,15 @@ def test_tensors_that_do_not_fit_are_named(name, tmp_path, caplog):
         assert line.startswith(start)
 
 
+def test_import_needs_the_activation_of_the_authors(tmp_path):
+    config = config_of("cifar10")
+    config.energy.activation = "swish"
+    with pytest.raises(
+        ValueError, match=r"^energy.activation: found 'swish', expected 'relu', as in the authors' code"
+    ):
+        torch_import.convert(tmp_path / "not_read.pth", config)
+
+
 def test_names_of_a_network_are_reported_before_its_optimizer(tmp_path, caplog):
     """The states of Adam are found by the order of the network's parameters, so one more parameter has no state."""
     checkpoint = content() | {"optG": {"state": {0: {"step": 3}}}}

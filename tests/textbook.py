@@ -9,18 +9,20 @@ import jax.numpy as jnp
 
 from dualmcmc_jax import models
 from dualmcmc_jax.models.build import Net, Nets
-from dualmcmc_jax.models.layers import avg_pool, conv, linear, norm, upsample
+from dualmcmc_jax.models.layers import ACTIVATIONS, avg_pool, conv, linear, norm, upsample
 
 
 class DownBlock(nn.Module):
     width: int
     pool: bool
     first: bool
+    activation: str
 
     @nn.compact
     def __call__(self, x):
-        y = x if self.first else nn.relu(x)
-        y = nn.relu(conv(y, self.width, 3, padding=1, name="conv1"))
+        activate = ACTIVATIONS[self.activation]
+        y = x if self.first else activate(x)
+        y = activate(conv(y, self.width, 3, padding=1, name="conv1"))
         y = conv(y, self.width, 3, padding=1, name="conv2")
         if self.pool or x.shape[-1] != self.width:
             x = conv(x, self.width, 1, name="shortcut")
@@ -30,12 +32,13 @@ class DownBlock(nn.Module):
 class Energy(nn.Module):
     widths: tuple[int, ...]
     num_pools: int
+    activation: str
 
     @nn.compact
     def __call__(self, x):
         for i, width in enumerate(self.widths):
-            x = DownBlock(width, i < self.num_pools, i == 0, name=f"block{i}")(x)
-        return linear(nn.relu(x).mean((1, 2)), 1, use_bias=False, name="linear")[:, 0]
+            x = DownBlock(width, i < self.num_pools, i == 0, self.activation, name=f"block{i}")(x)
+        return linear(ACTIVATIONS[self.activation](x).mean((1, 2)), 1, use_bias=False, name="linear")[:, 0]
 
 
 class UpBlock(nn.Module):
@@ -71,6 +74,6 @@ def build(config, axis_name: str | None = None) -> Nets:
     """Return the networks of a config with residual energy and generator. The encoder is that of the program."""
     net = lambda module, init: Net(init, lambda params: lambda x: module.apply({"params": params}, x))
     ours, shape = models.build(config, axis_name), config.data.shape
-    energy = Energy(tuple(config.energy.widths), config.energy.num_pools)
+    energy = Energy(tuple(config.energy.widths), config.energy.num_pools, config.energy.activation)
     generator = Generator(tuple(config.generator.widths), shape[-1], config.generator.norm, axis_name)
     return Nets(net(energy, ours.energy.init), net(generator, ours.generator.init), ours.encoder)

@@ -25,14 +25,17 @@ TEMPERATURE = 0.1
 
 
 def untrained(config, *names: str) -> None:
-    """Turn off the losses of Eq. 7, 10 and 15 and the weight decay of the named networks, and resampling.
+    """Turn off the losses of Eq. 7, 10 and 15, the penalties and the decay of the named networks, and resampling.
 
     Resampling of initial states needs all three networks.
     """
     config.x_chain.resample = 0.0
     for name in names:
         config.loss[name].update(NO_LOSS)
-        config.optimizer[name].l2 = 0.0
+        config.optimizer[name].update(l2=0.0, weight_decay=0.0)
+    for penalty in objectives.PENALTIES:
+        if objectives.OBJECTIVES[penalty].trains.keys() & set(names):
+            config.loss[penalty].weight = 0.0
 
 
 def without_energy(config) -> None:
@@ -66,7 +69,8 @@ def names() -> list[str]:
 
 def check_base(config) -> None:
     """Raise ValueError if a config is that of a baseline method instead of dual-MCMC."""
-    if objectives.added(config) or not all(config.loss[name].data_weight for name in objectives.METHOD):
+    others = objectives.added(config).difference(objectives.PENALTIES)
+    if others or not all(config.loss[name].data_weight for name in objectives.METHOD):
         raise ValueError("found the config of a baseline method, expected a dual-MCMC config, such as --config=digits")
 
 

@@ -4,8 +4,8 @@
 
 In each update, 5% of the continued chains restart from noise. This implementation differs from the paper in three
 ways: the chains of the buffer are continued in a fixed order, the noise is N(0, I), and the magnitude of the energy is
-not penalized. Evaluation does not use the buffer. Its chains start at noise and take ten times as many steps as in
-training.
+penalized only if loss.energy_penalty.weight is set. Evaluation does not use the buffer. Its chains start at noise and
+take ten times as many steps as in training.
 
 Measured on digits (see configs/baselines/__init__.py): Frechet distance 0.580 ± 0.010, SVC score 5.89 ± 0.10,
 AUROC 0.938.

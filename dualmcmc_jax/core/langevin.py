@@ -108,6 +108,32 @@ def summed(log_density: LogDensity) -> Callable[[jax.Array], tuple[jax.Array, ja
     return total
 
 
+def clipped(log_density: LogDensity, max_norm: float) -> LogDensity:
+    """Return a log-density with the same values, whose score is clipped: grad log p min(1, max_norm / |grad log p|).
+
+    This is the truncated drift of MALTA (Roberts & Tweedie 1996). The norm is the L2 norm of the score of one example.
+    Kernels with a Metropolis correction remain exact, because they use the clipped score both in their proposals and
+    in the densities of the proposals, but the unclipped log-density in the ratio of the target densities.
+
+    Args:
+      log_density: [B, ...] -> [B] log-densities in nats, up to a constant.
+      max_norm: largest norm of a score, in nats per unit of x. 0: scores are not clipped.
+    """
+    if not max_norm:
+        return log_density
+
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    def clip(_, score):
+        norm = jnp.sqrt(jnp.sum(score**2, axis=tuple(range(1, score.ndim)), keepdims=True))
+        return (jnp.where(norm > max_norm, score * (max_norm / norm), score),)
+
+    identity.defvjp(lambda x: (x, None), clip)
+    return lambda x: log_density(identity(x))
+
+
 def scan_steps(step: Callable, carry: tuple, *, num_steps: int, keep_every: int | None, unroll: int):
     """Repeat the step of a kernel, and record the `Trace` of the chains.
 

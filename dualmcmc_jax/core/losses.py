@@ -193,6 +193,52 @@ def generated_loss(
     )
 
 
+def energy_penalty_loss(
+    energy: densities.Energy, x: jax.Array, x_revised: jax.Array, *, temperature: float, weight: float
+) -> Loss:
+    """Penalize large energies (Du & Mordatch 2019): weight times (mean energy(x)^2 + mean energy(x~)^2) / T.
+
+    Eq. 7 determines energies only up to a constant, and bounds neither their level nor their scale. The penalty is
+    divided by T like Eq. 7, so that the weight is that of Du & Mordatch for any temperature.
+
+    Args:
+      energy: [B, ...] -> [B], the network to train.
+      x: [B, ...] data.
+      x_revised: [B, ...] final states x~ of the x-chains.
+      temperature: T, in units of energy.
+      weight: weight of the term squared_energy, in 1 / units of energy.
+
+    Returns:
+      The loss, and the term squared_energy: mean energy(x)^2 + mean energy(x~)^2, before division by T.
+    """
+    loss, terms = _sum(squared_energy=(weight, lambda: sum(jnp.mean(energy(states) ** 2) for states in (x, x_revised))))
+    return loss / temperature, terms
+
+
+def gradient_penalty_loss(
+    energy: densities.Energy, x: jax.Array, x_revised: jax.Array, *, temperature: float, weight: float
+) -> Loss:
+    """Penalize steep energies: weight times (mean |grad energy(x)|^2 + mean |grad energy(x~)|^2) / T.
+
+    The score of the EBM is -grad energy(x) / T. Small gradients keep the steps of the x-chain small. The penalty is
+    divided by T like Eq. 7. It is that of Mescheder et al. (2018) for a discriminator, R1 + R2, with gamma = 2 weight.
+
+    Args:
+      energy: [B, ...] -> [B], the network to train.
+      x: [B, ...] data.
+      x_revised: [B, ...] final states x~ of the x-chains.
+      temperature: T, in units of energy.
+      weight: weight of the term squared_slope, in squared units of x / units of energy.
+
+    Returns:
+      The loss, and the term squared_slope: mean |grad energy(x)|^2 + mean |grad energy(x~)|^2, before division by T.
+    """
+    slope = jax.grad(lambda states: energy(states).sum())
+    squared = lambda states: jnp.mean(densities.squared_norm(slope(states)))
+    loss, terms = _sum(squared_slope=(weight, lambda: squared(x) + squared(x_revised)))
+    return loss / temperature, terms
+
+
 def _nats(encode: densities.Encode, x: jax.Array, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return -mean log q_phi(z | x) without d/2 log 2 pi."""
     log_q, constant = densities.log_posterior(z, *encode(x)), 0.5 * z.shape[-1] * densities.LOG_2PI

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from dualmcmc_jax.core import densities
-from dualmcmc_jax.core.langevin import Trace, normal
+from dualmcmc_jax.core.langevin import Trace, clipped, normal
 from dualmcmc_jax.core.resampling import Resampling, Starts, resample
 from dualmcmc_jax.core.samplers import SAMPLERS
 
@@ -53,7 +53,14 @@ class Inference(NamedTuple):
 
 
 def revise_x(
-    keys: jax.Array, energy: densities.Energy, x0: jax.Array, *, temperature: float, sampler: str = "langevin", **chain
+    keys: jax.Array,
+    energy: densities.Energy,
+    x0: jax.Array,
+    *,
+    temperature: float,
+    sampler: str = "langevin",
+    clip_score: float = 0.0,
+    **chain,
 ) -> tuple[jax.Array, Trace]:
     """Run x-chains: MCMC steps on the EBM pi_alpha(x) (Eq. 3).
 
@@ -63,12 +70,14 @@ def revise_x(
       x0: [B, ...] initial states.
       temperature: T of f = -energy / T, in units of energy.
       sampler: name of the sampler in `SAMPLERS`.
+      clip_score: largest norm of the score of one example, in nats per unit of x (see `core.langevin.clipped`). 0:
+        scores are not clipped.
       **chain: keyword arguments of the kernel, such as num_steps and step_size of `langevin`.
 
     Returns:
       The final states x~ [B, ...] and the `Trace` of the chains.
     """
-    log_density = lambda x: densities.log_ebm(x, energy, temperature=temperature)
+    log_density = clipped(lambda x: densities.log_ebm(x, energy, temperature=temperature), clip_score)
     return SAMPLERS[sampler].kernel(keys, x0, log_density, **chain)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dualmcmc_jax import random_streams
-from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.core.langevin import chain_keys, clipped
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import toy2d
 from dualmcmc_jax.data.batches import to_float
@@ -292,7 +292,7 @@ def _acceptance(model, keys, x):
     config, bound, rates = model.config, model.bound(), {}
     if config.x_chain.num_steps:
         trace = bound.synthesize(keys, keep_every=1).trace
-        rates["x"] = _rate(trace, bound.log_density, config.x_chain)
+        rates["x"] = _rate(trace, clipped(bound.log_density, config.x_chain.clip_score), config.x_chain)
     trace = bound.infer(keys, x, keep_every=1).trace
     rates["z"] = _rate(trace, partial(bound.log_joint, x), config.z_chain)
     return {name: rate for name, rate in rates.items() if rate is not None}

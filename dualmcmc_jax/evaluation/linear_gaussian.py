@@ -157,20 +157,24 @@ def fixed_point(config, mean: np.ndarray, covariance: np.ndarray) -> Solution | 
         long;
       - the x-chain does not start at the generator, or the z-chain does not start at the inference model;
       - the data weight of the generator or of the inference model, or the model weight of the energy, is 0;
-      - the initial states of the x-chain are resampled, or a chain is not a Langevin chain;
-      - training uses L2, spectral normalization, or objectives besides Eq. 7, 10 and 15;
+      - the initial states of the x-chain are resampled, its scores are clipped, or a chain is not a Langevin chain;
+      - training uses L2, weight decay, spectral normalization, or objectives besides Eq. 7, 10 and 15;
+      - training adds noise to the data;
       - the iteration over the parameters does not converge.
     """
     (g_data, g_model), (e_data, e_model) = (
         (weights.data_weight, weights.model_weight) for weights in (config.loss.generator, config.loss.encoder)
     )
     loss, starts = config.loss, (config.x_chain.init, config.z_chain.init)
-    more_terms = objectives.added(config) or any(config.optimizer[name].l2 for name in Params._fields)
+    decays = [config.optimizer[name][field] for name in Params._fields for field in ("l2", "weight_decay")]
+    more_terms = objectives.added(config) or any(decays)
     unadjusted = (config.x_chain.sampler, config.z_chain.sampler) == ("langevin", "langevin")
     needed = (
         starts == ("generator", "encoder"),
         unadjusted,
         not config.x_chain.resample,
+        not config.x_chain.clip_score,
+        not config.data.noise_std,
         g_data,
         e_data,
         loss.energy.model_weight,

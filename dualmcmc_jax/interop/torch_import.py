@@ -43,6 +43,9 @@ def convert(path: Path, config, *, step: int | None = None):
             raise ValueError(f"{net}.kind: found {config[net].kind!r}, expected 'resnet', as in cifar10 or celeba64")
     if not config.energy.spectral_norm:
         raise ValueError("energy.spectral_norm: found False, expected True, as in the authors' code")
+    if config.energy.activation != "relu":
+        found = f"found {config.energy.activation!r}, expected 'relu'"
+        raise ValueError(f"energy.activation: {found}, as in the authors' code")
     shapes = jax.eval_shape(lambda: train_state.create(config, nets, optimizers.build(config, 1))).params
     content = torch_reader.load(path)
     tensors = {net: _state_dict(path, content, torch_names.NAMES[net]) for net in Params._fields}

@@ -184,6 +184,10 @@ def norm(kind: str, x: jax.Array, *, axis_name: str | None, name: str) -> jax.Ar
     return NORMS[kind](x, axis_name=axis_name, name=name)
 
 
+ACTIVATIONS = {"relu": nn.relu, "swish": nn.swish, "softplus": nn.softplus}
+"""Elementwise functions by name. swish is x sigmoid(x), also called SiLU. softplus is log(1 + exp(x))."""
+
+
 def avg_pool(x: jax.Array) -> jax.Array:
     """Apply 2 x 2 average pooling. Means are computed in float32 or higher precision.
 

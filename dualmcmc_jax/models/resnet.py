@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dualmcmc_jax.models.layers import (
+    ACTIVATIONS,
     NORMS,
     avg_pool,
     check_widths,
@@ -36,7 +37,7 @@ def energy(config, *, dtype, axis_name=None) -> nn.Module:
     """Build the residual energy of a config.
 
     Args:
-      config: the full config (uses data.shape, energy.widths and energy.num_pools).
+      config: the full config (uses data.shape, energy.widths, energy.num_pools and energy.activation).
       dtype: dtype of the convolutions. None: the dtype of parameters and inputs.
       axis_name: not used.
     """
@@ -48,7 +49,10 @@ def energy(config, *, dtype, axis_name=None) -> nn.Module:
             longer = str(_resized(widths, num_pools)).replace(" ", "")
             or_widths = f' for {len(widths)} energy.widths, or {num_pools} of them: --config.energy.widths="{longer}"'
         raise ValueError(f"energy.num_pools: found {num_pools}, expected 0 to {limit}{or_widths}")
-    return Energy(widths, num_pools, dtype)
+    activation = config.energy.activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"energy.activation: found {activation!r}, expected {one_of(activation, ACTIVATIONS)}")
+    return Energy(widths, num_pools, activation, dtype)
 
 
 def generator(config, *, dtype, axis_name=None) -> nn.Module:
@@ -180,9 +184,10 @@ class Generator(nn.Module):
 class DownBlock(nn.Module):
     """A residual block that optionally halves the size of images.
 
-    The main path is ReLU, conv3x3, ReLU, conv3x3, and a shortcut is added to it. The first block of a network has no
-    first ReLU. If `pool` is set, 2 x 2 average pooling is applied to the main path and to the shortcut. The shortcut is
-    the identity if neither size nor width changes. Otherwise it is a conv1x1, which is applied after pooling.
+    The main path is activation, conv3x3, activation, conv3x3, and a shortcut is added to it. The activation is ReLU in
+    the authors' networks. The first block of a network has no first activation. If `pool` is set, 2 x 2 average pooling
+    is applied to the main path and to the shortcut. The shortcut is the identity if neither size nor width changes.
+    Otherwise it is a conv1x1, which is applied after pooling.
 
     In the main path, pooling is folded into the second convolution. The parameter of this convolution is a kernel
     [3, 3, I, O]. `Energy.prepare` replaces it by the folded kernel [4, 4, I, O] before the block is applied.
@@ -191,12 +196,14 @@ class DownBlock(nn.Module):
     width: int
     pool: bool
     first: bool
+    activation: str
     dtype: Any
 
     @nn.compact
     def __call__(self, x):
-        y = x if self.first else nn.relu(x)
-        y = nn.relu(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
+        activate = ACTIVATIONS[self.activation]
+        y = x if self.first else activate(x)
+        y = activate(conv(y, self.width, 3, padding=1, dtype=self.dtype, name="conv1"))
         if self.pool:
             x = avg_pool(x)
             size = 3 if self.is_initializing() else 4  # the kernel has been folded by `Energy.prepare`
@@ -211,12 +218,13 @@ class DownBlock(nn.Module):
 class Energy(nn.Module):
     """A residual energy, x [B, S, S, C] -> [B].
 
-    The network is one DownBlock per width, then ReLU, the mean over pixels, and a linear layer. The first num_pools
-    blocks halve the size of the image. No layer has a bias.
+    The network is one DownBlock per width, then the activation, the mean over pixels, and a linear layer. The first
+    num_pools blocks halve the size of the image. No layer has a bias.
     """
 
     widths: tuple[int, ...]
     num_pools: int
+    activation: str
     dtype: Any
 
     unroll_on_cpu = has_torch_names = True
@@ -235,8 +243,8 @@ class Energy(nn.Module):
     def __call__(self, x):
         y = x
         for i, width in enumerate(self.widths):
-            y = DownBlock(width, i < self.num_pools, i == 0, self.dtype, name=f"block{i}")(y)
-        y = nn.relu(y).astype(x.dtype).mean((1, 2))
+            y = DownBlock(width, i < self.num_pools, i == 0, self.activation, self.dtype, name=f"block{i}")(y)
+        y = ACTIVATIONS[self.activation](y).astype(x.dtype).mean((1, 2))
         return linear(y, 1, use_bias=False, name="linear")[:, 0]
 
     def textbook_multiply_adds(self, input_shape):

@@ -83,7 +83,7 @@ def main(argv) -> None:
     terminal.show(tables.text(study, results))
     terminal.show(f"wrote table.txt, results.json and figure.png to {workdir}")
     all_results = [result for of_variant in results.values() for result in of_variant]
-    if failed := sum(bool(result.problem) for result in all_results):
+    if failed := sum(result.failed for result in all_results):
         raise ValueError(f"{failed} of {len(all_results)} runs failed; run the same command again to retry them")
 
 

@@ -20,6 +20,9 @@ from dualmcmc_jax.study.definitions import changed
 
 _log = logging.getLogger(__name__)
 
+REACHED_END = "study/reached_end"
+"""Name of the metric that says whether a run reached its last update (1), or diverged before (0)."""
+
 PILOT_STEPS, PILOT_EVERY = 60, 10
 """Number of updates of a pilot run, and number of updates between its logs. The run measures updates per second."""
 
@@ -47,13 +50,19 @@ class Result(NamedTuple):
 
     Attributes:
       seed: seed of the run.
-      metrics: metrics by name; empty if the run failed.
+      metrics: metrics by name. A run that diverged has only `REACHED_END` and "diverged_at", the update after which
+        its first divergence was noticed. A run that failed for other reasons has none.
       problem: reason for the failure; empty if the run succeeded.
     """
 
     seed: int
     metrics: dict[str, float]
     problem: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run has no result. That a run diverges is a result: it would diverge again."""
+        return bool(self.problem) and REACHED_END not in self.metrics
 
 
 def run(variants: dict[str, ConfigDict], settings: Settings) -> dict[str, list[Result]]:
@@ -132,21 +141,41 @@ def _train_and_evaluate(
     """
     seed, num_steps = config.train.seed, config.train.num_steps
     config.evaluation.every, config.log.images_every = 0, num_steps
-    flags, out = flags_of(config), workdir / "evaluation" / str(num_steps)
+    flags, out, diverged = flags_of(config), workdir / "evaluation" / str(num_steps), workdir / "diverged.json"
     evaluation = ["--mode=evaluate", f"--step={num_steps}", f"--seed={seed}", *evaluation_flags]
     record, workdir_flag = out / "study.json", f"--workdir={workdir}"
     with workers.claim(workdir, wait=wait) as lock:
         if not lock:
             return None
+        before = _stored(diverged, dict) or {}
+        if before.get("flags") == flags:
+            return Result(seed, before.get("metrics", {}), before.get("problem", ""))
         if _stored(record, list) != [*flags, *evaluation] or _stored(out / "metrics.json", dict) is None:
             problem = workers.main(workdir, lock, *flags, workdir_flag) or workers.main(
                 workdir, lock, *flags, workdir_flag, *evaluation, f"--out={out}"
             )
             if problem:
-                return Result(seed, {}, problem)
+                metrics = {REACHED_END: 0.0} | _first_divergence(workdir, problem)
+                if "diverged_at" not in metrics:
+                    return Result(seed, {}, problem)
+                replace(diverged, json.dumps({"flags": flags, "metrics": metrics, "problem": problem}))
+                return Result(seed, metrics, problem)
             replace(record, json.dumps([*flags, *evaluation]))
         metrics = _stored(out / "metrics.json", dict) or {}
-    return Result(seed, metrics | {"num_steps": num_steps, "seconds": num_steps / _rate(workdir)})
+    measured = {"num_steps": num_steps, "seconds": num_steps / _rate(workdir), REACHED_END: 1.0}
+    return Result(seed, metrics | measured | _first_divergence(workdir, ""))
+
+
+def _first_divergence(workdir: Path, problem: str) -> dict[str, float]:
+    """Return {"diverged_at": update} for the first divergence of a run, or {} if it never diverged.
+
+    Args:
+      workdir: the folder of the run, whose metrics have a row for each rollback.
+      problem: the message of a run that ended early.
+    """
+    steps = [row["diverged_at"] for row in metric_writer.rows(workdir) if "diverged_at" in row]
+    steps += map(int, re.findall(r"step (\d+): .*; training has diverged", problem))
+    return {"diverged_at": steps[0]} if steps else {}
 
 
 def _for_seconds(

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from dualmcmc_jax.report import figures
 from dualmcmc_jax.runtime.workdirs import replace
 from dualmcmc_jax.study.definitions import Claim, Study
-from dualmcmc_jax.study.runs import Result
+from dualmcmc_jax.study.runs import REACHED_END, Result
 
 QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_data_model", "revised/frechet_")
 RECONSTRUCTION = tuple(
@@ -19,6 +19,8 @@ RECONSTRUCTION = tuple(
 )
 SCORE = ("revised/inception_score", "revised/svc_score")
 COLUMNS = {
+    "reached the end": REACHED_END,
+    "diverged at": "diverged_at",
     "KL(data, EBM)": "density/ebm/kl_data_model",
     "KL(data, generator)": "density/generator/kl_data_model",
     "missed modes": "density/ebm/missed_modes",
@@ -97,14 +99,20 @@ def verdict(claim: Claim, results: Results) -> str:
     return f"{outcome}: {claim.text} (by {_number(mean, half)}; {num_in_favor} of {len(sums)} seeds in favor)"
 
 
+def columns(results: Results) -> dict[str, str]:
+    """Return the columns that have numbers, as in `COLUMNS`. If every run reached the end, no column says so."""
+    ends = [end for runs in results.values() for end in values(runs, REACHED_END)]
+    names = {heading: name for heading, name in COLUMNS.items() if name != REACHED_END or not all(ends)}
+    return {heading: name for heading, name in names.items() if any(values(r, name) for r in results.values())}
+
+
 def table(study: Study, results: Results) -> list[list[str]]:
     """Return the rows of the table, headings first. Columns without numbers are omitted."""
-    shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
-    heading, paper = study.paper
+    shown, (heading, paper) = columns(results), study.paper
     rows = [["", *shown, "seeds", *([f"paper: {heading}"] if paper else [])]]
     for variant, runs in results.items():
         cells = [_cell(values(runs, name)) for name in shown.values()]
-        done = sum(bool(run.metrics) for run in runs)
+        done = sum(bool(run.metrics) and not run.problem for run in runs)
         seeds = str(done) if done == len(runs) else f"{done} of {len(runs)}"
         rows.append([variant, *cells, seeds, *([f"{paper[variant]:g}" if variant in paper else "-"] if paper else [])])
     return rows
@@ -137,12 +145,14 @@ def figure(results: Results) -> Figure:
 
     A panel shows a dot for each seed, and the mean over seeds with a bar for its confidence interval.
     """
-    shown = {heading: name for heading, name in COLUMNS.items() if any(values(r, name) for r in results.values())}
+    shown = columns(results)
     shown.pop("updates", None)
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    size = (2.6 * columns + 1.6, (0.7 + 0.28 * len(results)) * rows + 0.3)
-    result, axes = figures.plt.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    num_columns = min(4, len(shown))
+    rows = -(-len(shown) // num_columns)
+    size = (2.6 * num_columns + 1.6, (0.7 + 0.28 * len(results)) * rows + 0.3)
+    result, axes = figures.plt.subplots(
+        rows, num_columns, figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     heights = range(len(results))
     for axis, (heading, name) in zip(axes.flat, shown.items(), strict=False):
         for height, runs in zip(heights, results.values(), strict=True):

@@ -16,10 +16,11 @@ def x_revision(config, nets: Nets, *, sampler: str | None = None) -> dict:
       sampler: the sampler to use instead of x_chain.sampler, or None.
 
     Returns:
-      A dict of num_steps, step_size, sampler, the parameters of this sampler, temperature and unroll.
+      A dict of num_steps, step_size, sampler, the parameters of this sampler, clip_score, temperature and unroll.
     """
     chain = config.x_chain
     return _kernel(chain, sampler) | {
+        "clip_score": chain.clip_score,
         "temperature": config.energy.temperature,
         "unroll": _unroll(config, chain.num_steps, nets.energy),
     }

@@ -101,6 +101,18 @@ def _generated(networks, samples, config, **weights):
     return losses.generated_loss(*networks, samples.model.z, temperature=config.energy.temperature, **weights)
 
 
+def _energy_penalty(networks, samples, config, **weights):
+    temperature = config.energy.temperature
+    states = samples.x, samples.model.revised
+    return losses.energy_penalty_loss(networks.energy, *states, temperature=temperature, **weights)
+
+
+def _gradient_penalty(networks, samples, config, **weights):
+    temperature = config.energy.temperature
+    states = samples.x, samples.model.revised
+    return losses.gradient_penalty_loss(networks.energy, *states, temperature=temperature, **weights)
+
+
 def _energy_metrics(terms: Terms, samples: Samples, config) -> Terms:
     """Return the mean energies, before division by the temperature."""
     return {name: value for name, value in terms.items() if name.startswith("energy")}
@@ -124,6 +136,10 @@ def _error_metrics(terms: Terms, samples: Samples, config) -> Terms:
 
 def _no_metrics(terms: Terms, samples: Samples, config) -> Terms:
     return {}
+
+
+def _all_terms(terms: Terms, samples: Samples, config) -> Terms:
+    return terms
 
 
 OBJECTIVES = {
@@ -162,11 +178,27 @@ OBJECTIVES = {
         trains={"generator": ("energy_weight", "posterior_weight"), "encoder": ("posterior_weight",)},
         metrics=_energy_metrics,
     ),
+    # Stability (docs/stability.md). weight: squared energies of the data x and of the revised samples x~.
+    "energy_penalty": Objective(
+        loss=_energy_penalty,
+        weights={"weight": 0.0},
+        trains={"energy": ("weight",)},
+        metrics=_all_terms,
+    ),
+    # Stability. weight: squared norms of the gradients of the energy at the data x and at the revised samples x~.
+    "gradient_penalty": Objective(
+        loss=_gradient_penalty,
+        weights={"weight": 0.0},
+        trains={"energy": ("weight",)},
+        metrics=_all_terms,
+    ),
 }
 
 
 METHOD = ("energy", "generator", "encoder")
-"""Names of the objectives of Dual-MCMC Teaching. The other objectives belong to baselines."""
+"""Names of the objectives of Dual-MCMC Teaching."""
+PENALTIES = ("energy_penalty", "gradient_penalty")
+"""Names of the objectives that keep the training of the energy stable. The remaining objectives belong to baselines."""
 
 
 def added(config) -> set[str]:

@@ -18,7 +18,9 @@ def build(config, steps_per_epoch: int) -> Params:
     1. Clip the gradient by its global norm, if optimizer.clip_norm is not 0.
     2. Add L2 times the parameters to the gradient (coupled L2, like weight_decay of PyTorch's Adam).
     3. Apply Adam.
-    4. Multiply by the learning rate, which is multiplied by optimizer.decay after every epoch.
+    4. Add weight_decay times the parameters (decoupled, as in AdamW of Loshchilov & Hutter 2019), if it is not 0.
+    5. Multiply by the learning rate. It grows linearly during the first optimizer.warmup_steps updates, and is
+       multiplied by optimizer.decay after every epoch.
 
     Args:
       config: the full config (uses the section optimizer, and train.compute_dtype for the dtype of the learning rates).
@@ -29,15 +31,22 @@ def build(config, steps_per_epoch: int) -> Params:
     """
     settings, dtype = config.optimizer, param_dtype(config)
 
-    def adam(learning_rate, l2):
+    def adam(learning_rate, l2, weight_decay):
         decayed = optax.exponential_decay(learning_rate, steps_per_epoch, settings.decay, staircase=True)
-        schedule = lambda count: decayed(jnp.asarray(count, dtype))  # of an integer it would be rounded to float32
-        return optax.chain(
+
+        def schedule(count):
+            count = jnp.asarray(count, dtype)  # of an integer, the learning rate would be rounded to float32
+            warmup = jnp.minimum(1, (count + 1) / settings.warmup_steps) if settings.warmup_steps else 1
+            return decayed(count) * warmup
+
+        steps = [
             optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity(),
             optax.add_decayed_weights(l2),
             optax.scale_by_adam(settings.b1, settings.b2),
+            *([optax.add_decayed_weights(weight_decay)] if weight_decay else []),  # 0: the state of earlier versions
             optax.scale_by_learning_rate(schedule),
-        )
+        ]
+        return optax.chain(*steps)
 
     return Params(*(adam(**settings[name]) for name in Params._fields))
 

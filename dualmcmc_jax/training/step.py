@@ -59,6 +59,8 @@ def train_step(
     index = lax.axis_index(AXIS) * x.shape[0] + jnp.arange(x.shape[0])  # [B] positions in the batch of all devices
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     model_key, data_key, fresh_key, elbo_key, restart_key = jax.random.split(step_key, 5)
+    noise_key = jax.random.fold_in(step_key, 5)  # a sixth key, which leaves the five as they are
+    x = with_noise(chain_keys(noise_key, index), x, state.step, config) if config.data.noise_std else x
 
     # Sample both revised joints with the current parameters (Sec. 3.1).
     #   P~: z ~ p(z),  x~ = K_x Langevin steps on pi_alpha(x) from g(z) (Eq. 3).
@@ -114,6 +116,25 @@ def acceptance(**traces: Trace) -> dict[str, jax.Array]:
     """
     rates = {name: trace.acceptance for name, trace in traces.items()}
     return {f"{name}_acceptance": rate.mean() for name, rate in rates.items() if rate is not None and rate.size}
+
+
+def with_noise(keys: jax.Array, x: jax.Array, step: jax.Array, config) -> jax.Array:
+    """Add normal noise to the data of one update.
+
+    The standard deviation is noise_std max(0, 1 - t / noise_steps), or noise_std if noise_steps is 0.
+
+    Args:
+      keys: [B] keys, one per example.
+      x: [B, ...] data.
+      step: t, the number of updates made before this one.
+      config: the full config (uses data.noise_std and data.noise_steps).
+
+    Returns:
+      [B, ...] data with noise.
+    """
+    std, num_steps = config.data.noise_std, config.data.noise_steps
+    left = jnp.maximum(0, 1 - jnp.asarray(step, x.dtype) / num_steps) if num_steps else 1
+    return x + std * left * normal(keys, x.shape[1:], x.dtype)
 
 
 def average_decay(step: jax.Array, decay: float, dtype=jnp.float32) -> jax.Array:
