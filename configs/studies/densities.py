@@ -17,6 +17,7 @@ def get_study(config):
     """Return every method on every density. The config must resample the initial states."""
     if not config.x_chain.resample:
         raise ValueError("x_chain.resample: found 0.0, expected a positive number, as in --config=toy2d")
+    config = changed(config, evaluation__num_samples=2000, evaluation__num_neighbours=1000)  # densities need no samples
     plain = changed(
         config,
         x_chain__resample=0.0,
