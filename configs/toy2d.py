@@ -16,9 +16,9 @@ Gaussian noise with the standard deviation "std" of the table. Quadrature integr
   banana        the parabola y = x^2 / 2 - 1, x from -2.2 to 2.2  std 0.2     h 5
   unequal       four points, probabilities 0.4, 0.3, 0.2 and 0.1  std 0.25    h 5
 
-Expected after 8,000 updates, about two minutes on two CPU cores, measured as KL(data, EBM) with seed 0: 0.0014 nats on
-8gaussians, 0.0044 on 25gaussians, 0.0008 on rings, 0.0025 on checkerboard, 0.0013 on moons, 0.0033 on spirals, 0.0004
-on gaussian, 0.0003 on banana and 0.0009 on unequal.
+Expected after 8,000 updates, about two minutes on two CPU cores, measured as KL(data, EBM), the median of five seeds:
+0.0015 nats on 8gaussians, 0.0039 on 25gaussians, 0.0008 on rings, 0.0022 on checkerboard, 0.0013 on moons, 0.0034 on
+spirals and 0.0004 on gaussian. docs/densities.md has all numbers.
 
 The initial states of the x-chains are resampled by importance weights (docs/densities.md). The chains can therefore be
 short, and their steps small.
