@@ -59,6 +59,10 @@ MAX_LENGTH = 100
 """Maximum number of items of a tuple, such as the widths of a network's layers."""
 FREE = ("train.num_steps", "train.unroll", "train.deterministic", "health", "log", "checkpoint", "evaluation")
 """Fields and sections that may change when a run resumes. They do not change the mathematics of an update."""
+NETWORKS_AND_DATA = (*(f"{network}." for network in NETWORKS), "data.shape")
+"""Beginnings of the names of fields that a run must share with the weights from which its training starts."""
+NOT_OF_WEIGHTS = ("energy.temperature", "generator.variance")
+"""The fields of these sections that may differ, because they are constants of the densities."""
 RESULTS = (
     "model.safetensors",
     "export/*/model.safetensors",
@@ -267,6 +271,22 @@ def compare(path: Path, stored: dict[str, Any], config: ConfigDict, *, free: tup
         more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
         differences = "; ".join(differing[:5]) + more
         raise ValueError(f"{storage.shown(path)}: found a run with another config: {differences}")
+
+
+def compare_networks(path: Path, stored: dict[str, Any], config: ConfigDict) -> None:
+    """Check that a config has the networks of a stored config. All other fields may differ.
+
+    Args:
+      path: the file of the stored config, for error messages.
+      stored: the content of the file.
+      config: the config to compare.
+
+    Raises:
+      ValueError: the networks differ. The message names the first five fields that do.
+    """
+    of_networks = [name for name in fields(config) if name.startswith(NETWORKS_AND_DATA)]
+    free = [name for name in fields(config) if name not in of_networks or name in NOT_OF_WEIGHTS]
+    compare(path, stored, config, free=tuple(free))
 
 
 def stored_config(workdir: Path) -> ConfigDict:

@@ -28,11 +28,12 @@ Modes, and the flags that only some modes accept:
 {modes}
 
 Flags:
+  --pretrained=NAME             use the weights {pretrained}; or hf:OWNER/NAME, https:... or a file
   --config=NAME or FILE         {configs}
   --config.SECTION.FIELD=VALUE  override a config field; configs/default.py documents all fields
   --config.data.source=SOURCE   {sources}
   --workdir=DIR                 folder of the run, or gs://BUCKET/FOLDER (default: runs/NAME); if
-                                --config is left out, the config of this run
+                                --config is left out, the config of this run or of --pretrained
   --mode=MODE                   one of the modes above (default: train)
   --step=N                      step of the checkpoint (default: newest) or of the .pth file
   --num_samples=N               number of samples to draw (default: 100)
@@ -41,7 +42,7 @@ Flags:
   --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
                                 docs/evaluation.md has its address
   --out=DIR                     output folder (default: a folder in the workdir)
-  --weights=FILE                model.safetensors, or a .pth checkpoint of the authors' PyTorch code
+  --weights=FILE                as --pretrained, or a .pth checkpoint of the authors' PyTorch code
   --license=NAME                license written into the model card (default: apache-2.0)
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
                                 run as process I (0 to N - 1) of N; detected automatically on Cloud
@@ -64,6 +65,7 @@ def cli() -> None:
 def help_text() -> str:
     """Return the text that --help prints. The lists of modes, configs and data sources are made from their tables."""
     from dualmcmc_jax.data import sources  # imported late: tqdm reads TQDM_DISABLE when it is imported
+    from dualmcmc_jax.interop import pretrained
 
     plain = [name for name in completion.configs() if "/" not in name and name != "default"]
     baselines = [name.removeprefix("baselines/") for name in completion.configs() if name.startswith("baselines/")]
@@ -76,7 +78,10 @@ def help_text() -> str:
         fits = len("  ".join(lines)) <= HELP_COLUMNS
         modes.append("  ".join(lines) if fits else f"\n{'':<{width + 2}}".join(lines))
     return HELP.format(
-        modes="\n".join(modes), configs=_column(configs), sources=_column(sources.kinds().replace("'", ""))
+        modes="\n".join(modes),
+        pretrained=", ".join(pretrained.names()),
+        configs=_column(configs),
+        sources=_column(sources.kinds().replace("'", "")),
     )
 
 
@@ -91,6 +96,8 @@ def main(_argv) -> None:
     """Run the mode that --mode names."""
     logging.set_verbosity(logging.FATAL)  # Orbax and TFDS also log the errors that they raise, and warn needlessly
     mode = command_line.check(MODES)
+    if command_line.PRETRAINED.value and mode.name == "train" and not command_line.WORKDIR.value:
+        raise ValueError("workdir: found nothing, expected a folder for the run that starts from --pretrained")
     import jax
 
     from dualmcmc_jax import config_check
@@ -104,11 +111,61 @@ def main(_argv) -> None:
         terminal.start(quiet=True, verbose=False)
     workdir = storage.open_workdir(command_line.WORKDIR.value or f"runs/{command_line.config_name()}")
     try:
-        if mode.has_run:
+        if command_line.PRETRAINED.value and mode.name != "train":
+            _check_holds_no_run(workdir)
+        elif mode.has_run:
             config_check.check_run(workdir, config, other_source=mode.name == "train")
         mode.run(config, workdir)
     finally:
         storage.close(workdir, upload=jax.process_index() == 0)
+
+
+def _check_holds_no_run(workdir: Path) -> None:
+    """Raise ValueError if a workdir holds a run, whose results would be mixed with those of --pretrained."""
+    from dualmcmc_jax.runtime import workdirs
+
+    if (workdir / "config.json").exists() or workdirs.has_checkpoints(workdir):
+        expected = "a folder without a run; without --pretrained, the weights of the run are used"
+        raise ValueError(f"workdir: found a run in {storage.shown(workdir)}, expected {expected}")
+
+
+def _trained(config, workdir: Path):
+    """Return the weights of --pretrained, or else the state of a checkpoint. Both have a step and an average."""
+    from dualmcmc_jax.training import checkpointing
+
+    step = command_line.STEP.value
+    if not command_line.PRETRAINED.value:
+        return checkpointing.restore(config, workdir, step=step)
+    from dualmcmc_jax import config_check
+
+    return _weights("pretrained", command_line.PRETRAINED.value, step, partial(config_check.compare, config=config))
+
+
+def _weights(argument: str, name: str, step: int | None, check):
+    """Read weights. Raise ValueError if they have another step, or if check(path, stored config) raises it."""
+    from dualmcmc_jax.interop import pretrained, weights_file
+
+    path = pretrained.locate(argument, name)
+    stored, weights = weights_file.read(path)
+    check(path, stored.to_dict())
+    if step not in (None, weights.step):
+        raise ValueError(f"step: found {step}, expected {weights.step}, the step of {name}")
+    return weights
+
+
+def _start(config, workdir: Path):
+    """Return a function that returns the first state of a run from --pretrained, or None if the run has checkpoints."""
+    from dualmcmc_jax import config_check
+    from dualmcmc_jax.runtime import workdirs
+
+    if workdirs.has_checkpoints(workdir):
+        return None
+    name = command_line.PRETRAINED.value
+    weights = _weights("pretrained", name, None, partial(config_check.compare_networks, config=config))
+    if config.train.num_steps <= weights.step:
+        expected = f"more than the {weights.step} updates of {name}, such as {2 * weights.step}"
+        raise ValueError(f"train.num_steps: found {config.train.num_steps}, expected {expected}")
+    return partial(weights.state, config)
 
 
 def _join_processes(mode: Mode) -> None:
@@ -143,6 +200,7 @@ def train(config, workdir: Path) -> None:
 
     weights = command_line.inception_weights()
     models.build(config)  # raises errors in the network fields before data are downloaded
+    start = _start(config, workdir) if command_line.PRETRAINED.value else None
     dataset = sources.load(config.data)
     draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False
     if jax.process_index() == 0:
@@ -153,7 +211,8 @@ def train(config, workdir: Path) -> None:
             measure = lambda state: light(state.average)
     try:
         check = partial(config_check.check_run, workdir, config, other_source=True)
-        loop.train(config, workdir, dataset=dataset, draw=draw, measure=measure, missing=missing, check=check)
+        pictures = {"draw": draw, "missing": missing}
+        loop.train(config, workdir, dataset=dataset, measure=measure, check=check, start=start, **pictures)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(signals.EXIT_CODE)
@@ -171,11 +230,10 @@ def sample(config, workdir: Path) -> None:
     from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures
     from dualmcmc_jax.runtime import parallel, workdirs
-    from dualmcmc_jax.training import checkpointing
 
-    state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
+    trained = _trained(config, workdir)
     out = _output_folder(workdir / "samples" / _name(_step(), _sampler(config), _seed()))
-    model = Model.create(config, state.average, step=int(state.step))
+    model = Model.create(config, trained.average, step=int(trained.step))
     samples = parallel.collect(
         sampling.stream(model, num_samples=command_line.NUM_SAMPLES.value, seed=command_line.SEED.value)
     )
@@ -184,7 +242,7 @@ def sample(config, workdir: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "samples.npz", file.getbuffer())
     figures.save(out / "samples.png", sampling.figure(samples))
-    terminal.show(f"step {int(state.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
+    terminal.show(f"step {int(trained.step)}: wrote samples.npz and samples.png to {storage.shown(out)}")
 
 
 def evaluate(config, workdir: Path) -> None:
@@ -195,15 +253,14 @@ def evaluate(config, workdir: Path) -> None:
     from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures, tables
     from dualmcmc_jax.runtime import workdirs
-    from dualmcmc_jax.training import checkpointing
 
-    state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
-    out = _output_folder(workdir / "evaluation" / _name(str(int(state.step)), _sampler(config), _seed()))
+    trained = _trained(config, workdir)
+    out = _output_folder(workdir / "evaluation" / _name(str(int(trained.step)), _sampler(config), _seed()))
     weights = command_line.inception_weights()
     dataset = sources.load(config.data)
     workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
     inputs = suite.inputs(config, dataset, weights, seed=command_line.SEED.value)
-    model = Model.create(config, state.average, step=int(state.step))
+    model = Model.create(config, trained.average, step=int(trained.step))
     results = suite.evaluate(model, inputs)
     out.mkdir(parents=True, exist_ok=True)
     workdirs.replace(out / "metrics.json", tables.as_json(results.metrics))
@@ -232,14 +289,13 @@ def reconstruct(config, workdir: Path) -> None:
     from dualmcmc_jax.model import Model
     from dualmcmc_jax.report import figures
     from dualmcmc_jax.runtime import workdirs
-    from dualmcmc_jax.training import checkpointing
 
-    state = checkpointing.restore(config, workdir, step=command_line.STEP.value)
+    trained = _trained(config, workdir)
     out = _output_folder(workdir / "reconstructions" / _name(_step(), _seed()))
     if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
         raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
     x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
-    model = Model.create(config, state.average, step=int(state.step))
+    model = Model.create(config, trained.average, step=int(trained.step))
     y, errors = reconstruction.of_examples(model, x, seed=command_line.SEED.value)
     out.mkdir(parents=True, exist_ok=True)
     if model.makes_images:
@@ -254,7 +310,7 @@ def reconstruct(config, workdir: Path) -> None:
     workdirs.replace(out / "mse.json", json.dumps(dict(zip(names, errors.tolist(), strict=True)), indent=2) + "\n")
     figures.save(out / "reconstructions.png", reconstruction.figure(x, y))
     terminal.show(reconstruction.summary(names, errors))
-    terminal.show(f"step {int(state.step)}: wrote {len(x):,} reconstructions, a picture and mse.json to {out}")
+    terminal.show(f"step {int(trained.step)}: wrote {len(x):,} reconstructions, a picture and mse.json to {out}")
 
 
 def distance(config, _workdir: Path) -> None:
@@ -299,22 +355,18 @@ def export(config, workdir: Path) -> None:
 
 
 def import_(config, workdir: Path) -> None:
-    """Create a workdir from a model.safetensors file or a .pth checkpoint of the authors' code."""
+    """Create a workdir from weights or from a .pth checkpoint of the authors' code."""
     from dualmcmc_jax import config_check
-    from dualmcmc_jax.interop import torch_import, weights_file
+    from dualmcmc_jax.interop import torch_import
     from dualmcmc_jax.training import checkpointing
 
-    path, step = storage.local_path("weights", command_line.WEIGHTS.value), command_line.STEP.value
-    if path.suffix == ".pth":
-        state = torch_import.convert(path, config, step=step)
+    name, step = command_line.WEIGHTS.value, command_line.STEP.value
+    if name.endswith(".pth"):
+        state = torch_import.convert(storage.local_path("weights", name), config, step=step)
     else:
-        stored, weights = weights_file.read(path)
-        config_check.compare(path, stored.to_dict(), config)
-        if step not in (None, weights.step):
-            raise ValueError(f"--step: found {step}, expected {weights.step}, the step of {path}")
-        state = weights.state(config)
+        state = _weights("weights", name, step, partial(config_check.compare, config=config)).state(config)
     checkpointing.begin(config, workdir, state, check=partial(config_check.check_run, workdir, config))
-    terminal.show(f"imported {path} at step {int(state.step)} into {storage.shown(workdir)}")
+    terminal.show(f"imported {name} at step {int(state.step)} into {storage.shown(workdir)}")
 
 
 def _name(*parts: str) -> str:
@@ -349,19 +401,19 @@ def _output_folder(default: Path) -> Path:
 
 
 MODES = (
-    Mode("train", train, ("inception_weights", "num_processes"), "train a model, or resume its training"),
-    Mode("sample", sample, ("step", "num_samples", "seed", "out"), "draw samples: samples.png and samples.npz"),
+    Mode("train", train, ("inception_weights", "num_processes", "pretrained"), "train a model, or resume"),
+    Mode("sample", sample, ("step", "num_samples", "seed", "out", "pretrained"), "draw samples, as .png and .npz"),
     Mode(
         "evaluate",
         evaluate,
-        ("step", "seed", "inception_weights", "out"),
-        "print all metrics; write report.html",
+        ("step", "seed", "inception_weights", "out", "pretrained"),
+        "compute all metrics",
     ),
     Mode(
         "reconstruct",
         reconstruct,
-        ("step", "seed", "input", "out"),
-        "reconstruct your own images: pictures and errors",
+        ("step", "seed", "input", "out", "pretrained"),
+        "reconstruct your own images",
         ("input",),
     ),
     Mode(
@@ -373,13 +425,7 @@ MODES = (
         has_run=False,
     ),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
-    Mode(
-        "import",
-        import_,
-        ("step", "weights"),
-        "create a workdir from a weights file, to sample, evaluate or train further",
-        ("weights",),
-    ),
+    Mode("import", import_, ("step", "weights"), "create a workdir from a weights file", ("weights",)),
 )
 """The modes of the program. To add a mode, write its function and add a row to this table."""
 

@@ -18,7 +18,7 @@ from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import batches, images
-from dualmcmc_jax.interop import weights_file
+from dualmcmc_jax.interop import pretrained, weights_file
 from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.spelling import did_you_mean, one_of
@@ -170,7 +170,7 @@ class Model:
       nets: the unbound networks.
 
     Example:
-      >>> model = dualmcmc_jax.load("runs/digits")
+      >>> model = dualmcmc_jax.load("digits")
       >>> samples = model.synthesize(jax.random.key(0), 16)
       >>> model.energy(samples.revised)  # [16]
     """
@@ -414,10 +414,14 @@ class Model:
 
 
 def load(path: str | Path, *, step: int | None = None) -> Model:
-    """Load a trained model from a workdir or from an exported model.safetensors file.
+    """Load a trained model from a workdir, from a model.safetensors file, or from weights that ship with the package.
+
+    Nothing in a workdir or file is executed, and no module is imported because a stored config names it.
 
     Args:
-      path: a workdir (a local folder or gs://BUCKET/FOLDER), or a local model.safetensors file.
+      path: a workdir (a local folder or gs://BUCKET/FOLDER), a model.safetensors file (a local path, hf:OWNER/NAME or
+        an https address), or the name of shipped weights, such as "digits". A folder or file that exists at this path
+        is preferred to shipped weights of the same name.
       step: step of the checkpoint to load from a workdir. None: the newest checkpoint that is not damaged. For a file,
         step must be None or the step of the file.
 
@@ -425,13 +429,14 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
       The model, with the averaged parameters if the config sets `train.ema_decay`.
 
     Raises:
-      ValueError: there is no model at path or no checkpoint of this step, the file or the checkpoint is damaged, or the
-        model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
+      ValueError: there is no model at path or no checkpoint of this step, the file or the checkpoint is damaged, a
+        download failed, or the model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
+
+    Example:
+      >>> model = dualmcmc_jax.load("digits")
     """
-    path = storage.open_workdir(str(path), argument="path")
-    if not path.exists():
-        raise ValueError(f"path: found nothing at {path}, expected a workdir or a model.safetensors file")
-    if path.is_dir():
+    name = str(path)
+    if not pretrained.is_address(name) and (path := storage.open_workdir(name, argument="path")).is_dir():
         absl = logging.getLogger("absl")
         level = absl.level
         absl.setLevel(logging.ERROR)  # Orbax logs a warning for a read-only manager
@@ -443,9 +448,11 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
             absl.setLevel(level)
             storage.close(path, upload=False)
     else:
-        config, state = weights_file.read(path)
+        config, state = weights_file.read(
+            pretrained.locate("path", name, expected="a workdir or a model.safetensors file")
+        )
         if step not in (None, state.step):
-            raise ValueError(f"step: found {step}, expected {state.step}, the step of {path}")
+            raise ValueError(f"step: found {step}, expected {state.step}, the step of {name}")
     return Model.create(config, state.average, step=int(state.step))
 
 

@@ -2,8 +2,10 @@
 
 import json
 import struct
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -11,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import dualmcmc_jax
+from dualmcmc_jax import config_check
 from dualmcmc_jax.interop import weights_file
 from dualmcmc_jax.training import state as train_state
 
@@ -64,6 +67,38 @@ def test_loading_a_model_creates_no_persistent_chains(written, tmp_path):
     assert dualmcmc_jax.load(path).step == 7
     config, weights = weights_file.read(path)
     assert weights.state(config).chains.x.shape == (1000, 8, 8, 1)
+
+
+def test_parameters_that_equal_their_average_are_stored_once(written, tmp_path):
+    config, weights = weights_file.read(written)
+    weights_file.write(tmp_path / "once.safetensors", config, weights._replace(params=weights.average))
+    assert (tmp_path / "once.safetensors").stat().st_size < 0.7 * written.stat().st_size
+    _, read = weights_file.read(tmp_path / "once.safetensors")
+    for params in (read.params, read.average):
+        jax.tree.map(np.testing.assert_array_equal, params, weights.average)
+    leaves = zip(jax.tree.leaves(read.params), jax.tree.leaves(read.average), strict=True)
+    assert not any(np.shares_memory(*pair) for pair in leaves)
+
+
+def test_tensors_in_bfloat16_become_float32(written, tmp_path):
+    config, weights = weights_file.read(written)
+    halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), weights.average)
+    weights_file.write(tmp_path / "half.safetensors", config, weights._replace(params=halves, average=halves))
+    _, read = weights_file.read(tmp_path / "half.safetensors")
+    for x, half in zip(jax.tree.leaves(read.average), jax.tree.leaves(halves), strict=True):
+        assert x.dtype == np.float32
+        np.testing.assert_array_equal(x, half.astype(np.float32))
+
+
+@pytest.mark.parametrize("field", config_check.CHOICES)
+def test_no_code_is_imported_that_a_stored_config_names(field, written, tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("planted", "planted:Net", "planted.Net"):
+        path = rewrite(written, tmp_path / "bad.safetensors", **{field.replace(".", "__"): name})
+        with pytest.raises(ValueError, match=rf"bad\.safetensors: found an invalid config .*{field}: found '{name}'"):
+            dualmcmc_jax.load(path)
+    assert "planted" not in sys.modules
 
 
 def test_header_longer_than_the_file_is_refused(tmp_path):

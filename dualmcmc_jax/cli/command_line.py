@@ -21,10 +21,13 @@ from dualmcmc_jax.spelling import did_you_mean, question
 
 _STORED_RUN = str(Path(__file__).with_name("stored_run.py"))
 """The config file that returns the config of the run in a workdir."""
+_PRETRAINED = str(Path(__file__).with_name("pretrained.py"))
+"""The config file that returns the config of weights."""
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config: the name of a shipped config, or a Python file.", lock_config=True
 )
+PRETRAINED = flags.DEFINE_string("pretrained", None, "Shipped weights, hf:OWNER/NAME, an https address, or a file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 MODE = flags.DEFINE_string("mode", "train", "The mode of the program.")
 STEP = flags.DEFINE_integer(
@@ -38,7 +41,7 @@ INCEPTION_WEIGHTS = flags.DEFINE_string(
 INPUT = flags.DEFINE_string("input", None, "A folder, zip file, .npz file or data source.")
 REFERENCE = flags.DEFINE_string("reference", None, "A folder, zip file, .npz file or data source to compare with.")
 OUT = flags.DEFINE_string("out", None, "Output folder.")
-WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors or .pth file to import.")
+WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors or .pth file to import, or shipped weights.")
 LICENSE = flags.DEFINE_string("license", "apache-2.0", "License written into the model card.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Number of processes of the run.", lower_bound=1)
@@ -199,8 +202,10 @@ def inception_weights() -> Path | None:
 def config_name() -> str:
     """Return the config's name for use in folder names: "digits", or "vae-digits" for baselines/vae:digits.
 
-    The config of a stored run has the name of its workdir.
+    The config of a stored run has the name of its workdir. With --pretrained=digits, the name is "pretrained-digits".
     """
+    if PRETRAINED.value:
+        return re.sub(r"\W+", "-", f"pretrained-{PRETRAINED.value}").rstrip("-")
     file, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     if file == _STORED_RUN:
         return Path(argument).resolve().name
@@ -238,11 +243,15 @@ def _nearest_config(value: str, names: list[str]) -> str:
 
 
 def _with_stored_config(argv: list[str]) -> list[str]:
-    """If --workdir is given without --config, add the config of the run in the workdir."""
-    values = [_value(argv, i) for i, word in enumerate(argv) if re.match(r"--?workdir(=|$)", word)]
-    if not values or not values[-1] or any(re.match(r"--?config(=|$)", word) for word in argv):
+    """If there is no --config, add the config of --pretrained, or else that of the run in --workdir."""
+    values_of = lambda flag: [_value(argv, i) for i, word in enumerate(argv) if re.match(rf"--?{flag}(=|$)", word)]
+    if values_of("config"):
         return argv
-    return [argv[0], f"--config={_STORED_RUN}:{values[-1]}", *argv[1:]]
+    for flag, file in (("pretrained", _PRETRAINED), ("workdir", _STORED_RUN)):
+        values = values_of(flag)
+        if values and values[-1]:
+            return [argv[0], f"--config={file}:{values[-1]}", *argv[1:]]
+    return argv
 
 
 def _value(argv: list[str], i: int) -> str:
@@ -263,7 +272,7 @@ def _parse_error(error: Exception, argv: list[str]) -> str:
     cause = error
     while cause:  # absl and ml_collections raise errors of a config file again, with the traceback as text
         in_config = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename in files]
-        if in_config and isinstance(cause, ValueError) and in_config[-1].filename == _STORED_RUN:
+        if in_config and isinstance(cause, ValueError) and in_config[-1].filename in (_STORED_RUN, _PRETRAINED):
             return str(cause)
         if in_config:
             problem = f"{type(cause).__name__} ({cause}) in {in_config[-1].filename}, line {in_config[-1].lineno}"
@@ -348,7 +357,8 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     Args:
       argv: sys.argv.
       argument: name of the single positional argument. Empty if the program takes none.
-      has_runs: whether --workdir is the folder of a run, whose config is used if there is no --config.
+      has_runs: whether --pretrained names weights and --workdir is the folder of a run. If there is no --config, the
+        config of the first of them is used.
 
     Returns:
       argv without the flags.

@@ -13,6 +13,7 @@ SCRIPT = """_dualmcmc() {
   case $flag in
     --config) COMPREPLY=($(compgen -f -W "%(configs)s" -- "$word")); compopt -o filenames 2>/dev/null ;;
     --mode) COMPREPLY=($(compgen -W "%(modes)s" -- "$word")) ;;
+    --pretrained) COMPREPLY=($(compgen -f -W "%(pretrained)s" -- "$word")); compopt -o filenames 2>/dev/null ;;
     --workdir | --out) COMPREPLY=($(compgen -d -- "$word")); compopt -o filenames 2>/dev/null ;;
     --inception_weights | --weights | --input | --reference)
       COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null ;;
@@ -40,7 +41,9 @@ def script(flags: list[str], modes: list[str]) -> str:
     """
     from dualmcmc_jax import config_check  # imports JAX, which takes a second
     from dualmcmc_jax.configs import default
+    from dualmcmc_jax.interop import pretrained
 
     fields = [f"--config.{name}=" for name in config_check.fields(default.get_config())]
     words = {"configs": configs(), "modes": modes, "flags": ["--help", *flags, *fields]}
+    words["pretrained"] = pretrained.names()
     return SCRIPT % {name: " ".join(choices) for name, choices in words.items()}

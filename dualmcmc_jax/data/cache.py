@@ -234,6 +234,29 @@ def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> di
     return _load(path)
 
 
+def file(kind: str, key: Any, write: Callable[[Path], None]) -> Path:
+    """Return the file of a key. Write it first if it is not in the cache.
+
+    Args:
+      kind: subfolder of the cache folder.
+      key: everything the content depends on, as JSON-serializable data.
+      write: writes the content to a path. If it raises an error, nothing is stored.
+    """
+    path = _path(kind, _digest(key))
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+    os.close(descriptor)
+    try:
+        write(Path(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
 def _stored(path: Path) -> dict[str, np.ndarray] | None:
     """Return the arrays of a file, or None if there is no file. If the file is damaged, remove it and log a warning."""
     if not path.exists():

@@ -40,6 +40,7 @@ def train(
     measure: Measure,
     missing: Callable[[int], bool] = lambda step: False,
     check: Callable[[], None] | None = None,
+    start: Callable[[], train_state.TrainState] | None = None,
 ) -> train_state.TrainState:
     """Train until `train.num_steps` updates have been made, starting from the newest checkpoint if there is one.
 
@@ -58,6 +59,8 @@ def train(
       missing: missing(step) -> whether pictures of this step are missing. It is called for the newest checkpoint.
       check: called once the workdir is locked, before anything is written. It raises ValueError if the workdir holds a
         run of another config; `config_check.check_run` is such a function.
+      start: start() -> the state of a new run, such as that of weights, which becomes the first checkpoint. None: the
+        state of random parameters.
 
     Returns:
       The final state.
@@ -72,7 +75,7 @@ def train(
     nets = models.build(config, axis_name=parallel.AXIS)
     steps_per_epoch = len(dataset.train) // config.train.batch_size
     optimizer = optimizers.build(config, steps_per_epoch=steps_per_epoch)
-    fresh = partial(train_state.create, config, nets, optimizer)
+    fresh = start or partial(train_state.create, config, nets, optimizer)
     update = compiled_step(config, nets, optimizer)
     run = partial(
         _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
@@ -86,7 +89,11 @@ def train(
         signals.Watch() as watch,
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
-        state = checkpointing.read(store, config) or fresh()
+        state = checkpointing.read(store, config)
+        if state is None:
+            state = fresh()
+            if start:  # if the process is killed early, the next one goes on from here, whatever its flags are
+                checkpointing.save(store, state)
         for name, params in state.params._asdict().items():
             _log.debug("%s: %s parameters", name, f"{parameter_overview.count_parameters(params):,}")
         _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
