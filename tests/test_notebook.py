@@ -27,14 +27,14 @@ def test_notebook_runs(tmp_path, monkeypatch):
     (steps,) = [cell for cell in notebook.cells if "NUM_STEPS = 1500" in cell.source]
     steps.source = steps.source.replace("NUM_STEPS = 1500", "NUM_STEPS = 50")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert len(pictures(notebook)) == 4
+    assert len(pictures(notebook)) == 5
     assert (tmp_path / "runs" / "digits" / "checkpoints" / "50").exists()
 
 
 def test_committed_outputs_are_pictures():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert len(pictures(notebook)) == len(outputs) == 4
+    assert len(pictures(notebook)) == len(outputs) == 5
     assert NOTEBOOK.stat().st_size < 300_000
 
 
