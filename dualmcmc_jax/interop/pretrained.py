@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from dualmcmc_jax.interop import download
 from dualmcmc_jax.runtime import storage
 from dualmcmc_jax.spelling import one_of
 
@@ -34,6 +33,8 @@ def locate(argument: str, name: str, *, expected: str = "a model.safetensors fil
     Raises:
       ValueError: there are no such weights, or the download failed.
     """
+    from dualmcmc_jax.interop import download  # imported late: it imports JAX, which --help does not need
+
     if name.startswith("hf:"):
         return download.from_hub(argument, name)
     if is_address(name):
