@@ -54,7 +54,11 @@ def test_damaged_rate_is_measured_anew(content, tmp_path):
 def test_damaged_result_is_made_anew(content, name, tmp_path, caplog):
     workers = Workers()
     result = lambda: runs._train_and_evaluate(workers, tmp_path, tiny.config(), (), wait=True)
-    assert result() == result() == runs.Result(0, {"quality": 1.5, "num_steps": 40, "seconds": 2.0})
+    assert (
+        result()
+        == result()
+        == runs.Result(0, {"quality": 1.5, "num_steps": 40, "seconds": 2.0, "study/reached_end": 1.0})
+    )
     assert workers.modes == ["train", "evaluate"]
     path = tmp_path / "evaluation" / "40" / name
     intact = path.read_text()
