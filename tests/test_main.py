@@ -175,7 +175,7 @@ def test_program_trains_samples_and_evaluates_vectors(run, tmp_path):
     assert {"samples.png", "energies.png", "long_run.png", "training.png", "report.html"} <= names
 
 
-@pytest.mark.slow
+@pytest.mark.more  # CI does the same outside of the checkout, with the wheel
 def test_training_runs_without_tensorflow(run, tmp_path):
     """Nor do sampling and evaluation need the packages of the extras, which are hidden here."""
     names = ("tensorflow", "tensorflow_datasets", "gcsfs")
