@@ -222,15 +222,13 @@ def arrays(kind: str, key: Any, make: Callable[[], dict[str, np.ndarray]]) -> di
     path = _path(kind, f"{_digest(key)}.npz")
     if (stored := _stored(path)) is not None:
         return stored
-    path.parent.mkdir(parents=True, exist_ok=True)
     computed = make()
-    with tempfile.NamedTemporaryFile(prefix=".", suffix=".npz", dir=path.parent, delete=False) as file:
-        try:
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             np.savez(file, **computed)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+
+    _store(path, write)
     return _load(path)
 
 
@@ -243,8 +241,13 @@ def file(kind: str, key: Any, write: Callable[[Path], None]) -> Path:
       write: writes the content to a path. If it raises an error, nothing is stored.
     """
     path = _path(kind, _digest(key))
-    if path.exists():
-        return path
+    if not path.exists():
+        _store(path, write)
+    return path
+
+
+def _store(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file under a temporary name, then rename it to `path`. If `write` raises an error, nothing is stored."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(descriptor)
@@ -254,7 +257,6 @@ def file(kind: str, key: Any, write: Callable[[Path], None]) -> Path:
     except BaseException:
         os.unlink(temporary)
         raise
-    return path
 
 
 def _stored(path: Path) -> dict[str, np.ndarray] | None:
