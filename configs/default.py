@@ -145,6 +145,9 @@ def get_config() -> ConfigDict:
     config.evaluation = evaluation = ConfigDict()
     evaluation.num_samples = 50_000  # number of samples to draw and compare with the training data
     evaluation.num_held_out = 0  # number of held-out examples to reconstruct and compare; 0: all
+    # Features of images in which samples are compared with data: "" (principal components of the pixels, or Inception's
+    # features with --inception_weights) or "mnist_classifier" (the classifier of features/mnist_classifier.py).
+    evaluation.features = ""
     evaluation.num_neighbours = 10_000  # samples and training examples compared pairwise (KID, precision, recall, ...)
     evaluation.group_size = 0  # examples per call of the generator when sampling; 0: train.batch_size
     evaluation.batch_size = 100  # examples per call of the energy and of Inception; it affects only the speed

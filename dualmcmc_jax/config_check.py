@@ -22,6 +22,7 @@ CHOICES = {
     **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
     **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
     "evaluation.sampler": ("", *SAMPLERS),
+    "evaluation.features": ("", "mnist_classifier"),
     "energy.activation": tuple(ACTIVATIONS),
     "generator.norm": tuple(NORMS),
     "x_chain.init": ("generator", "noise", "persistent"),

@@ -55,11 +55,15 @@ SECTIONS = (
             "{group}/density": Metric("Density", "higher"),
             "{group}/coverage": Metric("Coverage", "higher"),
             "{group}/svc_score": Metric("Digit-classifier score", "higher", "real digits: 7.7"),
+            "{group}/classifier_score": Metric("MNIST-classifier score", "higher", "at most 10"),
+            "{group}/confident_share": Metric(
+                f"Share with a class of probability above {classifiers.CONFIDENT}", "higher"
+            ),
             "{group}/class_entropy": Metric("Entropy of digit classes", "higher", "nats, at most 2.303"),
             "{group}/seconds_per_1000": Metric("Time per 1,000 samples", "lower", "seconds"),
             "{group}/network_evaluations_per_1000": Metric("Network evaluations per 1,000 samples", "lower"),
         },
-        groups=GROUPS,
+        groups=GROUPS | {"held_out": Group("held-out data")},
     ),
 )
 CAPTIONS = {
@@ -90,8 +94,13 @@ def applies(config, dataset) -> bool:
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
-    """Compare samples with the training data and measure the cost of sampling; the arrays are the kept samples."""
+    """Compare samples with the training data and measure the cost of sampling; the arrays are the kept samples.
+
+    In the feature space of the MNIST classifier, held-out examples are compared with the training data as well.
+    """
     metrics, kept = compare(model, inputs, num_samples=model.config.evaluation.num_samples)
+    if inputs.space.name == "mnist_classifier":
+        metrics |= compare_held_out(inputs)
     return Measured(metrics | cost(model, seed=inputs.seed), kept)
 
 
@@ -133,6 +142,16 @@ def compare(model: Model, inputs: Inputs, *, num_samples: int) -> tuple[dict[str
     )
 
 
+def compare_held_out(inputs: Inputs) -> dict[str, float]:
+    """Compare held-out examples with the training data by the MNIST classifier: metrics by "held_out/METRIC"."""
+    features, logits = inputs.space.extract(inputs.held_out)
+    moments = frechet.Accumulator(inputs.space.size)
+    moments.add(features)
+    distance = frechet.frechet_distance(moments.moments(), inputs.statistics().moments)
+    metrics = {"frechet_mnist_classifier": distance} | classifiers.scores_of_mnist(logits)
+    return {f"held_out/{name}": value for name, value in metrics.items()}
+
+
 def compare_stream(
     parts: Iterator[dict[str, np.ndarray]],
     space: spaces.Space,
@@ -155,7 +174,7 @@ def compare_stream(
     Returns:
       Distances and scores by "GROUP/METRIC", and the first NUM_KEPT samples of each group [M, ...].
     """
-    is_inception = space.name == "inception"
+    is_inception, is_mnist = space.name == "inception", space.name == "mnist_classifier"
     frechet_name, kernel_name = (
         ("fid", "kid") if is_inception else (f"frechet_{space.name}", f"kernel_distance_{space.name}")
     )
@@ -175,7 +194,9 @@ def compare_stream(
                 kept[name].append(x[: NUM_KEPT - done])
             if is_inception:
                 inception_scores[name].add(logits)
-            if classifier:
+            if is_mnist:
+                classes[name].append(logits)
+            elif classifier:
                 classes[name].append(classifier(x))
         done += len(x)
     metrics = {}
@@ -186,7 +207,9 @@ def compare_stream(
         if is_inception:
             group_metrics["inception_score"], group_metrics["inception_score_std"] = inception_scores[name].score()
         group_metrics |= neighbours.neighbourhoods(real, fake, k=K_NEAREST)
-        if classifier:
+        if is_mnist:
+            group_metrics |= classifiers.scores_of_mnist(np.concatenate(classes[name]))
+        elif classifier:
             group_metrics |= classifiers.scores(np.concatenate(classes[name]))
         metrics |= {f"{name}/{metric}": value for metric, value in group_metrics.items()}
     return metrics, {name: np.concatenate(x) for name, x in kept.items()}

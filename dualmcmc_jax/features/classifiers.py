@@ -8,8 +8,12 @@ import functools
 import warnings
 
 import numpy as np
+from scipy.special import softmax
 
 from dualmcmc_jax.data.batches import to_float
+
+CONFIDENT = 0.9
+"""A classifier is confident of an image if its most likely class has a probability above this."""
 
 
 class DigitClassifier:
@@ -49,7 +53,32 @@ def scores(p: np.ndarray) -> dict[str, float]:
         classifier is certain about each sample and the samples cover all classes.
       - "class_entropy": the entropy of the most likely classes of the samples, in nats, at most ln 10 = 2.303.
     """
+    return {"svc_score": _score(p), "class_entropy": _class_entropy(p)}
+
+
+def scores_of_mnist(logits: np.ndarray) -> dict[str, float]:
+    """Score samples by the MNIST classifier.
+
+    Args:
+      logits: [N, 10], logits of each sample.
+
+    Returns:
+      - "classifier_score": the score of `scores`, from the probabilities softmax(logits);
+      - "confident_share": the share of samples whose most likely class has a probability above CONFIDENT;
+      - "class_entropy": as in `scores`.
+    """
+    p = softmax(np.asarray(logits, np.float64), axis=1)
+    confident = float(np.mean(p.max(1) > CONFIDENT))
+    return {"classifier_score": _score(p), "confident_share": confident, "class_entropy": _class_entropy(p)}
+
+
+def _score(p: np.ndarray) -> float:
+    """Return exp(E KL(p(y | x), p(y))) for class probabilities p(y | x) [N, classes]."""
     divergence = np.sum(p * (np.log(p + 1e-12) - np.log(p.mean(0))), axis=1)
+    return float(np.exp(divergence.mean()))
+
+
+def _class_entropy(p: np.ndarray) -> float:
+    """Return the entropy of the most likely classes, in nats, for class probabilities p(y | x) [N, classes]."""
     share = np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)
-    entropy = -np.sum(share * np.log(share + 1e-12))
-    return {"svc_score": float(np.exp(divergence.mean())), "class_entropy": float(entropy)}
+    return float(-np.sum(share * np.log(share + 1e-12)))

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from dualmcmc_jax.data import cache
 from dualmcmc_jax.data.batches import subset, to_float
-from dualmcmc_jax.features import inception
+from dualmcmc_jax.features import inception, mnist_classifier
 from dualmcmc_jax.metrics import frechet
 from dualmcmc_jax.runtime import parallel
 
@@ -22,7 +23,12 @@ NUM_TO_FIT = 10_000
 """Largest number of training images from which the principal components are computed."""
 LARGEST_SIDE = 32
 """Largest height and width, in pixels, for the principal components. Larger images are averaged over blocks first."""
-LABELS = {"inception": "Inception features", "pixels_pca": "pixel PCA", "vectors": "data vectors"}
+LABELS = {
+    "inception": "Inception features",
+    "pixels_pca": "pixel PCA",
+    "vectors": "data vectors",
+    "mnist_classifier": "features of the MNIST classifier",
+}
 """Names of the feature spaces for readers, by their names in metric keys."""
 NAMES = tuple(LABELS)
 
@@ -35,7 +41,7 @@ class Space(NamedTuple):
       size: number of features, d.
       key: a function without arguments that returns a text unique to this space, for use in cache keys.
       extract: a function from examples [N, ...] to features [N, d] and logits [N, classes]. The logits are None unless
-        the space is that of Inception.
+        the features are those of a classifier.
     """
 
     name: str
@@ -59,8 +65,9 @@ class Statistics(NamedTuple):
 def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
     """Choose the feature space for a data set.
 
-    Vectors are compared as they are. Images are compared by Inception's features if `inception_weights` is given, and
-    otherwise by the principal components of their pixels.
+    Vectors are compared as they are. Images are compared by Inception's features if `inception_weights` is given, by
+    those of the MNIST classifier if `evaluation.features` says so, and otherwise by the principal components of their
+    pixels.
 
     Args:
       config: the whole config.
@@ -68,13 +75,20 @@ def space(config, train: np.ndarray, inception_weights: Path | None) -> Space:
       inception_weights: path of the file with Inception's weights, or None.
 
     Raises:
-      ValueError: the weights are not those of Inception, or weights are given although the examples are vectors.
+      ValueError: the weights are not those of Inception, weights are given although the examples are vectors, or the
+        examples are no inputs of the MNIST classifier.
     """
-    if len(config.data.shape) == 1:
+    shape = tuple(config.data.shape)
+    if config.evaluation.features and shape != mnist_classifier.SHAPE:
+        expected = f"'', because examples of shape {shape} do not have the shape {mnist_classifier.SHAPE} of MNIST"
+        raise ValueError(f"evaluation.features: found {config.evaluation.features!r}, expected {expected}")
+    if len(shape) == 1:
         if inception_weights:
             raise ValueError(f"inception_weights: found vectors of shape {train.shape[1:]} as data, expected images")
         return Space("vectors", train.shape[1], lambda: "vectors", lambda x: (x, None))
-    return _inception(config, inception_weights) if inception_weights else _pixels(train)
+    if inception_weights:
+        return _inception(config, inception_weights)
+    return _mnist_classifier(config) if config.evaluation.features else _pixels(train)
 
 
 def _inception(config, path: Path) -> Space:
@@ -96,6 +110,20 @@ def _inception_features(params, _index, x):
     The function is defined at module level, so that `parallel.stream` compiles it only once.
     """
     return inception.Inception().apply({"params": params}, x)
+
+
+def _mnist_classifier(config) -> Space:
+    """Return the space of the penultimate features of the MNIST classifier."""
+    params = parallel.replicate(mnist_classifier.load(mnist_classifier.WEIGHTS))
+    run = parallel.stream(_mnist_features, config.evaluation.batch_size, desc="MNIST classifier")
+    extract = lambda x: parallel.collect(run(params, len(x), x))
+    key = hashlib.sha256(mnist_classifier.WEIGHTS.read_bytes()).hexdigest()
+    return Space("mnist_classifier", mnist_classifier.NUM_FEATURES, lambda: f"mnist_classifier {key}", extract)
+
+
+def _mnist_features(params, _index, x):
+    """Return features and logits of uint8 images of MNIST."""
+    return mnist_classifier.Classifier().apply({"params": params}, to_float(x, jnp.float32))
 
 
 def _pixels(train: np.ndarray) -> Space:

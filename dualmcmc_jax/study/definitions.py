@@ -14,7 +14,7 @@ The metric has a name from metrics.json, or one of these names:
   "quality": the first of these that was measured: FID, KL(data, EBM), KL(data, generator), a Frechet distance. Lower is
     better.
   "reconstruction": the smallest mean squared error on held-out data, among the inference model and the z-chains.
-  "score": the Inception Score, or else the score of the digit classifier. Higher is better.
+  "score": the Inception Score, or else the score of a classifier of digits. Higher is better.
 """
 
 

@@ -17,7 +17,7 @@ QUALITY = ("revised/fid", "density/ebm/kl_data_model", "density/generator/kl_dat
 RECONSTRUCTION = tuple(
     f"reconstruction/{method}/mse" for method in ("encoder", "encoder_mean_chain", "encoder_chain", "noise_chain")
 )
-SCORE = ("revised/inception_score", "revised/svc_score")
+SCORE = ("revised/inception_score", "revised/svc_score", "revised/classifier_score")
 COLUMNS = {
     "reached the end": REACHED_END,
     "diverged at": "diverged_at",
@@ -29,6 +29,7 @@ COLUMNS = {
     "Frechet": "revised/frechet_",
     "Frechet of generator": "generator/frechet_",
     "SVC score": "revised/svc_score",
+    "Classifier score": "revised/classifier_score",
     "MSE of inference": "reconstruction/encoder/mse",
     "MSE, z-chain from mean of q": "reconstruction/encoder_mean_chain/mse",
     "MSE, z-chain from draw of q": "reconstruction/encoder_chain/mse",
