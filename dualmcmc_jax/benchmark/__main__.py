@@ -2,11 +2,15 @@
 
   python -m dualmcmc_jax.benchmark --config=cifar10 --config.train.batch_size=16
   python -m dualmcmc_jax.benchmark --config=digits --versus=digits --versus.x_chain.num_steps=60
+  python -m dualmcmc_jax.benchmark --config=cifar10 --target=tpu:v5e:2x2
 
 flags:
   --config=NAME or FILE, --config.SECTION.FIELD=VALUE   the config to time, given as for training
   --versus=NAME or FILE, --versus.SECTION.FIELD=VALUE   a second config; timing alternates between the two
   --repeats=N   number of timed updates (default: 20)
+  --target=tpu:TOPOLOGY   compile the update for TPUs that need not be there, and show the compiler's estimates instead
+                of times: memory, collectives, cycles, the most expensive code; may be given several times
+  --batch_per_chip=N      with --target: N examples per chip, instead of train.batch_size
   --json=FILE   also write all numbers to this file
   --debug       show the traceback of an error
 
@@ -14,6 +18,9 @@ The benchmark uses random input data of the configured shape. It counts the mult
 products in the compiled program; the body of a loop counts as many times as the loop runs. Each count is shown next to
 the count of a straightforward ("textbook") implementation of the same update. The peak rates are those of the
 fastest of several large matrix products and of the fastest of several large copies on one device.
+
+With --target, nothing runs and nothing is timed. The compiler comes with libtpu: pip install "jax[tpu]". Full-size
+configs take from a quarter of an hour to an hour. The numbers are kept in the cache folder.
 """
 
 from dualmcmc_jax.cli import interrupts
@@ -32,17 +39,26 @@ from dualmcmc_jax.cli import command_line, terminal
 
 _VERSUS = config_flags.DEFINE_config_file("versus", None, "A second config.", lock_config=True)
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Number of timed updates.", lower_bound=3)
+_TARGET = flags.DEFINE_multi_string("target", [], "TPUs to compile for, such as tpu:v5e:2x2.")
+_BATCH_PER_CHIP = flags.DEFINE_integer("batch_per_chip", None, "Examples per chip.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "File to which all numbers are written.")
 
 
 def main(_argv) -> None:
     """Time the configs, write the JSON file and print the table."""
     logging.set_verbosity(logging.ERROR)
-    command_line.refuse_others("versus", "repeats", "json")
+    command_line.refuse_others("versus", "repeats", "target", "batch_per_chip", "json")
     configs = [command_line.CONFIG.value] + ([_VERSUS.value] if _VERSUS.value else [])
     for config in configs:
         config_check.check(config)
     numbers_file.check(_JSON.value)
+    if _TARGET.value:
+        if _VERSUS.value:
+            raise ValueError("--versus: found it with --target, expected one config, because nothing is timed")
+        estimate(configs[0], _TARGET.value)
+        return
+    if _BATCH_PER_CHIP.present:
+        raise ValueError(f"--batch_per_chip: found {_BATCH_PER_CHIP.value} without --target, expected both")
     global_dtypes = ("float64", "tensorfloat32")  # these dtypes set JAX options that apply to the whole process
     settings = {(config.train.compute_dtype, config.train.deterministic) for config in configs}
     settings = {(dtype if dtype in global_dtypes else "", deterministic) for dtype, deterministic in settings}
@@ -58,6 +74,28 @@ def main(_argv) -> None:
     terminal.show(text(numbers))
     if _JSON.value:
         terminal.show(f"\nwrote {_JSON.value}")
+
+
+def estimate(config, targets: list[str]) -> None:
+    """Compile the update for each target, write the JSON file and print a table per target.
+
+    Args:
+      config: the config to compile.
+      targets: names of targets, such as "tpu:v5e:2x2".
+    """
+    from dualmcmc_jax.benchmark import target
+
+    target.check(targets)
+    numbers = {}
+    for name in targets:
+        own = config.copy_and_resolve_references()
+        if _BATCH_PER_CHIP.value:
+            own.train.batch_size = _BATCH_PER_CHIP.value * target.num_chips(name)
+        numbers[name] = target.measure(own, name)
+        terminal.show(f"{target.text(numbers[name])}\n")
+        numbers_file.save(_JSON.value, numbers)
+    if _JSON.value:
+        terminal.show(f"wrote {_JSON.value}")
 
 
 def measure(config, versus=None) -> dict:

@@ -35,12 +35,14 @@ class Instruction(NamedTuple):
       shapes: shape of the result, or the shapes of its elements if the result is a tuple.
       opcode: name of the operation, such as dot.
       operands: names of the instructions whose results are read.
+      value: the text of a constant's value; "" for other operations.
       attributes: the rest of the line, after the operands.
     """
 
     shapes: list[Shape]
     opcode: str
     operands: list[str]
+    value: str
     attributes: str
 
 
@@ -61,15 +63,35 @@ class Cost(NamedTuple):
     unknown_loops: int
 
 
+class Run(NamedTuple):
+    """An instruction that a program runs.
+
+    Attributes:
+      times: number of runs.
+      name: name of the instruction.
+      instruction: the instruction.
+      table: the instructions of the same computation, by name.
+      fused: whether the instruction is part of a fusion.
+      loops: the loops and calls around the instruction, innermost first.
+    """
+
+    times: int
+    name: str
+    instruction: Instruction
+    table: dict[str, Instruction]
+    fused: bool
+    loops: tuple[Instruction, ...] = ()
+
+
 def cost(text: str) -> Cost:
     """Return the cost of one run of a program on one device.
 
     Args:
       text: the optimized program, as `compiled.as_text()` returns it.
     """
-    computations = _computations(text)
     multiply_adds, num_bytes, collectives, unknown_loops = 0, 0, Counter(), 0
-    for times, instruction, table, fused in _executed(computations, "ENTRY"):
+    all_computations = computations(text)
+    for times, _, instruction, table, fused, _ in executed(all_computations, "ENTRY"):
         opcode, size = instruction.opcode, sum(shape.num_bytes for shape in instruction.shapes)
         multiply_adds += times * _multiply_adds(instruction, table)
         if not fused and opcode not in FREE and not opcode.endswith("-done"):
@@ -78,27 +100,52 @@ def cost(text: str) -> Cost:
         if opcode.removesuffix("-start") in COLLECTIVES:
             kind, last = opcode.removesuffix("-start"), instruction.shapes[-1].num_bytes
             collectives[kind, size if opcode == kind else last] += times
-        unknown_loops += opcode == "while" and not _trip_count(instruction)
+        unknown_loops += opcode == "while" and not _trip_count(instruction, all_computations)
     return Cost(multiply_adds, num_bytes, collectives, unknown_loops)
 
 
-def _executed(computations, name: str, times: int = 1, fused: bool = False) -> Iterator[tuple]:
-    """Yield (number of runs, instruction, the computation's instructions by name, whether fused) from a computation."""
+def executed(
+    computations: dict[str, dict[str, Instruction]],
+    name: str,
+    times: int = 1,
+    fused: bool = False,
+    loops: tuple[Instruction, ...] = (),
+) -> Iterator[Run]:
+    """Yield all instructions that a computation runs, with those of its loops, calls and fusions.
+
+    Args:
+      computations: the instructions of each computation, from `computations`.
+      name: name of the computation.
+      times: how many times the computation runs.
+      fused: whether the computation is that of a fusion.
+      loops: the loops and calls around the computation, innermost first.
+    """
     table = computations[name]
-    for instruction in table.values():
-        yield times, instruction, table, fused
+    for key, instruction in table.items():
+        yield Run(times, key, instruction, table, fused, loops)
         called = re.findall(r"(?:calls|body|to_apply)=%?([\w.\-]+)", instruction.attributes)
         opcode = instruction.opcode.removesuffix("-start")
         if opcode == "while":
-            yield from _executed(computations, called[0], times * (_trip_count(instruction) or 1), fused)
+            inside = times * (_trip_count(instruction, computations) or 1)
+            yield from executed(computations, called[0], inside, fused, (instruction, *loops))
         elif opcode in ("call", "fusion", "async"):
-            yield from _executed(computations, called[0], times, fused or opcode == "fusion")
+            yield from executed(computations, called[0], times, fused or opcode == "fusion", (instruction, *loops))
 
 
-def _trip_count(loop: Instruction) -> int | None:
-    """Return how many times a loop runs, or None if XLA does not know."""
-    match = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
-    return int(match[1]) if match else None
+def _trip_count(loop: Instruction, computations: dict[str, dict[str, Instruction]]) -> int | None:
+    """Return how many times a loop runs, or None if that is unknown.
+
+    The compiler for TPUs does not write the number into its text. There it is N if the loop goes on while i < N,
+    because JAX's loops count i from 0.
+    """
+    if match := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes):
+        return int(match[1])
+    condition = computations.get(re.search(r"condition=%?([\w.\-]+)", loop.attributes)[1], {})
+    *_, last = condition.values() or [None]
+    if last and last.opcode == "compare" and "direction=LT" in last.attributes:
+        limit = condition[last.operands[1]]
+        return int(limit.value) if limit.opcode == "constant" else None
+    return None
 
 
 def _multiply_adds(instruction: Instruction, table: dict[str, Instruction]) -> int:
@@ -152,7 +199,7 @@ WINDOW_DEFAULTS = {"size": "1", "stride": "1", "pad": "0_0", "lhs_dilate": "1", 
 """Values of the attributes that XLA omits from the text of a convolution's window."""
 
 
-def _computations(text: str) -> dict[str, dict[str, Instruction]]:
+def computations(text: str) -> dict[str, dict[str, Instruction]]:
     """Return the instructions by name of each computation. The key of the computation that runs first is "ENTRY"."""
     computations, current = {}, None
     for line in text.splitlines():
@@ -173,6 +220,7 @@ def _instruction(text: str) -> Instruction:
         [Shape(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in shapes],
         opcode,
         re.findall(r"%([\w.\-]+)", rest[: close - 1]),
+        rest[: close - 1] if opcode == "constant" else "",
         rest[close:],
     )
 
