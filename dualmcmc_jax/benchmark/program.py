@@ -86,22 +86,32 @@ class Run(NamedTuple):
 def cost(text: str) -> Cost:
     """Return the cost of one run of a program on one device.
 
+    The compiler for TPUs lets a collective run during several fusions, and repeats the collective in the text of each
+    of them. Collectives with the same channel in the same loop are therefore counted once.
+
     Args:
       text: the optimized program, as `compiled.as_text()` returns it.
     """
+    all_computations, counted = computations(text), set()
     multiply_adds, num_bytes, collectives, unknown_loops = 0, 0, Counter(), 0
-    all_computations = computations(text)
-    for times, _, instruction, table, fused, _ in executed(all_computations, "ENTRY"):
+    for times, _, instruction, table, fused, outside in executed(all_computations, "ENTRY"):
         opcode, size = instruction.opcode, sum(shape.num_bytes for shape in instruction.shapes)
         multiply_adds += times * _multiply_adds(instruction, table)
         if not fused and opcode not in FREE and not opcode.endswith("-done"):
             read = sum(shape.num_bytes for name in instruction.operands for shape in table[name].shapes)
             num_bytes += times * (size + read)
-        if opcode.removesuffix("-start") in COLLECTIVES:
+        if opcode.removesuffix("-start") in COLLECTIVES and (place := _place(instruction, outside)) not in counted:
             kind, last = opcode.removesuffix("-start"), instruction.shapes[-1].num_bytes
             collectives[kind, size if opcode == kind else last] += times
+            counted |= {place} - {None}
         unknown_loops += opcode == "while" and not _trip_count(instruction, all_computations)
     return Cost(multiply_adds, num_bytes, collectives, unknown_loops)
+
+
+def _place(collective: Instruction, outside: tuple[Instruction, ...]) -> tuple | None:
+    """Return a key of the channel of a collective and the loops around it, or None if it has no channel."""
+    channel = re.search(r"channel_id=(\d+)", collective.attributes)
+    return channel and (channel[1], *(id(loop) for loop in outside if loop.opcode == "while"))
 
 
 def executed(
