@@ -33,6 +33,9 @@ def get_config() -> ConfigDict:
     energy.num_pools = 2  # resnet: the first num_pools blocks halve height and width
     energy.activation = "relu"  # resnet: "relu" (the recipe), or "swish" or "softplus", which make the score continuous
     energy.spectral_norm = True  # divide each weight matrix by its largest singular value
+    # Factor of sum_i max(|x_i| - 1, 0)^2, which is added to the energy of an image so that long chains stay near the
+    # range of pixels, in units of energy per squared unit of x; 0: not added (recipe).
+    energy.confinement = 0.0
     energy.temperature = (1e-3 / 0.5) ** 2  # T in log pi(x) = -energy(x) / T - log Z, in units of energy
 
     config.generator = generator = ConfigDict()

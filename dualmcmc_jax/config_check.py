@@ -121,6 +121,10 @@ def check(config: ConfigDict) -> None:
     if config.energy.kind != "resnet" and config.energy.activation != "relu":
         expected = f"'relu', the default, because energy.kind={config.energy.kind!r} has no such choice"
         raise ValueError(f"energy.activation: found {config.energy.activation!r}, expected {expected}")
+    if config.energy.confinement and (len(config.data.shape) == 1 or config.energy.kind == "quadratic"):
+        found = f"{config.energy.confinement!r} with data.shape={tuple(config.data.shape)}"
+        expected = "0, or images and another energy.kind than 'quadratic'"
+        raise ValueError(f"energy.confinement: found {found}, expected {expected}")
     sampler = config.z_chain.sampler
     couples = config.generator.kind == "resnet" and config.generator.norm == "batch"
     if couples and SAMPLERS[sampler].is_metropolis:

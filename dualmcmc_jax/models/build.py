@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dualmcmc_jax.models import conv, mlp, quadratic, resnet
+from dualmcmc_jax.models.confinement import confined
 from dualmcmc_jax.spelling import one_of
 
 NETWORKS: dict[str, dict[str, Callable[..., nn.Module]]] = {
@@ -127,6 +128,8 @@ def build(config, axis_name: str | None = None) -> Nets:
             problems.append(str(error))
     if problems:
         raise ValueError(_message(problems, config))
+    if config.energy.confinement:
+        nets["energy"] = nets["energy"]._replace(bind=confined(nets["energy"].bind, config.energy.confinement))
     return Nets(**nets)
 
 
