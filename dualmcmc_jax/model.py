@@ -517,7 +517,12 @@ class Model:
         for name, sampler in samplers.items():
             if sampler not in (None, *SAMPLERS):
                 raise ValueError(f"{name}: found {sampler!r}, expected {one_of(sampler, SAMPLERS)}")
-        _check_settings(settings, chains.restoration(self.config, self.nets, **samplers))
+        of_config = chains.restoration(self.config, self.nets, **samplers)
+        _check_settings(settings, of_config)
+        z_sampler = (of_config | settings)["z_sampler"]
+        if SAMPLERS[z_sampler].is_metropolis and config_check.couples_examples(self.config):
+            expected = "'langevin', because batch statistics couple the chains of this generator"
+            raise ValueError(f"z_sampler: found {z_sampler!r}, expected {expected}")
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected 1 or more")
         shape = tuple(self.run_config.data.shape)

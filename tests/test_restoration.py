@@ -1,19 +1,30 @@
 """Restoration from linear observations: operators, posterior samples against closed forms, and the model's method."""
 
+import json
+import shutil
 from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 import dualmcmc_jax
 from dualmcmc_jax.configs import linear_gaussian
 from dualmcmc_jax.core import operators, restoration
 from dualmcmc_jax.core.langevin import chain_keys
+from dualmcmc_jax.data import sources
+from dualmcmc_jax.data.batches import to_float
+from dualmcmc_jax.evaluation import restoration as evaluation
+from dualmcmc_jax.evaluation import suite
+from dualmcmc_jax.evaluation.restoration import Restorations
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.models.build import Params
+from dualmcmc_jax.runtime import parallel
+from dualmcmc_jax.training import state as train_state
 
 KEY = jax.random.key(0)
 MIX = np.array([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]])  # rows that are neither orthogonal nor of equal length
@@ -101,6 +112,13 @@ def test_wrong_arguments_are_refused_in_one_line(call, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}") as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_metropolis_z_chains_are_refused_if_the_generator_couples_them():
+    config = tiny.coupled()
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), train_state.abstract(config).average)
+    with pytest.raises(ValueError, match=r"^z_sampler: found 'mala', expected 'langevin', because batch statistics"):
+        Model.create(config, params).restore(KEY, np.zeros((1, 8, 8, 1)), HALF, noise_std=0, z_sampler="mala")
 
 
 HALF = operators.inpainting(np.arange(64).reshape(8, 8) < 32)
@@ -206,3 +224,134 @@ def test_hidden_pixels_are_ignored_and_observed_pixels_kept():
     assert drawn.misfit.shape == (2, 3)
     assert drawn.x_trace.log_density.shape == (3, 2, 3)
     assert dualmcmc_jax.inpainting is operators.inpainting
+
+
+STORED = Path(__file__).parent / "reference" / "stored_run" / "workdir"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of three gray images, and two masks that hide their lower half: half.png, and small.png of 6 x 8."""
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        Image.new("L", (8, 8), 50 * i).save(tmp_path / "photos" / f"{i}.png")
+    mask = np.where(np.arange(8)[:, None] < np.full(8, 4), 255, 0).astype(np.uint8)
+    Image.fromarray(mask).save(tmp_path / "half.png")
+    Image.fromarray(mask[:6]).save(tmp_path / "small.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "message"),
+    [
+        ("inpant", {}, "task: found 'inpant', expected one of 'inpaint', 'denoise', 'superres'; did you mean inpaint"),
+        ("inpaint", {}, "mask: found nothing, expected a value for --task=inpaint"),
+        ("inpaint", {"mask": "FOLDER/none.png"}, "mask: found FOLDER/none.png unreadable (No such file or directory)"),
+        ("inpaint", {"mask": "FOLDER/text"}, "mask: found FOLDER/text unreadable (not an image), expected an image"),
+        ("denoise", {}, "noise_std: found nothing, expected the noise's standard deviation, with pixels in [-1, 1]"),
+        ("denoise", {"noise_std": -1.0}, "noise_std: found -1.0, expected 0 or a positive number"),
+        ("denoise", {"noise_std": 0.1, "factor": 2}, "factor: found with --task=denoise, expected --task=superres"),
+        ("superres", {"factor": 3}, "factor: found 3, expected a divisor of height and width"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(task, flags, message, photos):
+    (photos / "text").write_text("no image")
+    flags = {"mask": None, "factor": None} | {
+        name: value.replace("FOLDER", str(photos)) if name == "mask" else value for name, value in flags.items()
+    }
+    with pytest.raises(ValueError, match="found") as error:
+        evaluation.task_operator(task, (8, 8, 1), noise_std=flags.pop("noise_std", None), flags=flags)
+    assert str(error.value).startswith(message.replace("FOLDER", str(photos)))
+
+
+def test_mask_of_another_shape_is_refused_before_anything_is_written(photos, programs):
+    flags = ("--mode=restore", "--task=inpaint", f"--mask={photos}/small.png", f"--input={photos}/photos")
+    done = programs.run("--pretrained=digits", f"--workdir={photos}/run", *flags, f"--out={photos}/out")
+    assert done.returncode == 1
+    assert done.stderr == ("error: --mask: found the shape (6, 8, 1), expected (8, 8, 1), that of one example\n")
+    assert not (photos / "out").exists()
+    assert not (photos / "run").exists()
+
+
+def test_restored_images_are_written(photos, programs):
+    """The restored images are the originals plus 10, so that their PSNR is known: 20 log10(255 / 10)."""
+    shutil.copytree(STORED, photos / "run")
+    code = """
+import numpy as np
+from dualmcmc_jax.evaluation import restoration
+def restore(model, y, operator, **settings):
+    assert settings == {"noise_std": 0.0, "num_samples": 20, "seed": 0}, settings
+    x = np.stack([np.full((8, 8, 1), 50 * i, np.uint8) for i in range(3)])
+    assert (y[:, 4:] == 0).all() and np.allclose(y[:, :4] * 127.5 + 127.5, x[:, :4])
+    return restoration.Restorations(x, np.stack([x, x + 10], 1), x + 10, x / 100, x + 20, x + 5, np.zeros(3))
+restoration.restore = restore
+"""
+    flags = ("--mode=restore", "--task=inpaint", f"--mask={photos}/half.png", f"--input={photos}/photos")
+    done = programs.run(f"--workdir={photos}/run", *flags, code=code)
+    assert done.returncode == 0, done.stderr
+    out = photos / "run" / "restorations" / "inpaint"
+    names = ["00000_0.png", "00001_1.png", "00002_2.png", "metrics.json", "restorations.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert np.asarray(Image.open(out / "00002_2.png")).tolist() == [[110] * 8] * 8
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["psnr_mean"] == pytest.approx(20 * np.log10(25.5), abs=1e-4)
+    assert metrics["images"]["1.png"]["psnr_generator"] == pytest.approx(20 * np.log10(25.5 / 2), abs=1e-4)
+    assert metrics["psnr_sample"] is None  # infinite
+    assert (
+        "samples 28.13, single samples inf, mean before the x-chain 34.15, generator alone 22.11, what is"
+        in done.stdout
+    )
+
+
+def test_observations_are_degraded_as_asked_or_loaded_as_they_are(photos):
+    x = np.random.RandomState(0).randint(0, 256, (200, 8, 8, 1)).astype(np.uint8)
+    operator = operators.average_pooling(2)
+    y = evaluation.degrade(x, operator, noise_std=0.3, seed=0)
+    noise = y - to_float(x, np.float64).reshape(200, 4, 2, 4, 2, 1).mean((2, 4))
+    assert noise.std() == pytest.approx(0.3, rel=0.05)
+    assert not np.array_equal(y, evaluation.degrade(x, operator, noise_std=0.3, seed=1))
+    data = tiny.config(data__crop=(0, 0, 8, 8)).data
+    y, names = evaluation.load_observed(str(photos / "photos"), data, "superres", {"factor": 2, "mask": None})
+    assert y.shape == (3, 4, 4, 1)
+    np.testing.assert_allclose(y[:, 0, 0, 0], np.array([0, 50, 100]) / 127.5 - 1, rtol=1e-5)
+    assert names == ["0.png", "1.png", "2.png"]
+
+
+def test_many_observations_are_restored_in_groups_on_all_devices(monkeypatch):
+    """Each device restores two observations at a time."""
+    monkeypatch.setattr(parallel, "available", lambda: jax.local_devices()[:2])
+    model = Model.create(tiny.config(evaluation__group_size=6), tiny_model().params)
+    y = evaluation.degrade(np.full((5, 8, 8, 1), 200, np.uint8), HALF, noise_std=0.0, seed=0)
+    restored = evaluation.restore(model, y, HALF, noise_std=0.0, num_samples=3, seed=0)
+    assert restored.samples.shape == (5, 3, 8, 8, 1)
+    assert (restored.samples[:, :, :4] == 200).all()
+    assert (restored.observed[:, 4:] == 128).all()
+    np.testing.assert_allclose(restored.mean, restored.samples.mean(1), atol=1)
+    assert (restored.std[:, :4] < 1e-6).all()
+    assert (restored.misfit < 1e-6).all()
+
+
+def test_question_compares_hidden_pixels_with_closed_forms(monkeypatch):
+    """A perfect restoration has no error. The error of the training mean is a variance plus a squared bias."""
+    config = tiny.config(evaluation__num_neighbours=40, evaluation__num_samples=40)
+    dataset = sources.load(config.data)
+    inputs = suite.inputs(config, dataset, None)._replace(held_out=dataset.train[:30])
+
+    def restore(model, y, operator, **settings):
+        x = dataset.train[:30][evaluation.subset(30, 50)]
+        np.testing.assert_allclose(y[:, :4], to_float(x, np.float32)[:, :4])
+        return Restorations(x, x[:, None], x, x / 255, np.full_like(x, 0), x, np.zeros(30))
+
+    monkeypatch.setattr(evaluation, "restore", restore)
+    metrics = evaluation.measure(tiny_model(), inputs).metrics
+    value = lambda name: metrics[f"restoration/{name}"]
+    assert (value("restored/mse"), value("restored/psnr"), value("restored/agreement")) == (
+        0,
+        pytest.approx(106.02, abs=0.01),
+        1,
+    )
+    assert (value("nearest/mse"), value("nearest/agreement")) == (0, 1)  # the images are training images
+    hidden = to_float(dataset.train, np.float64)[:, 4:]
+    assert value("generator/mse") == pytest.approx(((hidden[:30] + 1) ** 2).mean(), rel=1e-6)
+    assert value("training_mean/mse") == pytest.approx(((hidden[:30] - hidden.mean(0)) ** 2).mean(), rel=1e-3)
+    assert value("training_mean/agreement") < 1
