@@ -139,6 +139,7 @@ def propose_z(
     shape: tuple[int, ...],
     noise_std: float,
     variance: float,
+    unroll: int = 1,
 ) -> jax.Array:
     """Draw initial states of z-chains by importance resampling.
 
@@ -157,6 +158,7 @@ def propose_z(
       shape: shape of one example x.
       noise_std: s, in units of y.
       variance: sigma^2 of p_theta(x | z), in squared units of x.
+      unroll: proposals per iteration of the compiled loop. It affects only speed.
 
     Returns:
       z [B, d].
@@ -173,7 +175,9 @@ def propose_z(
         log_p = log_posterior_z(z, y, decode, operator, noise_std=noise_std, variance=variance)
         return log_p - jnp.logaddexp(of_prior, of_encoder)
 
-    log_w = jax.lax.map(log_weight, jnp.moveaxis(z, 1, 0)).T  # [B, 2 num]
+    each = lambda _, z: (None, log_weight(z))
+    _, log_w = jax.lax.scan(each, None, jnp.moveaxis(z, 1, 0), unroll=min(unroll, 2 * num))
+    log_w = log_w.T  # [B, 2 num]
     chosen = jax.vmap(jax.random.categorical)(choice_keys, jnp.nan_to_num(log_w, nan=-jnp.inf))
     return jnp.take_along_axis(z, chosen[:, None, None], axis=1)[:, 0]
 
@@ -271,7 +275,8 @@ def restore(
     start_keys, z_keys, x_keys = _split(keys, 3)
     y = operator.gram(y, jnp.ones_like)  # drops what A cannot produce, such as values at hidden places
     scales = {"noise_std": noise_std, "variance": variance}
-    z0 = propose_z(start_keys, y, decode, encode, operator, num=proposals, latent_dim=latent_dim, shape=shape, **scales)
+    proposed = {"num": proposals, "latent_dim": latent_dim, "shape": shape, "unroll": z_chain.get("unroll", 1)}
+    z0 = propose_z(start_keys, y, decode, encode, operator, **proposed, **scales)
     log_p_z = lambda z: log_posterior_z(z, y, decode, operator, **scales)
     z, z_trace = SAMPLERS[z_sampler].kernel(z_keys, z0, log_p_z, **z_chain)
     generated = decode(z)

@@ -254,7 +254,7 @@ def figure(restored: Restorations, x: np.ndarray | None) -> Figure:
       x: [N, H, W, C], uint8, the originals, which become the first row; None if they are not known.
     """
     rows = {} if x is None else {"original": x}
-    spread = np.round(255 * np.clip(restored.std, 0, 1)).astype(np.uint8)
+    spread = np.round(255 * np.nan_to_num(np.clip(restored.std, 0, 1))).astype(np.uint8)
     rows |= {"observed": restored.observed, "sample": restored.samples[:, 0], "mean": restored.mean, "spread": spread}
     pixels = figures.tile(np.stack([row[:NUM_SHOWN] for row in rows.values()]))
     size = (0.7 * min(NUM_SHOWN, len(spread)) + 1.4, 0.7 * len(rows))
@@ -267,8 +267,8 @@ def figure(restored: Restorations, x: np.ndarray | None) -> Figure:
 
 
 def applies(config, dataset) -> bool:
-    """Return whether the data are images, and an objective trains the generator."""
-    return len(config.data.shape) == 3 and "generator" in objectives.trained(config)
+    """Return whether the data are images of two rows or more, and an objective trains the generator."""
+    return len(config.data.shape) == 3 and config.data.shape[0] > 1 and "generator" in objectives.trained(config)
 
 
 def measure(model: Model, inputs: Inputs) -> Measured:
