@@ -4,6 +4,9 @@ The public API consists of these names, which can be imported from dualmcmc_jax:
 
   load, load_images, Model                        load and use a trained model
   sample, Diagnostics                             chains on a density of your own, with diagnostics
+  product, mixture                                combine densities of models and functions
+  inpainting, denoising, average_pooling,
+  linear_operator, Restoration                    restore examples from observations: model.restore
   langevin, chain_keys, Trace                     the Langevin kernel, for any log-density
   synthesize, infer, revise_x, revise_z,
   reconstruct, Synthesis, Inference               the two MCMC revisions
@@ -16,8 +19,10 @@ The public API consists of these names, which can be imported from dualmcmc_jax:
 __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
-    "model": "load load_images Model",
+    "model": "load load_images Model Restoration",
+    "core.operators": "inpainting denoising average_pooling linear_operator",
     "own_density": "sample Diagnostics",
+    "compose": "product mixture",
     "core.langevin": "langevin chain_keys Trace",
     "core.sampling": "synthesize infer revise_x revise_z reconstruct Synthesis Inference",
     "core.densities": "log_ebm log_prior log_likelihood log_joint log_posterior",

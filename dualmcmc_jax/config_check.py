@@ -126,10 +126,14 @@ def check(config: ConfigDict) -> None:
         expected = "0, or images and another energy.kind than 'quadratic'"
         raise ValueError(f"energy.confinement: found {found}, expected {expected}")
     sampler = config.z_chain.sampler
-    couples = config.generator.kind == "resnet" and config.generator.norm == "batch"
-    if couples and SAMPLERS[sampler].is_metropolis:
+    if couples_examples(config) and SAMPLERS[sampler].is_metropolis:
         expected = "'langevin', because batch statistics couple the chains; or generator.norm='group'"
         raise ValueError(f"z_chain.sampler: found {sampler!r}, expected {expected}")
+
+
+def couples_examples(config: ConfigDict) -> bool:
+    """Return whether the generator couples the examples of a batch, by batch normalization."""
+    return config.generator.kind == "resnet" and config.generator.norm == "batch"
 
 
 def check_resampling(name: str, config: ConfigDict) -> None:
@@ -154,7 +158,7 @@ def check_resampling(name: str, config: ConfigDict) -> None:
     if not chain.start_std:
         expected = f"a positive number, because {name}={share} needs proposals that have a density"
         raise ValueError(f"x_chain.start_std: found {chain.start_std}, expected {expected}")
-    if config.generator.kind == "resnet" and config.generator.norm == "batch":
+    if couples_examples(config):
         expected = f"'group', because batch statistics couple the proposals of {name}={share}"
         raise ValueError(f"generator.norm: found 'batch', expected {expected}")
     if any(config.loss.generated.values()):

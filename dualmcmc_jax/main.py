@@ -39,6 +39,9 @@ Flags:
   --num_samples=N               number of samples to draw (default: 100)
   --seed=S                      random seed of samples and evaluations (default: 0)
   --input=PATH --reference=PATH a folder, zip or .npz file, or a data source as above
+  --task=TASK                   restore: inpaint, with --mask=FILE (white: observed, black: hidden);
+                                denoise, with --noise_std=S (pixels in [-1, 1]); or superres, with
+                                --factor=N; --observed if --input holds the degraded images
   --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
                                 docs/evaluation.md has its address
   --out=DIR                     output folder (default: a folder in the workdir)
@@ -75,8 +78,9 @@ def help_text() -> str:
     modes = []
     for mode in MODES:
         lines = [f"  {mode.name:<{width}}{mode.help}", flags_of(mode)]
-        fits = len("  ".join(lines)) <= HELP_COLUMNS
-        modes.append("  ".join(lines) if fits else f"\n{'':<{width + 2}}".join(lines))
+        indent = " " * (width + 2)
+        wrapped = textwrap.fill(lines[1], HELP_COLUMNS, initial_indent=indent, subsequent_indent=indent + " ")
+        modes.append("  ".join(lines) if len("  ".join(lines)) <= HELP_COLUMNS else f"{lines[0]}\n{wrapped}")
     return HELP.format(
         modes="\n".join(modes),
         pretrained=", ".join(pretrained.names()),
@@ -279,10 +283,8 @@ def reconstruct(config, workdir: Path) -> None:
     """Reconstruct the examples of --input. Write the reconstructions, their errors and a picture."""
     import io
     import json
-    import re
 
     import numpy as np
-    from PIL import Image
 
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import reconstruction
@@ -292,17 +294,13 @@ def reconstruct(config, workdir: Path) -> None:
 
     trained = _trained(config, workdir)
     out = _output_folder(workdir / "reconstructions" / _name(_step(), _seed()))
-    if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
-        raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
+    _check_apart(out)
     x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
     model = Model.create(config, trained.average, step=int(trained.step))
     y, errors = reconstruction.of_examples(model, x, seed=command_line.SEED.value)
     out.mkdir(parents=True, exist_ok=True)
     if model.makes_images:
-        for i, (name, image) in enumerate(zip(names, y, strict=True)):
-            file, stem = io.BytesIO(), re.sub(r"[^\w.-]", "_", Path(name).stem)[:100]
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
-            workdirs.replace(out / f"{i:05d}_{stem}.png", file.getbuffer())
+        _write_images(out, names, y)
     else:
         file = io.BytesIO()
         np.savez(file, original=x, reconstruction=y, mse=errors)
@@ -311,6 +309,39 @@ def reconstruct(config, workdir: Path) -> None:
     figures.save(out / "reconstructions.png", reconstruction.figure(x, y))
     terminal.show(reconstruction.summary(names, errors))
     terminal.show(f"step {int(trained.step)}: wrote {len(x):,} reconstructions, a picture and mse.json to {out}")
+
+
+def restore(config, workdir: Path) -> None:
+    """Restore images that are partly hidden, noisy or small. Write the restored images, a picture and metrics.json."""
+    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.evaluation import restoration
+    from dualmcmc_jax.model import Model
+    from dualmcmc_jax.report import figures, tables
+    from dualmcmc_jax.runtime import workdirs
+
+    task, shape, seed = command_line.TASK.value, tuple(config.data.shape), command_line.SEED.value
+    flags = {"mask": command_line.MASK.value, "factor": command_line.FACTOR.value}
+    operator, noise_std = restoration.task_operator(task, shape, noise_std=command_line.NOISE_STD.value, flags=flags)
+    trained = _trained(config, workdir)
+    out = _output_folder(workdir / "restorations" / _name(task, _step(), _sampler(config), _seed()))
+    _check_apart(out)
+    if command_line.OBSERVED.value:
+        x, (y, names) = None, restoration.load_observed(command_line.INPUT.value, config.data, task, flags)
+    else:
+        x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
+        y = restoration.degrade(x, operator, noise_std=noise_std, seed=seed)
+    num_samples = command_line.NUM_SAMPLES.value if command_line.NUM_SAMPLES.present else 20
+    model = Model.create(config, trained.average, step=int(trained.step))
+    restored = restoration.restore(model, y, operator, noise_std=noise_std, num_samples=num_samples, seed=seed)
+    psnr = None if x is None else restoration.errors(x, restored)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_images(out, names, restored.mean)
+    facts = {"task": task, "noise_std": noise_std, "num_samples": num_samples, "step": int(trained.step), "seed": seed}
+    workdirs.replace(out / "metrics.json", tables.as_json(facts | restoration.metrics(names, restored, psnr)))
+    figures.save(out / "restorations.png", restoration.figure(restored, x))
+    terminal.show(restoration.summary(restored, psnr, noise_std=noise_std))
+    shown = storage.shown(out)
+    terminal.show(f"step {int(trained.step)}: wrote {len(y):,} images, restorations.png and metrics.json to {shown}")
 
 
 def distance(config, _workdir: Path) -> None:
@@ -369,6 +400,27 @@ def import_(config, workdir: Path) -> None:
     terminal.show(f"imported {name} at step {int(state.step)} into {storage.shown(workdir)}")
 
 
+def _check_apart(out: Path) -> None:
+    """Raise ValueError if the output folder is that of --input."""
+    if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
+        raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
+
+
+def _write_images(out: Path, names: list[str], images) -> None:
+    """Write uint8 images [N, H, W, C] as PNG files, whose names contain their index and their name."""
+    import io
+    import re
+
+    from PIL import Image
+
+    from dualmcmc_jax.runtime import workdirs
+
+    for i, (name, image) in enumerate(zip(names, images, strict=True)):
+        file, stem = io.BytesIO(), re.sub(r"[^\w.-]", "_", Path(name).stem)[:100]
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
+        workdirs.replace(out / f"{i:05d}_{stem}.png", file.getbuffer())
+
+
 def _name(*parts: str) -> str:
     """Return the name of the folder of results that are made in another way than by default, or "" by default."""
     return "-".join(filter(None, parts))
@@ -415,6 +467,25 @@ MODES = (
         ("step", "seed", "input", "out", "pretrained"),
         "reconstruct your own images",
         ("input",),
+    ),
+    Mode(
+        "restore",
+        restore,
+        (
+            "task",
+            "mask",
+            "noise_std",
+            "factor",
+            "observed",
+            "num_samples",
+            "step",
+            "seed",
+            "input",
+            "out",
+            "pretrained",
+        ),
+        "restore images that are partly hidden, noisy or small",
+        ("input", "task"),
     ),
     Mode(
         "distance",

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from dualmcmc_jax import config_check, models
-from dualmcmc_jax.core import densities, sampling
+from dualmcmc_jax.core import densities, operators, restoration, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
+from dualmcmc_jax.core.operators import Operator
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import batches, images
 from dualmcmc_jax.interop import pretrained, weights_file
@@ -23,6 +24,36 @@ from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.spelling import did_you_mean, one_of
 from dualmcmc_jax.training import chains, checkpointing
+
+
+class Restoration(NamedTuple):
+    """Samples of x given observations y = A x + noise, and diagnostics of their chains.
+
+    Attributes:
+      samples: [B, N, ...] ends of the x-chains, N samples per observation. Images are not clipped, so their values can
+        lie outside of [-1, 1].
+      mean: [B, ...] mean of the samples; of images, after they are clipped to [-1, 1]. It has the least expected
+        squared error.
+      std: [B, ...] standard deviation of the same samples in each coordinate.
+      generated: [B, N, ...] g(z) for the latents z, the answers of the generator alone.
+      start: [B, N, ...] initial states of the x-chains, which agree with y: E[x | z, y] under the generator.
+      z: [B, N, d] ends of the z-chains.
+      misfit: [B, N] root mean square of y - A x over the observed values, in units of y. About noise_std if all is
+        well.
+      x_trace: the `Trace` of the x-chains, with arrays [num_steps, B, N]. Its log-density is log pi(x | y), up to a
+        constant.
+      z_trace: the `Trace` of the z-chains, likewise. Its log-density is log p(z | y), up to a constant.
+    """
+
+    samples: jax.Array
+    mean: jax.Array
+    std: jax.Array
+    generated: jax.Array
+    start: jax.Array
+    z: jax.Array
+    misfit: jax.Array
+    x_trace: Trace
+    z_trace: Trace
 
 
 class BoundModel(NamedTuple):
@@ -142,6 +173,45 @@ class BoundModel(NamedTuple):
         """
         of_config = chains.inference(self.config, self.nets, sampler=settings.get("sampler"))
         return sampling.reconstruct(keys, self.encode, self.decode, x, **of_config | settings)
+
+    def restore(
+        self, keys: jax.Array, y: jax.Array, operator: Operator, *, noise_std: float, num_samples: int, **settings
+    ) -> Restoration:
+        """Draw examples given observations y = A x + noise. Calls `core.restoration.restore`.
+
+        Args:
+          keys: [B] keys, one per observation.
+          y: [B, ...] observations.
+          operator: A.
+          noise_std: standard deviation of the noise, in units of y.
+          num_samples: number of samples N per observation.
+          **settings: keyword arguments of `Model.restore`, which override the config.
+
+        Returns:
+          A `Restoration`.
+        """
+        samplers = {name: settings.get(name) for name in ("sampler", "z_sampler")}
+        settings = chains.restoration(self.config, self.nets, **samplers) | settings
+        z_chain = {name[2:]: settings.pop(name) for name in [*settings] if name[:2] == "z_" and name != "z_sampler"}
+        shape, num_observed = tuple(self.config.data.shape), len(y)
+        sample_keys = jax.vmap(chain_keys, (0, None))(keys, jnp.arange(num_samples)).reshape(-1)
+        restored = restoration.restore(
+            sample_keys,
+            jnp.repeat(y, num_samples, axis=0),
+            operator,
+            *self[:3],
+            noise_std=noise_std,
+            latent_dim=self.config.generator.latent_dim,
+            shape=shape,
+            z_chain=z_chain,
+            **settings,
+        )
+        split = lambda axis: lambda a: a.reshape(*a.shape[:axis], num_observed, num_samples, *a.shape[axis + 1 :])
+        z, generated, start, samples = (split(0)(part) for part in restored[:4])
+        shown = samples.clip(-1, 1) if len(shape) == 3 else samples
+        misfit = split(0)(restoration.misfit(jnp.repeat(y, num_samples, axis=0), restored.x, operator))
+        traces = (jax.tree.map(split(1), trace) for trace in (restored.x_trace, restored.z_trace))
+        return Restoration(samples, shown.mean(1), shown.std(1), generated, start, z, misfit, *traces)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params", "step"), meta_fields=("run_config", "nets"))
@@ -402,6 +472,67 @@ class Model:
         key = jax.random.key(0) if key is None else check_key(key)
         return _reconstruct(self, key, self._examples(x), tuple(settings.items()))
 
+    def restore(
+        self,
+        key: jax.Array,
+        y: jax.Array,
+        operator: Operator | Callable[[jax.Array], jax.Array],
+        *,
+        noise_std: float,
+        num_samples: int = 20,
+        **settings,
+    ) -> Restoration:
+        """Draw examples given observations y = A x + noise: inpainting, denoising, super-resolution and the like.
+
+        For each sample, a z-chain on the generator's p(z | y) is followed by an x-chain on the EBM's pi(x | y).
+        `core.restoration` has the equations, and docs/restore.md says how to choose the settings.
+
+        Args:
+          key: a single PRNG key, from which the key of each chain is derived.
+          y: [B, ...] observations in floats, in the units of A x: images have pixels in [-1, 1]. With `inpainting`,
+            [B, H, W, C] as the images, and values at hidden places are ignored.
+          operator: A, from `inpainting`, `denoising`, `average_pooling` or `linear_operator`; or a linear function
+            x [B, ...] -> A x [B, ...], from which `linear_operator` makes an operator in every call.
+          noise_std: standard deviation of the noise, in units of y, at least 0. With 0, every sample satisfies A x = y.
+          num_samples: number of samples N per observation, at least 1. All B N chains run together.
+          **settings: settings of the x-chain, such as num_steps, step_size and sampler, which override the config;
+            those of the z-chain, with the prefix "z_", such as z_num_steps=300 and z_sampler="hmc" (default: the
+            z-chain of the config with 100 steps); variance, sigma^2 of the generator, in squared units of x; and
+            proposals, the number of starts that the prior and the encoder propose for each z-chain. Values must be
+            hashable, because they are constants of the compiled function.
+
+        Returns:
+          A `Restoration` with the samples [B, N, ...], their mean and std [B, ...], and diagnostics.
+
+        Raises:
+          ValueError: an argument has a wrong shape or value, or the operator is not linear or does not fit the model.
+          TypeError: there is no such setting.
+
+        Example:
+          >>> mask = np.arange(8) < 4  # the left half is observed
+          >>> operator = dualmcmc_jax.inpainting(np.tile(mask, (8, 1)))
+          >>> model.restore(jax.random.key(0), images, operator, noise_std=0).mean
+        """
+        samplers = {name: settings.get(name) for name in ("sampler", "z_sampler")}
+        for name, sampler in samplers.items():
+            if sampler not in (None, *SAMPLERS):
+                raise ValueError(f"{name}: found {sampler!r}, expected {one_of(sampler, SAMPLERS)}")
+        of_config = chains.restoration(self.config, self.nets, **samplers)
+        _check_settings(settings, of_config)
+        z_sampler = (of_config | settings)["z_sampler"]
+        if SAMPLERS[z_sampler].is_metropolis and config_check.couples_examples(self.config):
+            expected = "'langevin', because batch statistics couple the chains of this generator"
+            raise ValueError(f"z_sampler: found {z_sampler!r}, expected {expected}")
+        if num_samples < 1:
+            raise ValueError(f"num_samples: found {num_samples}, expected 1 or more")
+        shape = tuple(self.run_config.data.shape)
+        if not isinstance(operator, Operator):
+            operator = operators.linear_operator(operator, shape)
+        check_observation(operator, shape, noise_std)
+        y = _array("y", y, jax.eval_shape(operator, jnp.zeros((1, *shape), self.dtype)).shape[1:]).astype(self.dtype)
+        settings = (float(noise_std), int(num_samples), tuple(settings.items()))
+        return _restore(self, check_key(key), y, operator, settings)
+
     def _examples(self, x: Any) -> jax.Array:
         """Return examples as the networks take them: a checked array of floats, with images in [-1, 1]."""
         x = _array("x", x, tuple(self.run_config.data.shape), or_uint8=self.makes_images)
@@ -478,6 +609,31 @@ def load_images(paths: str | Path | Iterable[str | Path], model: Model) -> np.nd
       ValueError: a file is missing or no image, there are no files, or the model is not one of square images.
     """
     return images.load(paths, tuple(model.run_config.data.shape), tuple(model.run_config.data.crop))
+
+
+def check_observation(operator: Operator, shape: tuple[int, ...], noise_std: float) -> None:
+    """Raise ValueError unless an operator fits examples, and noise_std fits the operator.
+
+    Args:
+      operator: A.
+      shape: shape of one example.
+      noise_std: standard deviation of the noise, in units of A x.
+    """
+    if not 0 <= noise_std < math.inf:
+        raise ValueError(f"noise_std: found {noise_std}, expected 0 or a positive number")
+    try:
+        observed = jax.eval_shape(operator, jnp.zeros((1, *shape))).shape[1:]
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(("mask: ", "factor: ")):
+            raise
+        expected = f"an operator on examples of shape {shape}"
+        raise ValueError(
+            f"operator: found {type(error).__name__} ({images.first_line(error)}), expected {expected}"
+        ) from error
+    rank = int(np.sum(np.broadcast_to(np.asarray(operator.eigenvalues) > 0, observed or (1,))))
+    if not noise_std and rank >= math.prod(shape):
+        expected = "a positive number, because this operator hides nothing: without noise, x is known from y"
+        raise ValueError(f"noise_std: found 0, expected {expected}")
 
 
 def _check_settings(settings: dict[str, Any], of_config: dict[str, Any]) -> None:
@@ -587,3 +743,10 @@ def _infer(model, key, x, settings):
 @functools.partial(jax.jit, static_argnums=3)
 def _reconstruct(model, key, x, settings):
     return model.bound().reconstruct(chain_keys(key, jnp.arange(len(x))), x, **dict(settings))
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _restore(model, key, y, operator, settings):
+    noise_std, num_samples, settings = settings
+    keys = chain_keys(key, jnp.arange(len(y)))
+    return model.bound().restore(keys, y, operator, noise_std=noise_std, num_samples=num_samples, **dict(settings))

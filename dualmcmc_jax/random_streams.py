@@ -26,6 +26,8 @@ class Stream(enum.IntEnum):
     INTERPOLATION = 2031
     VARIANCE_BIAS_STARTS = 2032
     LIKELIHOOD = 2033
+    RESTORATION = 2040
+    RESTORATION_NOISE = 2041
 
 
 def key(seed: int, stream: Stream) -> jax.Array:

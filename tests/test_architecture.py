@@ -16,7 +16,7 @@ LAYERS = (
     ("main",),
     ("benchmark", "study"),
     ("cli",),
-    ("evaluation", "own_density"),
+    ("evaluation", "own_density", "compose"),
     ("report",),
     ("features",),
     ("metrics",),

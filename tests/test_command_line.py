@@ -45,6 +45,7 @@ STEPS = "--config.evaluation.x_chain=(70, 6e-5, 0.002)"
         ("evaluate", [], "evaluation/4"),
         ("evaluate", [STEPS, "--seed=1"], "evaluation/4-70-steps-size-6e-05-temperature-0.002-seed-1"),
         ("reconstruct", ["--input=digits", "--seed=1"], "reconstructions/seed-1"),
+        ("restore", ["--input=digits", "--task=superres", "--factor=2"], "restorations/superres"),
     ],
 )
 def test_results_that_differ_have_folders_of_their_own(mode, flags, folder, workdir, programs):

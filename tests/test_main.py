@@ -259,7 +259,9 @@ def test_evaluation_writes_metrics_figures_and_a_report(run, workdir, tmp_path):
     assert "x-revision: 30 Langevin steps of size 5e-05 at temperature 0.00111" in done.stdout
     for row in ("Frechet distance, pixel PCA ↓", "Digit-classifier score ↑", "MSE ↓", "uniform noise"):
         assert row in done.stdout
-    names = "samples x_revision z_revision interpolation reconstruction energies neighbours long_run training"
+    names = (
+        "samples x_revision z_revision interpolation reconstruction restoration energies neighbours long_run training"
+    )
     names = names.split()
     files = {f"{name}.png" for name in names} | {"metrics.json", "report.html"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files

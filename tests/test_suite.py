@@ -46,7 +46,7 @@ def test_diverged_model_can_be_evaluated(tmp_path):
     assert np.isnan(results.metrics["auroc/constant"])
     assert '"auroc/constant": null' in tables.as_json(results.metrics)
     assert "nan" in suite.text(results.metrics)
-    assert len(suite.draw(model, results, tmp_path)) == 8
+    assert len(suite.draw(model, results, tmp_path)) == 9
 
 
 def test_model_without_x_chain_can_be_evaluated(tmp_path):

@@ -19,6 +19,7 @@ from dualmcmc_jax.evaluation import (
     memorization,
     out_of_distribution,
     reconstruction,
+    restoration,
     samples,
 )
 from dualmcmc_jax.evaluation.question import Inputs, Measured, Question
@@ -33,6 +34,7 @@ from dualmcmc_jax.training import objectives
 QUESTIONS: tuple[Question, ...] = (
     samples,  # first, because later questions use the samples that this question keeps
     reconstruction,
+    restoration,
     out_of_distribution,
     long_chains,
     memorization,

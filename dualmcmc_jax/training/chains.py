@@ -6,6 +6,11 @@ from dualmcmc_jax.core.resampling import Resampling
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import Net, Nets
 
+RESTORATION_STEPS = 100
+"""Number of z-steps of a restoration. The z-chain starts far from the observed example, unlike that of training."""
+RESTORATION_PROPOSALS = 32
+"""Number of initial states of a restoration's z-chain that the prior proposes. The encoder proposes as many."""
+
 
 def x_revision(config, nets: Nets, *, sampler: str | None = None) -> dict:
     """Return the keyword arguments of `core.sampling.revise_x` for the x-chain of a config.
@@ -65,6 +70,25 @@ def inference(config, nets: Nets, *, sampler: str | None = None) -> dict:
         "init": _init(chain),
         "unroll": _unroll(config, chain.num_steps, nets.generator),
     }
+
+
+def restoration(config, nets: Nets, *, sampler: str | None = None, z_sampler: str | None = None) -> dict:
+    """Return the settings of `Model.restore` for a config.
+
+    Args:
+      config: the full config.
+      nets: the networks of the config.
+      sampler: the sampler of the x-chain to use instead of x_chain.sampler, or None.
+      z_sampler: the sampler of the z-chain to use instead of z_chain.sampler, or None.
+
+    Returns:
+      The dict of `x_revision`, plus variance, proposals, and the settings of the z-chain with the prefix "z_".
+    """
+    z_chain = _kernel(config.z_chain, z_sampler) | {"num_steps": RESTORATION_STEPS}
+    z_chain["unroll"] = _unroll(config, RESTORATION_STEPS, nets.generator)
+    of_z = {f"z_{name}": value for name, value in z_chain.items()}
+    scales = {"variance": config.generator.variance, "proposals": RESTORATION_PROPOSALS}
+    return x_revision(config, nets, sampler=sampler) | scales | of_z
 
 
 def param_dtype(config):
