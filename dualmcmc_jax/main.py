@@ -196,10 +196,11 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import pictures, suite
     from dualmcmc_jax.runtime import signals
-    from dualmcmc_jax.training import loop
+    from dualmcmc_jax.training import loop, objectives
 
     weights = command_line.inception_weights()
     models.build(config)  # raises errors in the network fields before data are downloaded
+    objectives.own_function(config)
     start = _start(config, workdir) if command_line.PRETRAINED.value else None
     dataset = sources.load(config.data)
     draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from dualmcmc_jax import config_check, models
+from dualmcmc_jax import config_check, models, own_code
 from dualmcmc_jax.core import densities, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.core.samplers import SAMPLERS
@@ -413,10 +413,13 @@ class Model:
         return f"Model(step={self.step}, x {shape}, z ({latent_dim},), {config.data.source!r})"
 
 
-def load(path: str | Path, *, step: int | None = None) -> Model:
+def load(
+    path: str | Path, *, step: int | None = None, energy: Any = None, generator: Any = None, encoder: Any = None
+) -> Model:
     """Load a trained model from a workdir, from a model.safetensors file, or from weights that ship with the package.
 
-    Nothing in a workdir or file is executed, and no module is imported because a stored config names it.
+    Nothing in a workdir or file is executed, and no module is imported because a stored config names it. If the model
+    has networks of your own, pass them as arguments.
 
     Args:
       path: a workdir (a local folder or gs://BUCKET/FOLDER), a model.safetensors file (a local path, hf:OWNER/NAME or
@@ -424,17 +427,36 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         is preferred to shipped weights of the same name.
       step: step of the checkpoint to load from a workdir. None: the newest checkpoint that is not damaged. For a file,
         step must be None or the step of the file.
+      energy, generator, encoder: what MODULE:NAME or FILE.py:NAME in the config's energy.kind, generator.kind and
+        encoder.kind stands for: a flax module, an object with `init` and `apply`, or a class or function that makes
+        one. None if the network is one of this package.
 
     Returns:
       The model, with the averaged parameters if the config sets `train.ema_decay`.
 
     Raises:
       ValueError: there is no model at path or no checkpoint of this step, the file or the checkpoint is damaged, a
-        download failed, or the model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
+        download failed, the model has `train.compute_dtype` "float64" and jax_enable_x64 is off, or a network of your
+        own is missing, not expected, or of other shapes.
 
     Example:
       >>> model = dualmcmc_jax.load("digits")
     """
+    nets = {"energy": energy, "generator": generator, "encoder": encoder}
+    own = {f"{name}.kind": net for name, net in nets.items() if net is not None}
+    with own_code.given(own):
+        config, state = _read(path, step)
+        fields = config_check.fields(config)
+        for field, net in own.items():
+            if not own_code.is_name(fields[field]):
+                argument, found = field.removesuffix(".kind"), getattr(net, "__name__", type(net).__name__)
+                raise ValueError(f"{argument}: found {found}, expected None, because {field} is {fields[field]!r}")
+        nets = models.build(config) if own else None
+    return Model.create(config, state.average, step=int(state.step), nets=nets)
+
+
+def _read(path: str | Path, step: int | None) -> tuple[ConfigDict, Any]:
+    """Read the config of `load`, and a state or weights."""
     name = str(path)
     if not pretrained.is_address(name) and (path := storage.open_workdir(name, argument="path")).is_dir():
         absl = logging.getLogger("absl")
@@ -453,7 +475,7 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         )
         if step not in (None, state.step):
             raise ValueError(f"step: found {step}, expected {state.step}, the step of {name}")
-    return Model.create(config, state.average, step=int(state.step))
+    return config, state
 
 
 def _refuse_export(folder: Path) -> None:

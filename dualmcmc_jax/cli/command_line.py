@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from ml_collections import config_flags
 
+from dualmcmc_jax import own_code
 from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.runtime import memory, storage
@@ -285,6 +286,26 @@ def _parse_error(error: Exception, argv: list[str]) -> str:
     return _field_error(error, argv) if isinstance(error, KeyError | AttributeError) else str(error)
 
 
+def _own_code(argv: list[str]) -> set[str]:
+    """Return the names of code of the user on the command line, and in a config file that is given there.
+
+    Names in the config of a run or of weights do not count, because it may come from someone else.
+    """
+    from dualmcmc_jax import config_check
+
+    values = [flags.FLAGS[name].value for name in ("input", "reference")]
+    for flag in ("config", "versus"):
+        if flag not in flags.FLAGS or flags.FLAGS[flag].value is None:
+            continue
+        fields = config_check.fields(flags.FLAGS[flag].value)
+        file = config_flags.get_config_filename(flags.FLAGS[flag]).partition(":")[0]
+        is_stored = file in (_STORED_RUN, _PRETRAINED)
+        names = {name for given, name, _ in _overrides(argv) if given == flag} if is_stored else fields
+        values += [fields[name] for name in names if name in fields]
+    items = (item for value in values for item in (value if isinstance(value, tuple | list) else [value]))
+    return {item for item in items if own_code.is_name(item)}
+
+
 def _check_tuples(argv: list[str]) -> None:
     """Raise ValueError if a field that holds a tuple is set to a single value, which would be a tuple of length one."""
     from dualmcmc_jax import config_check
@@ -387,5 +408,6 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     if argument and not rest[1:]:
         raise ValueError(f"found no {argument}, expected one; see --help")
     _check_tuples(argv)
+    own_code.permit(_own_code(argv))
     terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
     return rest
