@@ -38,17 +38,16 @@ Flags:
   --step=N                      step of the checkpoint (default: newest) or of the .pth file
   --num_samples=N               number of samples to draw (default: 100)
   --seed=S                      random seed of samples and evaluations (default: 0)
-  --input=PATH --reference=PATH a folder, zip or .npz file, or a data source as above
+  --input=PATH --reference=PATH a folder, zip or .npz file, or a data source; for detect NAME=PATH
   --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
                                 docs/evaluation.md has its address
-  --out=DIR                     output folder (default: a folder in the workdir)
+  --out=DIR                     output folder, of detect a .csv file (default: in the workdir)
   --weights=FILE                as --pretrained, or a .pth checkpoint of the authors' PyTorch code
   --license=NAME                license written into the model card (default: apache-2.0)
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
                                 run as process I (0 to N - 1) of N; detected automatically on Cloud
                                 TPU, Slurm and Open MPI, unless --num_processes=1 is given
-  --quiet, --verbose            show only warnings and errors; show more messages
-  --debug                       show the traceback of an error
+  --quiet, --verbose, --debug   show only warnings and errors; more messages; tracebacks of errors
   --completion                  enable tab completion: eval "$(dualmcmc --completion)"
 
 In a checkout, ./launch/local.sh and .venv/bin/dualmcmc are the same as `dualmcmc`.
@@ -293,9 +292,10 @@ def reconstruct(config, workdir: Path) -> None:
 
     trained = _trained(config, workdir)
     out = _output_folder(workdir / "reconstructions" / _name(_step(), _seed()))
-    if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
+    (source,) = command_line.INPUT.value
+    if out.resolve() == Path(source).expanduser().resolve():
         raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
-    x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
+    x, names = sources.load_all(source, config.data, argument="input")
     model = Model.create(config, trained.average, step=int(trained.step))
     y, errors = reconstruction.of_examples(model, x, seed=command_line.SEED.value)
     out.mkdir(parents=True, exist_ok=True)
@@ -314,6 +314,39 @@ def reconstruct(config, workdir: Path) -> None:
     terminal.show(f"step {int(trained.step)}: wrote {len(x):,} reconstructions, a picture and mse.json to {out}")
 
 
+def detect(config, workdir: Path) -> None:
+    """Score the examples of --input. Write the scores, their percentiles among held-out data, and a figure."""
+    import json
+
+    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.data.batches import subset
+    from dualmcmc_jax.evaluation import detection
+    from dualmcmc_jax.model import Model
+    from dualmcmc_jax.report import figures, tables
+    from dualmcmc_jax.runtime import workdirs
+
+    trained, seed = _trained(config, workdir), command_line.SEED.value
+    out = _output_file(workdir / "detection" / _name(_step(), _seed()) / "scores.csv", detection.HEADER)
+    sets = detection.load(command_line.INPUT.value, config.data)
+    dataset = sources.load(config.data)
+    workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
+    held_out = dataset.test[subset(len(dataset.test), config.evaluation.num_held_out or len(dataset.test))]
+    model = Model.create(config, trained.average, step=int(trained.step))
+    reference = detection.scores(model, held_out, seed=seed)
+    of_sets = {name: detection.scores(model, examples.x, seed=seed) for name, examples in sets.items()}
+    names = [*detection.used(config)]
+    results = detection.separation(of_sets, reference, names, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    workdirs.replace(out, detection.table(sets, of_sets, reference, names))
+    workdirs.replace(out.with_suffix(".json"), json.dumps(results, indent=2) + "\n")
+    figures.save(out.with_suffix(".png"), detection.figure(of_sets, reference, names))
+    counts = {name: len(examples.x) for name, examples in sets.items()}
+    title = f"step {int(trained.step)}: each set against {len(held_out):,} held-out examples of {config.data.source}"
+    terminal.show(tables.text(title, detection.blocks(results, counts, len(held_out))))
+    files = f"{out.name}, {out.with_suffix('.json').name} and {out.with_suffix('.png').name}"
+    terminal.show(f"wrote the scores of {sum(counts.values()):,} examples: {files} in {storage.shown(out.parent)}")
+
+
 def distance(config, _workdir: Path) -> None:
     """Print the distances between the examples of --input and those of --reference."""
     from dualmcmc_jax.data import sources
@@ -321,7 +354,7 @@ def distance(config, _workdir: Path) -> None:
 
     weights, names = (
         command_line.inception_weights(),
-        {"input": command_line.INPUT.value, "reference": command_line.REFERENCE.value},
+        {"input": command_line.INPUT.value[0], "reference": command_line.REFERENCE.value},
     )
     sets = {flag: sources.load_all(name, config.data, argument=flag)[0] for flag, name in names.items()}
     features, metrics = distance.measure(config, sets["input"], sets["reference"], weights)
@@ -401,6 +434,22 @@ def _output_folder(default: Path) -> Path:
     return folder
 
 
+def _output_file(default: Path, header: str) -> Path:
+    """Return the output file. Raise ValueError if it cannot be written, before any work is done.
+
+    Existing files of this name that end in .csv, .json and .png are replaced only if the first begins with the header.
+    """
+    given = command_line.OUT.value
+    path = storage.local_path("out", given, expected="a local file") if given else default
+    storage.check_writable("out" if given else "workdir", path.parent)
+    others = [path.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
+    existing = [other for other in others if other.exists()]
+    if existing and not (path.is_file() and path.read_text(errors="replace").startswith(header)):
+        found = f"a file {storage.shown(existing[0])} that --mode={command_line.MODE.value} has not written"
+        raise ValueError(f"{'out' if given else 'workdir'}: found {found}, expected another name")
+    return path
+
+
 MODES = (
     Mode("train", train, ("inception_weights", "num_processes", "pretrained"), "train a model, or resume"),
     Mode("sample", sample, ("step", "num_samples", "seed", "out", "pretrained"), "draw samples, as .png and .npz"),
@@ -416,6 +465,15 @@ MODES = (
         ("step", "seed", "input", "out", "pretrained"),
         "reconstruct your own images",
         ("input",),
+    ),
+    Mode(
+        "detect",
+        detect,
+        ("step", "seed", "input", "out", "pretrained"),
+        "find unusual images in your own",
+        ("input",),
+        repeated=("input",),
+        out=".csv",
     ),
     Mode(
         "distance",

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from dualmcmc_jax import config_check, models, own_code
-from dualmcmc_jax.core import densities, sampling
+from dualmcmc_jax.core import densities, importance, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import batches, images
@@ -23,6 +23,38 @@ from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.spelling import did_you_mean, one_of
 from dualmcmc_jax.training import chains, checkpointing
+
+
+class Scores(NamedTuple):
+    """How unusual examples are for a model: four scores, [B] each.
+
+    Attributes:
+      energy: the energy of the EBM, before division by the temperature. Lower: more like the data.
+      log_likelihood: log p_theta(x) of the generator in nats, by importance sampling. Higher: more like the data.
+      reconstruction_error: mean squared error of the reconstruction from the end of the z-chain, in squared units of x.
+        Lower: more like the data.
+      latent_norm: Euclidean norm of the latent at the end of the z-chain. That of a draw of the prior is about the
+        square root of the number of latents.
+    """
+
+    energy: Any
+    log_likelihood: Any
+    reconstruction_error: Any
+    latent_norm: Any
+
+    def percentiles(self, reference: "Scores") -> "Scores":
+        """Return the percentage of reference examples whose score is lower. Equal scores count one half.
+
+        Args:
+          reference: the scores of other examples, such as held-out data.
+        """
+
+        def percentile(values, others):
+            values, others = np.asarray(values), np.sort(np.asarray(others))
+            ranks = (np.searchsorted(others, values, side) for side in ("left", "right"))
+            return 50 * sum(ranks) / len(others)
+
+        return Scores(*map(percentile, self, reference))
 
 
 class BoundModel(NamedTuple):
@@ -143,6 +175,24 @@ class BoundModel(NamedTuple):
         of_config = chains.inference(self.config, self.nets, sampler=settings.get("sampler"))
         return sampling.reconstruct(keys, self.encode, self.decode, x, **of_config | settings)
 
+    def detect(self, keys: jax.Array, x: jax.Array, *, num_latents: int = 100) -> Scores:
+        """Compute how unusual examples are.
+
+        Args:
+          keys: [B] keys, one per example.
+          x: [B, ...] examples; images in [-1, 1].
+          num_latents: number of latents per example in the importance sampling of log p_theta(x).
+
+        Returns:
+          The `Scores`, [B] each.
+        """
+        chain, latents = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2))
+        z, variance = self.infer(chain, x).z, self.config.generator.variance
+        error = jnp.square(self.decode(z) - x).reshape(len(x), -1).mean(1)
+        settings = {"variance": variance, "num_samples": num_latents}
+        log_p, _ = importance.log_marginal(latents, self.encode, self.decode, x, **settings)
+        return Scores(self.energy(x), log_p, error, jnp.linalg.norm(z, axis=1))
+
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params", "step"), meta_fields=("run_config", "nets"))
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -153,8 +203,8 @@ class Model:
     uint8, which the methods scale to [-1, 1]. Latents z are vectors [B, d]. Each method raises ValueError if an array
     has another shape or dtype.
 
-    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `sample`, `infer` and `reconstruct` are
-    compiled by `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `sample`, `infer`, `reconstruct` and `detect`
+    are compiled by `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call
     `bound` once, outside of loops. A model is a pytree whose leaves are the parameters and the step. A function that
     was compiled for one model is therefore reused for other parameters of the same config.
 
@@ -402,6 +452,23 @@ class Model:
         key = jax.random.key(0) if key is None else check_key(key)
         return _reconstruct(self, key, self._examples(x), tuple(settings.items()))
 
+    def detect(self, x: jax.Array, *, key: jax.Array | None = None, num_latents: int = 100) -> Scores:
+        """Compute how unusual examples are: energy, log-likelihood, reconstruction error and norm of the latent.
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1] or uint8.
+          key: a single PRNG key, from which the key of each example is derived. None: jax.random.key(0).
+          num_latents: number of latents per example in the importance sampling of log p_theta(x), at least 1.
+
+        Returns:
+          The `Scores`, [B] each. `scores.percentiles(model.detect(held_out))` tells how they compare with those of
+          held-out data.
+        """
+        if num_latents < 1:
+            raise ValueError(f"num_latents: found {num_latents}, expected 1 or more")
+        key = jax.random.key(0) if key is None else check_key(key)
+        return _detect(self, key, self._examples(x), num_latents)
+
     def _examples(self, x: Any) -> jax.Array:
         """Return examples as the networks take them: a checked array of floats, with images in [-1, 1]."""
         x = _array("x", x, tuple(self.run_config.data.shape), or_uint8=self.makes_images)
@@ -609,3 +676,8 @@ def _infer(model, key, x, settings):
 @functools.partial(jax.jit, static_argnums=3)
 def _reconstruct(model, key, x, settings):
     return model.bound().reconstruct(chain_keys(key, jnp.arange(len(x))), x, **dict(settings))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _detect(model, key, x, num_latents):
+    return model.bound().detect(chain_keys(key, jnp.arange(len(x))), x, num_latents=num_latents)

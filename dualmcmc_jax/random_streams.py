@@ -26,6 +26,7 @@ class Stream(enum.IntEnum):
     INTERPOLATION = 2031
     VARIANCE_BIAS_STARTS = 2032
     LIKELIHOOD = 2033
+    DETECTION = 2040
 
 
 def key(seed: int, stream: Stream) -> jax.Array:

@@ -39,7 +39,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations."
 INCEPTION_WEIGHTS = flags.DEFINE_string(
     "inception_weights", None, "File with the weights of the 2015 Inception network."
 )
-INPUT = flags.DEFINE_string("input", None, "A folder, zip file, .npz file or data source.")
+INPUT = flags.DEFINE_multi_string("input", None, "A folder, zip file, .npz file or data source.")
 REFERENCE = flags.DEFINE_string("reference", None, "A folder, zip file, .npz file or data source to compare with.")
 OUT = flags.DEFINE_string("out", None, "Output folder.")
 WEIGHTS = flags.DEFINE_string("weights", None, "The model.safetensors or .pth file to import, or shipped weights.")
@@ -62,6 +62,8 @@ class Mode(NamedTuple):
       help: one line that says what the mode does.
       required: names of the flags that this mode needs.
       has_run: whether the mode works on the run in the workdir, whose config must then be the given one.
+      repeated: names of the flags that may be given several times.
+      out: the suffix of the file that --out names; "" if --out names a folder.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Mode(NamedTuple):
     help: str
     required: tuple[str, ...] = ()
     has_run: bool = True
+    repeated: tuple[str, ...] = ()
+    out: str = ""
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
@@ -86,12 +90,16 @@ def check(modes: tuple[Mode, ...]) -> Mode:
     for name in chosen.required:
         if not flags.FLAGS[name].value:
             raise ValueError(_nothing(name))
+    if len(INPUT.value or ()) > 1 and "input" not in chosen.repeated:
+        raise ValueError(f"--input: found {len(INPUT.value)} values, expected 1 with --mode={chosen.name}")
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
     if NUM_PROCESSES.value > 1 and not _is_address(COORDINATOR.value):
         raise ValueError(f"--coordinator_address: found {COORDINATOR.value}, expected HOST:PORT of process 0")
-    if OUT.value and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
+    if OUT.value and chosen.out and (Path(OUT.value).suffix != chosen.out or Path(OUT.value).is_dir()):
+        raise ValueError(f"--out: found {OUT.value}, expected a file that ends in {chosen.out}")
+    if OUT.value and not chosen.out and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
     return chosen
 
@@ -177,7 +185,8 @@ def _check_not_empty() -> None:
     """Raise ValueError if a flag is given with an empty value. Fields of the config may be empty."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
-        if flag.present and "." not in name and isinstance(flag.value, str) and not flag.value.strip():
+        values = flag.value if isinstance(flag.value, list) else [flag.value]
+        if flag.present and "." not in name and any(isinstance(value, str) and not value.strip() for value in values):
             raise ValueError(_nothing(name))
 
 
@@ -293,7 +302,8 @@ def _own_code(argv: list[str]) -> set[str]:
     """
     from dualmcmc_jax import config_check
 
-    values = [flags.FLAGS[name].value for name in ("input", "reference")]
+    inputs = [text.rpartition("=")[2] for text in INPUT.value or ()]  # without NAME=
+    values = [INPUT.value, inputs, REFERENCE.value]
     for flag in ("config", "versus"):
         if flag not in flags.FLAGS or flags.FLAGS[flag].value is None:
             continue
