@@ -148,6 +148,7 @@ def get_config() -> ConfigDict:
     log.every = 50  # updates between rows of metrics
     log.images_every = 1000  # updates between figures of samples
     log.num_images = 100  # samples per figure
+    log.wandb = False  # also write the metrics and figures to Weights & Biases, by the package wandb
 
     config.evaluation = evaluation = ConfigDict()
     evaluation.num_samples = 50_000  # number of samples to draw and compare with the training data

@@ -41,7 +41,8 @@ Flags:
   --input=PATH --reference=PATH a folder, zip or .npz file, or a data source; for detect NAME=PATH
   --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
                                 docs/evaluation.md has its address
-  --out=DIR                     output folder, of detect a .csv file (default: in the workdir)
+  --out=DIR                     output folder, of detect a .csv file (default: in the workdir; of
+                                compare: comparison/)
   --weights=FILE                as --pretrained, or a .pth checkpoint of the authors' PyTorch code
   --license=NAME                license written into the model card (default: apache-2.0)
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
@@ -91,12 +92,15 @@ def _column(text: str) -> str:
     return lines.lstrip()
 
 
-def main(_argv) -> None:
+def main(argv: list[str]) -> None:
     """Run the mode that --mode names."""
     logging.set_verbosity(logging.FATAL)  # Orbax and TFDS also log the errors that they raise, and warn needlessly
     mode = command_line.check(MODES)
     if command_line.PRETRAINED.value and mode.name == "train" and not command_line.WORKDIR.value:
         raise ValueError("workdir: found nothing, expected a folder for the run that starts from --pretrained")
+    if mode.arguments:
+        mode.run(argv[1:])
+        return
     import jax
 
     from dualmcmc_jax import config_check
@@ -347,6 +351,36 @@ def detect(config, workdir: Path) -> None:
     terminal.show(f"wrote the scores of {sum(counts.values()):,} examples: {files} in {storage.shown(out.parent)}")
 
 
+def compare(names: list[str]) -> None:
+    """Write a page that shows the metrics, curves, samples and configs of several runs side by side."""
+    from dualmcmc_jax.evaluation import comparison
+    from dualmcmc_jax.report import curves, figures, page, tables
+    from dualmcmc_jax.report.sections import Block
+    from dualmcmc_jax.runtime import workdirs
+
+    out = _output_folder(Path("comparison"))
+    shown, folders = comparison.names(names), []
+    try:
+        folders += [storage.open_workdir(name, argument="RUN") for name in names]
+        runs = comparison.read(dict(zip(shown, folders, strict=True)))
+        blocks = comparison.blocks(runs)
+        training = curves.compare({run.name: run.history for run in runs})
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = [(run.samples, run.name) for run in runs if run.samples]
+        if pictures:
+            blocks.append(Block("Samples", "", None, pictures))
+        if training:
+            figures.save(out / "training.png", training)
+            blocks.append(Block("Training", "", None, [(out / "training.png", "Training metrics of all runs.")]))
+        summary = comparison.summary(runs)
+        workdirs.replace(out / "comparison.html", page.html("Comparison of runs", summary, blocks, config=""))
+    finally:
+        for folder in folders:
+            storage.close(folder, upload=False)
+    terminal.show(tables.text(summary, blocks))
+    terminal.show(f"wrote comparison.html to {storage.shown(out)}")
+
+
 def distance(config, _workdir: Path) -> None:
     """Print the distances between the examples of --input and those of --reference."""
     from dualmcmc_jax.data import sources
@@ -483,6 +517,7 @@ MODES = (
         ("input", "reference"),
         has_run=False,
     ),
+    Mode("compare", compare, ("out",), "show RUN RUN ... side by side", has_run=False, arguments="RUN"),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
     Mode("import", import_, ("step", "weights"), "create a workdir from a weights file", ("weights",)),
 )

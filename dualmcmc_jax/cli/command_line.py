@@ -64,6 +64,8 @@ class Mode(NamedTuple):
       has_run: whether the mode works on the run in the workdir, whose config must then be the given one.
       repeated: names of the flags that may be given several times.
       out: the suffix of the file that --out names; "" if --out names a folder.
+      arguments: what the mode takes without a flag, at least two of them, such as "RUN"; "" for nothing. Such a mode
+        needs no config, and its function is called with the list of them.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Mode(NamedTuple):
     has_run: bool = True
     repeated: tuple[str, ...] = ()
     out: str = ""
+    arguments: str = ""
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
@@ -136,7 +139,7 @@ def run(
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # by `interrupts.end_quietly`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app.run(main, flags_parser=partial(parse, argument=argument, has_runs=bool(modes)))
+        app.run(main, flags_parser=partial(parse, argument=argument, modes=modes))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -295,6 +298,15 @@ def _parse_error(error: Exception, argv: list[str]) -> str:
     return _field_error(error, argv) if isinstance(error, KeyError | AttributeError) else str(error)
 
 
+def _check_arguments(name: str, given: list[str]) -> None:
+    """Raise ValueError unless a mode that takes arguments without a flag has two of them, and no flag names a run."""
+    for flag in ("workdir", "pretrained", "config"):
+        if flags.FLAGS[flag].value is not None:
+            raise ValueError(f"--{flag}: found with --mode={MODE.value}, expected only {name} {name} ...")
+    if len(given) < 2:
+        raise ValueError(f"{name}: found {' '.join(given) or 'nothing'}, expected two or more: {name} {name} ...")
+
+
 def _own_code(argv: list[str]) -> set[str]:
     """Return the names of code of the user on the command line, and in a config file that is given there.
 
@@ -382,14 +394,14 @@ def _flag_error(error: flags.UnrecognizedFlagError, *, has_runs: bool) -> str:
     return f"{error}{_nearest_fields(f'--config.{error.flagname}', names)}"
 
 
-def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> list[str]:
+def parse(argv: list[str], *, argument: str = "", modes: tuple[Mode, ...] = ()) -> list[str]:
     """Parse the flags.
 
     Args:
       argv: sys.argv.
       argument: name of the single positional argument. Empty if the program takes none.
-      has_runs: whether --pretrained names weights and --workdir is the folder of a run. If there is no --config, the
-        config of the first of them is used.
+      modes: the rows whose names are the values of --mode. If there are any, --pretrained names weights and --workdir
+        is the folder of a run. If there is no --config, the config of the first of them is used.
 
     Returns:
       argv without the flags.
@@ -397,7 +409,7 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     Raises:
       ValueError: a flag is unknown or has no valid value, or the config cannot be read. The message is one line.
     """
-    argv = [_with_config_path(word) for word in argv]
+    argv, has_runs = [_with_config_path(word) for word in argv], bool(modes)
     if has_runs:
         argv = _with_stored_config(argv)
     try:
@@ -409,6 +421,10 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     except Exception as error:
         raise ValueError(_parse_error(error, argv)) from error
     _check_not_empty()
+    if several := next((mode.arguments for mode in modes if mode.name == MODE.value), ""):
+        _check_arguments(several, rest[1:])
+        terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
+        return rest
     if CONFIG.value is None:
         or_run = ", or the workdir of a run" if has_runs else ""
         raise ValueError(f"--config: found nothing, expected a config, such as --config=digits{or_run}; see --help")
