@@ -158,23 +158,39 @@ def test_example_in_detect_prints_what_it_shows(capsys):
     assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["FOLDER/none"], "input: found nothing at FOLDER/none, expected a folder, a zip file"),
+        (["FOLDER/mine", "mine=FOLDER/noise.npz"], "input: found two sets named 'mine', expected different names"),
+        (["a="], "input: found 'a=', expected NAME=SOURCE"),
+        (["toy2d:rings"], "data.shape: found (8, 8, 1), expected (2,), the shape of 'toy2d:rings'"),
+    ],
+)
+def test_sets_that_cannot_be_read_are_refused_in_one_line(inputs, message, folder):
+    inputs, message = (json.loads(json.dumps(text).replace("FOLDER", str(folder))) for text in (inputs, message))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        question.load(inputs, tiny.config().data)
+
+
+def test_sets_have_the_names_of_their_sources(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    sets = question.load(["mine", "noise.npz", "more=noise.npz", "digits"], tiny.config().data)
+    sizes = {name: len(examples.x) for name, examples in sets.items()}
+    assert sizes == {"mine": 9, "noise": 9, "more": 9, "digits": 1797}
+
+
 CASES = [
-    ("--input=FOLDER/none", "--input: found nothing at FOLDER/none, expected a folder, a zip file"),
-    ("--input=FOLDER/mine --input=mine=FOLDER/noise.npz", "--input: found two sets named 'mine', expected different"),
     ("--input=FOLDER/mine --out=FOLDER/scores", "--out: found FOLDER/scores, expected a file that ends in .csv"),
     ("--input=FOLDER/mine --out=FOLDER/other.csv", "--out: found a file FOLDER/other.csv that --mode=detect has not"),
     ("--input=FOLDER/mine --out=FOLDER/picture.csv", "--out: found a file FOLDER/picture.png that --mode=detect has"),
-    ("", "--input: found nothing, expected a folder, zip file"),
-    ("--input=a=", "--input: found 'a=', expected NAME=SOURCE"),
     ("--mode=reconstruct --input=a --input=b", "--input: found 2 values, expected 1 with --mode=reconstruct"),
-    ("--input=toy2d:rings", "data.shape: found (8, 8, 1), expected (2,), the shape of 'toy2d:rings'"),
 ]
 
 
-@pytest.mark.parametrize("part", [slice(0, 5), slice(5, None)])
-def test_invalid_input_is_refused_in_one_line(part, folder, programs):
+def test_invalid_flags_are_refused_in_one_line(folder, programs):
     before = sorted(folder.rglob("*"))
-    cases = [(text.replace("FOLDER", str(folder)).split(), message) for text, message in CASES[part]]
+    cases = [(text.replace("FOLDER", str(folder)).split(), message) for text, message in CASES]
     running = [programs.start("--mode=detect", f"--workdir={folder}/run", *flags) for flags, _ in cases]
     for program, (_, message) in zip(running, cases, strict=True):
         assert program.wait(120) == 1

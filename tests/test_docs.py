@@ -136,7 +136,7 @@ def test_file_of_the_user_in_extend_works(tmp_path, monkeypatch, programs):
     code += "startup.start = lambda config: sys.exit(str(config.energy.kind))"
     running = [programs.start(*command[1:], cwd=tmp_path, code=code) for command in commands if len(commands) == 4]
     for command, program in zip(commands, running, strict=True):
-        program.wait(60)
+        program.wait(300)
         if "--mode=sample" not in command:  # which needs a run
             assert program.stderr.strip() == ("my_model.py:MyEnergy" if "energy.kind" in str(command) else "mlp")
 

@@ -187,6 +187,7 @@ def test_own_networks_objective_and_data_are_trained_exported_and_loaded(tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     config = tiny.config(**KINDS, train__num_steps=2, log__every=1, data__source="mine.py:load")
+    config.x_chain.num_steps = config.z_chain.num_steps = 1
     config.loss.own.update(function="mine.py:loss", weight=0.5, trains="encoder")
     nothing = {"draw": lambda step, state: {}, "measure": lambda state: {}}
     own_code.permit(["mine.py:load", "mine.py:loss"])
@@ -198,8 +199,7 @@ def test_own_networks_objective_and_data_are_trained_exported_and_loaded(tmp_pat
     first, _ = tiny.rows(tmp_path / "run")
     assert first["own_loss"] == pytest.approx(0.5 * first["own"])
     model, of_file = (dualmcmc_jax.load(path, **NETS) for path in ("run", "model.safetensors"))
-    x = model.sample(jax.random.key(0), 3)
-    assert np.isfinite(x).all()
+    x = np.random.RandomState(0).normal(size=(3, 8, 8, 1))
     for of_model in (model, of_file):
         np.testing.assert_array_equal(of_model.energy(x), model.energy(x))
         jax.tree.map(np.testing.assert_array_equal, of_model.params, jax.tree.map(np.asarray, state.average))
@@ -356,37 +356,23 @@ NET, DATA, LOSS = (
 )
 
 
-@pytest.mark.parametrize(
-    "commands",
-    [
-        {
-            (RUN, "--mode=sample"): "energy.kind",
-            (RUN, "--mode=export", DATA, LOSS): "energy.kind",
-            (RUN, "--mode=evaluate", LOSS): "energy.kind",
-        },
-        {
-            (RUN,): "energy.kind",
-            (RUN, "--mode=reconstruct", "--input=digits"): "energy.kind",
-            (FILE, "--mode=sample"): "energy.kind",
-        },
-        {
-            (FILE, "--workdir=new", "--config.train.num_steps=9"): "energy.kind",
-            ("--config=digits", "--mode=import", "--weights=model.safetensors", "--workdir=new"): "energy.kind",
-            (RUN, "--mode=distance", "--input=digits", "--reference=digits", "--config.data.source=digits"): None,
-        },
-    ],
-)
-def test_code_that_only_a_stored_config_names_is_not_imported(commands, folder, programs):
+def test_code_that_only_a_stored_config_names_is_not_imported(folder, programs):
+    """Neither by a workdir nor by a file of weights, whatever else the command line names."""
+    commands = [
+        (RUN, "--mode=sample"),
+        (RUN, "--mode=export", DATA, LOSS),
+        (RUN, "--mode=evaluate", LOSS),
+        (RUN,),
+        (FILE, "--mode=sample"),
+        (FILE, "--workdir=new", "--config.train.num_steps=9"),
+    ]
     code = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})"
-    running = {flags: programs.start(*flags, cwd=folder, code=code) for flags in commands}
-    for flags, field in commands.items():
-        code = running[flags].wait(120)
-        if field:
-            line = last(running[flags].stderr)
-            expected = "--config.energy.kind=mine.py:MyEnergy, or energy=... in Python"
-            assert code == 1, line
-            found = "'mine.py:MyEnergy', code that is run only if you name it, too"
-            assert line == f"error: {field}: found {found}, expected {expected}"
+    running = [programs.start(*flags, cwd=folder, code=code) for flags in commands]
+    expected = "--config.energy.kind=mine.py:MyEnergy, or energy=... in Python"
+    found = "'mine.py:MyEnergy', code that is run only if you name it, too"
+    for program in running:
+        assert program.wait(120) == 1
+        assert last(program.stderr) == f"error: energy.kind: found {found}, expected {expected}"
     assert sorted(path.name for path in folder.iterdir()) == ["mine.py", "model.safetensors", "run"]
 
 
@@ -394,16 +380,14 @@ def test_code_that_the_command_line_names_is_used(folder, tmp_path, programs):
     """The run is exported, and resumed without work. Data that are named in the config of the run are refused."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     code = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})"
-    commands = [(NET, "--mode=export"), (NET, LOSS, DATA), (NET, LOSS), (NET, DATA)]
+    commands = [(NET, "--mode=export"), (NET, LOSS, DATA), (NET, LOSS)]
     running = [programs.start(RUN, *flags, cwd=tmp_path, code=code) for flags in commands]
-    assert [program.wait(120) for program in running] == [0, 0, 1, 1]
-    export, resumed, *refused = (program.stderr for program in running)
+    assert [program.wait(120) for program in running] == [0, 0, 1]
+    export, resumed, refused = (program.stderr for program in running)
     card = (tmp_path / "run" / "export" / "1" / "README.md").read_text()
     assert 'dualmcmc_jax.load("model.safetensors", energy=MyEnergy)' in card, export
     assert "nothing to do: run is at step 1" in resumed
-    for field, text in zip(("data.source", "loss.own.function"), refused, strict=True):
-        assert last(text).startswith(f"error: {field}: found 'mine.py:lo")
-        assert f"expected --config.{field}=mine.py:lo" in last(text)
+    assert last(refused).startswith("error: data.source: found 'mine.py:load', code that is run only if you name it")
 
 
 def test_stored_names_are_not_imported_by_load(folder, monkeypatch):

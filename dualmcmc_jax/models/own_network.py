@@ -88,7 +88,9 @@ def _instance(field: str, thing: Any, name: str, config, dtype, axis_name: str |
     if not (inspect.isclass(thing) or inspect.isfunction(thing)):
         return thing
     offered = {
-        "config": config if isinstance(config, FrozenConfigDict) else FrozenConfigDict(config),
+        "config": config
+        if isinstance(config, FrozenConfigDict)
+        else FrozenConfigDict(config.copy_and_resolve_references()),
         "shape": tuple(config.data.shape),
         "latent_dim": config.generator.latent_dim,
         "widths": tuple(config[name].widths),
