@@ -7,7 +7,7 @@ The other configs start from this config and change some fields. The command lin
 from ml_collections import ConfigDict
 
 from dualmcmc_jax.core import samplers
-from dualmcmc_jax.training.objectives import OBJECTIVES
+from dualmcmc_jax.training.objectives import OBJECTIVES, OWN
 
 
 def get_config() -> ConfigDict:
@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     # Where the examples come from: "digits" (scikit-learn's), "toy2d:NAME" (a 2-D density of configs/toy2d.py),
-    # "images:PATH" (a folder or zip file), "npz:PATH" or "tfds:NAME" (a data set of TensorFlow Datasets).
+    # "images:PATH" (a folder or zip file), "npz:PATH" or "tfds:NAME" (a data set of TensorFlow Datasets); or a function
+    # of your own, MODULE:FUNCTION or FILE.py:FUNCTION (docs/extend.md).
     data.source = "digits"
     data.shape = (8, 8, 1)  # shape of one example: (height, width, 1 for gray or 3 for color), or (dimensions,)
     data.crop = ()  # (left, top, right, bottom) in pixels, a crop that precedes the square crop of images; (): no crop
@@ -27,6 +28,7 @@ def get_config() -> ConfigDict:
 
     config.energy = energy = ConfigDict()
     # Network: "mlp", "conv" (strided convolutions), "resnet", or "quadratic" (|A x + b|^2 / 2, a Gaussian's energy).
+    # Each of the three networks may also be one of your own, MODULE:CLASS or FILE.py:CLASS (docs/extend.md).
     energy.kind = "mlp"
     # Width of each hidden layer (mlp), convolution (conv) or residual block (resnet). () for quadratic.
     energy.widths = (256, 256, 256)
@@ -100,7 +102,9 @@ def get_config() -> ConfigDict:
     #   loss.generated.energy_weight, posterior_weight    baselines: the energy of g(z), and -log q(z | g(z))
     #   loss.energy_penalty.weight      stability: the squared energies of data and of revised samples, divided by T
     #   loss.gradient_penalty.weight    stability: the squared gradients of the energy at the same points, divided by T
-    config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()})
+    #   loss.own.weight, function, trains   a loss of your own (docs/extend.md): its weight, MODULE:FUNCTION or
+    #                                   FILE.py:FUNCTION ("": none), and the networks that it trains
+    config.loss = loss = ConfigDict({name: row.weights for name, row in OBJECTIVES.items()} | {"own": OWN})
     loss.fresh_negatives = False  # train the energy on a second x-chain, which starts at the updated generator
 
     config.optimizer = optimizer = ConfigDict()
@@ -144,6 +148,7 @@ def get_config() -> ConfigDict:
     log.every = 50  # updates between rows of metrics
     log.images_every = 1000  # updates between figures of samples
     log.num_images = 100  # samples per figure
+    log.wandb = False  # also write the metrics and figures to Weights & Biases, by the package wandb
 
     config.evaluation = evaluation = ConfigDict()
     evaluation.num_samples = 50_000  # number of samples to draw and compare with the training data

@@ -4,12 +4,15 @@ import contextlib
 import json
 import math
 import reprlib
+from collections import ChainMap
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from dualmcmc_jax import own_code
 from dualmcmc_jax.configs import default
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.models.build import NETWORKS
@@ -18,18 +21,21 @@ from dualmcmc_jax.runtime import storage, workdirs
 from dualmcmc_jax.spelling import one_of
 from dualmcmc_jax.training import objectives
 
-CHOICES = {
-    **{f"{net}.kind": tuple(kinds) for net, kinds in NETWORKS.items()},
-    **{f"{chain}.sampler": tuple(SAMPLERS) for chain in ("x_chain", "z_chain")},
-    "evaluation.sampler": ("", *SAMPLERS),
+OWN_CODE = (*(f"{net}.kind" for net in NETWORKS), "loss.own.function")
+"""Fields that may name code of the user. This module never imports such code."""
+CHOICES: dict[str, Collection[str]] = {
+    **{f"{net}.kind": kinds for net, kinds in NETWORKS.items()},
+    **{f"{chain}.sampler": SAMPLERS for chain in ("x_chain", "z_chain")},
+    "evaluation.sampler": ChainMap(SAMPLERS, {"": None}),
     "evaluation.features": ("", "mnist_classifier"),
-    "energy.activation": tuple(ACTIVATIONS),
-    "generator.norm": tuple(NORMS),
+    "energy.activation": ACTIVATIONS,
+    "generator.norm": NORMS,
     "x_chain.init": ("generator", "noise", "persistent"),
     "z_chain.init": ("encoder", "noise", "persistent"),
     "health.policy": ("stop", "rollback"),
     "train.compute_dtype": ("float32", "bfloat16", "tensorfloat32", "float64"),
 }
+"""The values of each field. The tables are not copied, so rows that are added later count."""
 AT_LEAST_ONE = (
     "generator.latent_dim",
     "z_chain.num_steps",
@@ -100,6 +106,12 @@ def check(config: ConfigDict) -> None:
                 expected = "a tuple of positive integers"
             if name == "data.crop" and integers and value and not _is_box(value):
                 expected = "(left, top, right, bottom) with left < right and top < bottom"
+        elif name in OWN_CODE and own_code.is_name(value):
+            expected = None
+        elif name == "loss.own.function":
+            expected = None if not value else "MODULE:FUNCTION, FILE.py:FUNCTION or nothing"
+        elif name == "loss.own.trains":
+            expected = None if objectives.names(value) else "names of networks, such as 'energy' or 'generator,encoder'"
         elif name in CHOICES:
             expected = None if value in CHOICES[name] else one_of(value, CHOICES[name])
         elif name == "evaluation.resample":
@@ -249,7 +261,7 @@ def compare(path: Path, stored: dict[str, Any], config: ConfigDict, *, free: tup
     """Check that a config equals a stored config.
 
     If the stored config lacks a field, because an older version wrote it, the field has its default value. Two values
-    of data.source are equal if they name the same file or folder.
+    of data.source are equal if they name the same file or folder. Code of the user may have moved to another folder.
 
     Args:
       path: the file of the stored config, for error messages.
@@ -270,6 +282,9 @@ def compare(path: Path, stored: dict[str, Any], config: ConfigDict, *, free: tup
     given_fields = json.loads(json.dumps(fields(config)))
     if sources.same(stored_fields["data.source"], given_fields["data.source"]):
         stored_fields["data.source"] = given_fields["data.source"]
+    for name in OWN_CODE:
+        if own_code.same(stored_fields[name], given_fields[name]):
+            stored_fields[name] = given_fields[name]
     differing = [
         f"{name} is {stored_fields.get(name)!r} in the file and {given_fields.get(name)!r} now"
         for name in sorted(stored_fields.keys() | given_fields.keys())

@@ -38,20 +38,20 @@ Flags:
   --step=N                      step of the checkpoint (default: newest) or of the .pth file
   --num_samples=N               number of samples to draw (default: 100)
   --seed=S                      random seed of samples and evaluations (default: 0)
-  --input=PATH --reference=PATH a folder, zip or .npz file, or a data source as above
+  --input=PATH --reference=PATH a folder, zip or .npz file, or a data source; for detect NAME=PATH
   --task=TASK                   restore: inpaint, with --mask=FILE (white: observed, black: hidden);
                                 denoise, with --noise_std=S (pixels in [-1, 1]); or superres, with
                                 --factor=N; --observed if --input holds the degraded images
   --inception_weights=FILE      weights-inception-2015-12-05-6726825d.pth, for FID, KID and others;
                                 docs/evaluation.md has its address
-  --out=DIR                     output folder (default: a folder in the workdir)
+  --out=DIR                     output folder, of detect a .csv file (default: in the workdir; of
+                                compare: comparison/)
   --weights=FILE                as --pretrained, or a .pth checkpoint of the authors' PyTorch code
   --license=NAME                license written into the model card (default: apache-2.0)
   --coordinator_address=HOST:PORT --num_processes=N --process_id=I
                                 run as process I (0 to N - 1) of N; detected automatically on Cloud
                                 TPU, Slurm and Open MPI, unless --num_processes=1 is given
-  --quiet, --verbose            show only warnings and errors; show more messages
-  --debug                       show the traceback of an error
+  --quiet, --verbose, --debug   show only warnings and errors; more messages; tracebacks of errors
   --completion                  enable tab completion: eval "$(dualmcmc --completion)"
 
 In a checkout, ./launch/local.sh and .venv/bin/dualmcmc are the same as `dualmcmc`.
@@ -96,12 +96,15 @@ def _column(text: str) -> str:
     return lines.lstrip()
 
 
-def main(_argv) -> None:
+def main(argv: list[str]) -> None:
     """Run the mode that --mode names."""
     logging.set_verbosity(logging.FATAL)  # Orbax and TFDS also log the errors that they raise, and warn needlessly
     mode = command_line.check(MODES)
     if command_line.PRETRAINED.value and mode.name == "train" and not command_line.WORKDIR.value:
         raise ValueError("workdir: found nothing, expected a folder for the run that starts from --pretrained")
+    if mode.arguments:
+        mode.run(argv[1:])
+        return
     import jax
 
     from dualmcmc_jax import config_check
@@ -200,10 +203,11 @@ def train(config, workdir: Path) -> None:
     from dualmcmc_jax.data import sources
     from dualmcmc_jax.evaluation import pictures, suite
     from dualmcmc_jax.runtime import signals
-    from dualmcmc_jax.training import loop
+    from dualmcmc_jax.training import loop, objectives
 
     weights = command_line.inception_weights()
     models.build(config)  # raises errors in the network fields before data are downloaded
+    objectives.own_function(config)
     start = _start(config, workdir) if command_line.PRETRAINED.value else None
     dataset = sources.load(config.data)
     draw, measure, missing = lambda step, state: {}, lambda state: {}, lambda step: False
@@ -294,8 +298,9 @@ def reconstruct(config, workdir: Path) -> None:
 
     trained = _trained(config, workdir)
     out = _output_folder(workdir / "reconstructions" / _name(_step(), _seed()))
-    _check_apart(out)
-    x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
+    (source,) = command_line.INPUT.value
+    _check_apart(out, source)
+    x, names = sources.load_all(source, config.data, argument="input")
     model = Model.create(config, trained.average, step=int(trained.step))
     y, errors = reconstruction.of_examples(model, x, seed=command_line.SEED.value)
     out.mkdir(parents=True, exist_ok=True)
@@ -324,11 +329,12 @@ def restore(config, workdir: Path) -> None:
     operator, noise_std = restoration.task_operator(task, shape, noise_std=command_line.NOISE_STD.value, flags=flags)
     trained = _trained(config, workdir)
     out = _output_folder(workdir / "restorations" / _name(task, _step(), _sampler(config), _seed()))
-    _check_apart(out)
+    (source,) = command_line.INPUT.value
+    _check_apart(out, source)
     if command_line.OBSERVED.value:
-        x, (y, names) = None, restoration.load_observed(command_line.INPUT.value, config.data, task, flags)
+        x, (y, names) = None, restoration.load_observed(source, config.data, task, flags)
     else:
-        x, names = sources.load_all(command_line.INPUT.value, config.data, argument="input")
+        x, names = sources.load_all(source, config.data, argument="input")
         y = restoration.degrade(x, operator, noise_std=noise_std, seed=seed)
     num_samples = command_line.NUM_SAMPLES.value if command_line.NUM_SAMPLES.present else 20
     model = Model.create(config, trained.average, step=int(trained.step))
@@ -344,6 +350,69 @@ def restore(config, workdir: Path) -> None:
     terminal.show(f"step {int(trained.step)}: wrote {len(y):,} images, restorations.png and metrics.json to {shown}")
 
 
+def detect(config, workdir: Path) -> None:
+    """Score the examples of --input. Write the scores, their percentiles among held-out data, and a figure."""
+    import json
+
+    from dualmcmc_jax.data import sources
+    from dualmcmc_jax.data.batches import subset
+    from dualmcmc_jax.evaluation import detection
+    from dualmcmc_jax.model import Model
+    from dualmcmc_jax.report import figures, tables
+    from dualmcmc_jax.runtime import workdirs
+
+    trained, seed = _trained(config, workdir), command_line.SEED.value
+    out = _output_file(workdir / "detection" / _name(_step(), _seed()) / "scores.csv", detection.HEADER)
+    sets = detection.load(command_line.INPUT.value, config.data)
+    dataset = sources.load(config.data)
+    workdirs.warn_of_changed_data(workdir, sources.digests(dataset))
+    held_out = dataset.test[subset(len(dataset.test), config.evaluation.num_held_out or len(dataset.test))]
+    model = Model.create(config, trained.average, step=int(trained.step))
+    reference = detection.scores(model, held_out, seed=seed)
+    of_sets = {name: detection.scores(model, examples.x, seed=seed) for name, examples in sets.items()}
+    names = [*detection.used(config)]
+    results = detection.separation(of_sets, reference, names, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    workdirs.replace(out, detection.table(sets, of_sets, reference, names))
+    workdirs.replace(out.with_suffix(".json"), json.dumps(results, indent=2) + "\n")
+    figures.save(out.with_suffix(".png"), detection.figure(of_sets, reference, names))
+    counts = {name: len(examples.x) for name, examples in sets.items()}
+    title = f"step {int(trained.step)}: each set against {len(held_out):,} held-out examples of {config.data.source}"
+    terminal.show(tables.text(title, detection.blocks(results, counts, len(held_out))))
+    files = f"{out.name}, {out.with_suffix('.json').name} and {out.with_suffix('.png').name}"
+    terminal.show(f"wrote the scores of {sum(counts.values()):,} examples: {files} in {storage.shown(out.parent)}")
+
+
+def compare(names: list[str]) -> None:
+    """Write a page that shows the metrics, curves, samples and configs of several runs side by side."""
+    from dualmcmc_jax.evaluation import comparison
+    from dualmcmc_jax.report import curves, figures, page, tables
+    from dualmcmc_jax.report.sections import Block
+    from dualmcmc_jax.runtime import workdirs
+
+    out = _output_folder(Path("comparison"))
+    shown, folders = comparison.names(names), []
+    try:
+        folders += [storage.open_workdir(name, argument="RUN") for name in names]
+        runs = comparison.read(dict(zip(shown, folders, strict=True)))
+        blocks = comparison.blocks(runs)
+        training = curves.compare({run.name: run.history for run in runs})
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = [(run.samples, run.name) for run in runs if run.samples]
+        if pictures:
+            blocks.append(Block("Samples", "", None, pictures))
+        if training:
+            figures.save(out / "training.png", training)
+            blocks.append(Block("Training", "", None, [(out / "training.png", "Training metrics of all runs.")]))
+        summary = comparison.summary(runs)
+        workdirs.replace(out / "comparison.html", page.html("Comparison of runs", summary, blocks, config=""))
+    finally:
+        for folder in folders:
+            storage.close(folder, upload=False)
+    terminal.show(tables.text(summary, blocks))
+    terminal.show(f"wrote comparison.html to {storage.shown(out)}")
+
+
 def distance(config, _workdir: Path) -> None:
     """Print the distances between the examples of --input and those of --reference."""
     from dualmcmc_jax.data import sources
@@ -351,7 +420,7 @@ def distance(config, _workdir: Path) -> None:
 
     weights, names = (
         command_line.inception_weights(),
-        {"input": command_line.INPUT.value, "reference": command_line.REFERENCE.value},
+        {"input": command_line.INPUT.value[0], "reference": command_line.REFERENCE.value},
     )
     sets = {flag: sources.load_all(name, config.data, argument=flag)[0] for flag, name in names.items()}
     features, metrics = distance.measure(config, sets["input"], sets["reference"], weights)
@@ -400,9 +469,9 @@ def import_(config, workdir: Path) -> None:
     terminal.show(f"imported {name} at step {int(state.step)} into {storage.shown(workdir)}")
 
 
-def _check_apart(out: Path) -> None:
-    """Raise ValueError if the output folder is that of --input."""
-    if out.resolve() == Path(command_line.INPUT.value).expanduser().resolve():
+def _check_apart(out: Path, source: str) -> None:
+    """Raise ValueError if the output folder is the source, the value of --input."""
+    if out.resolve() == Path(source).expanduser().resolve():
         raise ValueError(f"--out: found {out}, the folder of --input, expected another folder")
 
 
@@ -452,6 +521,22 @@ def _output_folder(default: Path) -> Path:
     return folder
 
 
+def _output_file(default: Path, header: str) -> Path:
+    """Return the output file. Raise ValueError if it cannot be written, before any work is done.
+
+    Existing files of this name that end in .csv, .json and .png are replaced only if the first begins with the header.
+    """
+    given = command_line.OUT.value
+    path = storage.local_path("out", given, expected="a local file") if given else default
+    storage.check_writable("out" if given else "workdir", path.parent)
+    others = [path.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
+    existing = [other for other in others if other.exists()]
+    if existing and not (path.is_file() and path.read_text(errors="replace").startswith(header)):
+        found = f"a file {storage.shown(existing[0])} that --mode={command_line.MODE.value} has not written"
+        raise ValueError(f"{'out' if given else 'workdir'}: found {found}, expected another name")
+    return path
+
+
 MODES = (
     Mode("train", train, ("inception_weights", "num_processes", "pretrained"), "train a model, or resume"),
     Mode("sample", sample, ("step", "num_samples", "seed", "out", "pretrained"), "draw samples, as .png and .npz"),
@@ -488,6 +573,15 @@ MODES = (
         ("input", "task"),
     ),
     Mode(
+        "detect",
+        detect,
+        ("step", "seed", "input", "out", "pretrained"),
+        "find unusual images in your own",
+        ("input",),
+        repeated=("input",),
+        out=".csv",
+    ),
+    Mode(
         "distance",
         distance,
         ("input", "reference", "inception_weights"),
@@ -495,6 +589,7 @@ MODES = (
         ("input", "reference"),
         has_run=False,
     ),
+    Mode("compare", compare, ("out",), "show RUN RUN ... side by side", has_run=False, arguments="RUN"),
     Mode("export", export, ("step", "out", "license"), "write model.safetensors and a model card"),
     Mode("import", import_, ("step", "weights"), "create a workdir from a weights file", ("weights",)),
 )

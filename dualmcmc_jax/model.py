@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from dualmcmc_jax import config_check, models
-from dualmcmc_jax.core import densities, operators, restoration, sampling
+from dualmcmc_jax import config_check, models, own_code
+from dualmcmc_jax.core import densities, importance, operators, restoration, sampling
 from dualmcmc_jax.core.langevin import Trace, chain_keys
 from dualmcmc_jax.core.operators import Operator
 from dualmcmc_jax.core.samplers import SAMPLERS
@@ -54,6 +54,38 @@ class Restoration(NamedTuple):
     misfit: jax.Array
     x_trace: Trace
     z_trace: Trace
+
+
+class Scores(NamedTuple):
+    """How unusual examples are for a model: four scores, [B] each.
+
+    Attributes:
+      energy: the energy of the EBM, before division by the temperature. Lower: more like the data.
+      log_likelihood: log p_theta(x) of the generator in nats, by importance sampling. Higher: more like the data.
+      reconstruction_error: mean squared error of the reconstruction from the end of the z-chain, in squared units of x.
+        Lower: more like the data.
+      latent_norm: Euclidean norm of the latent at the end of the z-chain. That of a draw of the prior is about the
+        square root of the number of latents.
+    """
+
+    energy: Any
+    log_likelihood: Any
+    reconstruction_error: Any
+    latent_norm: Any
+
+    def percentiles(self, reference: "Scores") -> "Scores":
+        """Return the percentage of reference examples whose score is lower. Equal scores count one half.
+
+        Args:
+          reference: the scores of other examples, such as held-out data.
+        """
+
+        def percentile(values, others):
+            values, others = np.asarray(values), np.sort(np.asarray(others))
+            ranks = (np.searchsorted(others, values, side) for side in ("left", "right"))
+            return 50 * sum(ranks) / len(others)
+
+        return Scores(*map(percentile, self, reference))
 
 
 class BoundModel(NamedTuple):
@@ -213,6 +245,24 @@ class BoundModel(NamedTuple):
         traces = (jax.tree.map(split(1), trace) for trace in (restored.x_trace, restored.z_trace))
         return Restoration(samples, shown.mean(1), shown.std(1), generated, start, z, misfit, *traces)
 
+    def detect(self, keys: jax.Array, x: jax.Array, *, num_latents: int = 100) -> Scores:
+        """Compute how unusual examples are.
+
+        Args:
+          keys: [B] keys, one per example.
+          x: [B, ...] examples; images in [-1, 1].
+          num_latents: number of latents per example in the importance sampling of log p_theta(x).
+
+        Returns:
+          The `Scores`, [B] each.
+        """
+        chain, latents = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2))
+        z, variance = self.infer(chain, x).z, self.config.generator.variance
+        error = jnp.square(self.decode(z) - x).reshape(len(x), -1).mean(1)
+        settings = {"variance": variance, "num_samples": num_latents}
+        log_p, _ = importance.log_marginal(latents, self.encode, self.decode, x, **settings)
+        return Scores(self.energy(x), log_p, error, jnp.linalg.norm(z, axis=1))
+
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("params", "step"), meta_fields=("run_config", "nets"))
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -223,8 +273,8 @@ class Model:
     uint8, which the methods scale to [-1, 1]. Latents z are vectors [B, d]. Each method raises ValueError if an array
     has another shape or dtype.
 
-    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `sample`, `infer` and `reconstruct` are
-    compiled by `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call
+    The methods `energy`, `log_density`, `decode`, `encode`, `synthesize`, `sample`, `infer`, `reconstruct` and `detect`
+    are compiled by `jax.jit`. To use a model inside your own compiled function, pass the model as an argument and call
     `bound` once, outside of loops. A model is a pytree whose leaves are the parameters and the step. A function that
     was compiled for one model is therefore reused for other parameters of the same config.
 
@@ -533,6 +583,23 @@ class Model:
         settings = (float(noise_std), int(num_samples), tuple(settings.items()))
         return _restore(self, check_key(key), y, operator, settings)
 
+    def detect(self, x: jax.Array, *, key: jax.Array | None = None, num_latents: int = 100) -> Scores:
+        """Compute how unusual examples are: energy, log-likelihood, reconstruction error and norm of the latent.
+
+        Args:
+          x: [B, ...] examples; images in [-1, 1] or uint8.
+          key: a single PRNG key, from which the key of each example is derived. None: jax.random.key(0).
+          num_latents: number of latents per example in the importance sampling of log p_theta(x), at least 1.
+
+        Returns:
+          The `Scores`, [B] each. `scores.percentiles(model.detect(held_out))` tells how they compare with those of
+          held-out data.
+        """
+        if num_latents < 1:
+            raise ValueError(f"num_latents: found {num_latents}, expected 1 or more")
+        key = jax.random.key(0) if key is None else check_key(key)
+        return _detect(self, key, self._examples(x), num_latents)
+
     def _examples(self, x: Any) -> jax.Array:
         """Return examples as the networks take them: a checked array of floats, with images in [-1, 1]."""
         x = _array("x", x, tuple(self.run_config.data.shape), or_uint8=self.makes_images)
@@ -544,10 +611,13 @@ class Model:
         return f"Model(step={self.step}, x {shape}, z ({latent_dim},), {config.data.source!r})"
 
 
-def load(path: str | Path, *, step: int | None = None) -> Model:
+def load(
+    path: str | Path, *, step: int | None = None, energy: Any = None, generator: Any = None, encoder: Any = None
+) -> Model:
     """Load a trained model from a workdir, from a model.safetensors file, or from weights that ship with the package.
 
-    Nothing in a workdir or file is executed, and no module is imported because a stored config names it.
+    Nothing in a workdir or file is executed, and no module is imported because a stored config names it. If the model
+    has networks of your own, pass them as arguments.
 
     Args:
       path: a workdir (a local folder or gs://BUCKET/FOLDER), a model.safetensors file (a local path, hf:OWNER/NAME or
@@ -555,17 +625,36 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         is preferred to shipped weights of the same name.
       step: step of the checkpoint to load from a workdir. None: the newest checkpoint that is not damaged. For a file,
         step must be None or the step of the file.
+      energy, generator, encoder: what MODULE:NAME or FILE.py:NAME in the config's energy.kind, generator.kind and
+        encoder.kind stands for: a flax module, an object with `init` and `apply`, or a class or function that makes
+        one. None if the network is one of this package.
 
     Returns:
       The model, with the averaged parameters if the config sets `train.ema_decay`.
 
     Raises:
       ValueError: there is no model at path or no checkpoint of this step, the file or the checkpoint is damaged, a
-        download failed, or the model has `train.compute_dtype` "float64" and jax_enable_x64 is off.
+        download failed, the model has `train.compute_dtype` "float64" and jax_enable_x64 is off, or a network of your
+        own is missing, not expected, or of other shapes.
 
     Example:
       >>> model = dualmcmc_jax.load("digits")
     """
+    nets = {"energy": energy, "generator": generator, "encoder": encoder}
+    own = {f"{name}.kind": net for name, net in nets.items() if net is not None}
+    with own_code.given(own):
+        config, state = _read(path, step)
+        fields = config_check.fields(config)
+        for field, net in own.items():
+            if not own_code.is_name(fields[field]):
+                argument, found = field.removesuffix(".kind"), getattr(net, "__name__", type(net).__name__)
+                raise ValueError(f"{argument}: found {found}, expected None, because {field} is {fields[field]!r}")
+        nets = models.build(config) if own else None
+    return Model.create(config, state.average, step=int(state.step), nets=nets)
+
+
+def _read(path: str | Path, step: int | None) -> tuple[ConfigDict, Any]:
+    """Read the config of `load`, and a state or weights."""
     name = str(path)
     if not pretrained.is_address(name) and (path := storage.open_workdir(name, argument="path")).is_dir():
         absl = logging.getLogger("absl")
@@ -584,7 +673,7 @@ def load(path: str | Path, *, step: int | None = None) -> Model:
         )
         if step not in (None, state.step):
             raise ValueError(f"step: found {step}, expected {state.step}, the step of {name}")
-    return Model.create(config, state.average, step=int(state.step))
+    return config, state
 
 
 def _refuse_export(folder: Path) -> None:
@@ -750,3 +839,8 @@ def _restore(model, key, y, operator, settings):
     noise_std, num_samples, settings = settings
     keys = chain_keys(key, jnp.arange(len(y)))
     return model.bound().restore(keys, y, operator, noise_std=noise_std, num_samples=num_samples, **dict(settings))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _detect(model, key, x, num_latents):
+    return model.bound().detect(chain_keys(key, jnp.arange(len(x))), x, num_latents=num_latents)

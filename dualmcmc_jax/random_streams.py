@@ -28,6 +28,7 @@ class Stream(enum.IntEnum):
     LIKELIHOOD = 2033
     RESTORATION = 2040
     RESTORATION_NOISE = 2041
+    DETECTION = 2042
 
 
 def key(seed: int, stream: Stream) -> jax.Array:

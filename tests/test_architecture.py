@@ -29,7 +29,7 @@ LAYERS = (
     ("models",),
     ("data",),
     ("core",),
-    ("random_streams", "spelling", "torch_reader"),
+    ("own_code", "random_streams", "spelling", "torch_reader"),
 )
 """The layers from top to bottom. Parts of the same layer do not import each other."""
 PARTS = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}

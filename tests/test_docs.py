@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 import dualmcmc_jax
-from dualmcmc_jax import config_check, main, models
+from dualmcmc_jax import config_check, main, models, own_code
 from dualmcmc_jax.configs import default, digits
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.core.samplers import SAMPLERS
@@ -53,8 +53,10 @@ def append(block):
     exec(compile(block, name, "exec"), vars(module))
 
 
-EXTENSIONS = sorted(blocks("extend.md", "python"), key=lambda block: "/evaluation/" in block.split("\n")[0])
-"""The Python blocks of extend.md. The evaluation's block is last, because it imports code that reads the tables."""
+OWN_FILE, *EXTENSIONS = blocks("extend.md", "python")
+EXTENSIONS.sort(key=lambda block: "/evaluation/" in block.split("\n")[0])
+"""The Python blocks of extend.md, after that of the user's file. The evaluation's block is last, because it imports
+code that reads the tables."""
 
 
 def begin(config, workdir, *, step):
@@ -94,7 +96,7 @@ def program(programs):
 
 def fields_of_commands():
     """Return the flags of config fields in all commands of extend.md."""
-    commands = [shlex.split(block) for block in blocks("extend.md", "sh")]
+    commands = [shlex.split(block) for block in blocks("extend.md", "sh")[1:]]  # without those of the user's file
     assert len(commands) == 5
     assert all(command[:2] == ["dualmcmc", "--config=digits"] for command in commands)
     return [flag for command in commands for flag in command if flag.startswith("--config.")]
@@ -109,6 +111,34 @@ def test_commands_in_extend_are_accepted(program):
     done = program("--config=digits", *fields_of_commands(), "--mode=count")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"energy: {64 * 256 + 256 + 2 * (256 * 256 + 256) + 256 + 1:,}\n")
+
+
+def test_file_of_the_user_in_extend_works(tmp_path, monkeypatch, programs):
+    """Its loss and its data are those of its docstrings. Its commands are accepted, and its network is checked."""
+    (tmp_path / "my_model.py").write_text(OWN_FILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    commands = [shlex.split(line) for line in blocks("extend.md", "sh")[0].replace("\\\n", "").splitlines()]
+    names = {flag.rpartition("=")[2] for command in commands for flag in command if "my_model.py:" in flag}
+    own_code.permit(names)
+    data = digits.get_config().data
+    data.source = "my_model.py:dark_digits"
+    dataset = sources.load(data)
+    np.testing.assert_array_equal(dataset.train[:, 0, 0], 255)  # the corners of all digits are empty
+    loss = own_code.find("loss.own.function", "my_model.py:near_prior")
+    networks = objectives.Networks(None, None, lambda x: (jnp.full((5, 2), 3.0), jnp.zeros((5, 2))))
+    assert loss(networks, objectives.Samples(None, None, None, None), None) == pytest.approx(2 * 3**2 / 2)
+    net = models.build(tiny.config(energy__kind="my_model.py:MyEnergy", energy__widths=(3,))).energy
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    assert shapes["Dense_0"]["kernel"].shape == (65, 3)
+    own_code.permit([])
+    code = f"import sys; sys.path.append({str(ROOT)!r})\nfrom dualmcmc_jax.cli import startup\n"
+    code += "startup.start = lambda config: sys.exit(str(config.energy.kind))"
+    running = [programs.start(*command[1:], cwd=tmp_path, code=code) for command in commands if len(commands) == 4]
+    for command, program in zip(commands, running, strict=True):
+        program.wait(300)
+        if "--mode=sample" not in command:  # which needs a run
+            assert program.stderr.strip() == ("my_model.py:MyEnergy" if "energy.kind" in str(command) else "mlp")
 
 
 @pytest.mark.slow
@@ -309,6 +339,7 @@ def test_tests_and_config_fields_named_in_docs_exist(page):
         "loss.prior",
         "x_chain.width",
         "z_chain.width",
+        "loss.own",
     }
     sections = {name.rpartition(".")[0] for name in fields} | {"loss.energy.*", "loss.generator.*", "loss.encoder.*"}
     for section, field in re.findall(r"`(?:--config\.)?(\w+)\.([\w.*]+)[`=]", prose):

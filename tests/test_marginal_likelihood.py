@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dualmcmc_jax.core import importance
 from dualmcmc_jax.core.langevin import chain_keys
 from dualmcmc_jax.metrics import marginal_likelihood
 
@@ -29,9 +30,7 @@ def test_likelihood_of_a_linear_generator_equals_the_closed_form():
         jnp.broadcast_to(jnp.log(jnp.diag(jnp.linalg.inv(precision))), x.shape),
     )
     keys = chain_keys(jax.random.key(0), jnp.arange(40))
-    run = jax.jit(
-        lambda x: marginal_likelihood.importance(keys, encode, linear, x, variance=variance, num_samples=4000)
-    )
+    run = jax.jit(lambda x: importance.log_marginal(keys, encode, linear, x, variance=variance, num_samples=4000))
     log_p, size = run(jnp.asarray(x))
     np.testing.assert_allclose(log_p, exact, atol=5 * np.sqrt(1 / np.min(size)))
     assert np.mean(log_p - exact) == pytest.approx(0, abs=0.02)
@@ -82,7 +81,7 @@ def test_importance_weights_are_equal_for_the_exact_posterior():
     encode = lambda x: (2 * x / variance / precision, jnp.full(x.shape, -np.log(precision)))
     x = jnp.array(np.random.RandomState(0).normal(size=(5, 3)))
     keys = chain_keys(jax.random.key(1), jnp.arange(5))
-    log_p, size = marginal_likelihood.importance(keys, encode, decode, x, variance=variance, num_samples=7)
+    log_p, size = importance.log_marginal(keys, encode, decode, x, variance=variance, num_samples=7)
     exact = -0.5 * np.sum(x**2, -1) / (4 + variance) - 1.5 * np.log(2 * np.pi * (4 + variance))
     np.testing.assert_allclose(log_p, exact, rtol=1e-12)
     np.testing.assert_allclose(size, 7, rtol=1e-12)

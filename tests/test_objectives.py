@@ -19,6 +19,7 @@ NETWORKS = ("energy", "generator", "encoder")
 def test_default_config_has_the_weights_of_the_table():
     loss = tiny.config().loss.to_dict()
     assert loss.pop("fresh_negatives") is False
+    assert loss.pop("own")["function"] == ""
     assert loss == {name: row.weights for name, row in OBJECTIVES.items()}
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from ml_collections import config_flags
 
+from dualmcmc_jax import own_code
 from dualmcmc_jax.cli import completion, terminal
 from dualmcmc_jax.data.images import first_line
 from dualmcmc_jax.runtime import memory, storage
@@ -38,7 +39,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Random seed of samples and evaluations."
 INCEPTION_WEIGHTS = flags.DEFINE_string(
     "inception_weights", None, "File with the weights of the 2015 Inception network."
 )
-INPUT = flags.DEFINE_string("input", None, "A folder, zip file, .npz file or data source.")
+INPUT = flags.DEFINE_multi_string("input", None, "A folder, zip file, .npz file or data source.")
 REFERENCE = flags.DEFINE_string("reference", None, "A folder, zip file, .npz file or data source to compare with.")
 TASK = flags.DEFINE_string("task", None, "What to restore: inpaint, denoise or superres.")
 MASK = flags.DEFINE_string("mask", None, "Image file with white pixels where images are observed, and black elsewhere.")
@@ -66,6 +67,10 @@ class Mode(NamedTuple):
       help: one line that says what the mode does.
       required: names of the flags that this mode needs.
       has_run: whether the mode works on the run in the workdir, whose config must then be the given one.
+      repeated: names of the flags that may be given several times.
+      out: the suffix of the file that --out names; "" if --out names a folder.
+      arguments: what the mode takes without a flag, at least two of them, such as "RUN"; "" for nothing. Such a mode
+        needs no config, and its function is called with the list of them.
     """
 
     name: str
@@ -74,6 +79,9 @@ class Mode(NamedTuple):
     help: str
     required: tuple[str, ...] = ()
     has_run: bool = True
+    repeated: tuple[str, ...] = ()
+    out: str = ""
+    arguments: str = ""
 
 
 def check(modes: tuple[Mode, ...]) -> Mode:
@@ -90,12 +98,16 @@ def check(modes: tuple[Mode, ...]) -> Mode:
     for name in chosen.required:
         if not flags.FLAGS[name].value:
             raise ValueError(_nothing(name))
+    if len(INPUT.value or ()) > 1 and "input" not in chosen.repeated:
+        raise ValueError(f"--input: found {len(INPUT.value)} values, expected 1 with --mode={chosen.name}")
     if PROCESS_ID.value >= NUM_PROCESSES.value:
         expected = f"0 to {NUM_PROCESSES.value - 1}, with --num_processes={NUM_PROCESSES.value}"
         raise ValueError(f"--process_id: found {PROCESS_ID.value}, expected {expected}")
     if NUM_PROCESSES.value > 1 and not _is_address(COORDINATOR.value):
         raise ValueError(f"--coordinator_address: found {COORDINATOR.value}, expected HOST:PORT of process 0")
-    if OUT.value and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
+    if OUT.value and chosen.out and (Path(OUT.value).suffix != chosen.out or Path(OUT.value).is_dir()):
+        raise ValueError(f"--out: found {OUT.value}, expected a file that ends in {chosen.out}")
+    if OUT.value and not chosen.out and Path(OUT.value).exists() and not Path(OUT.value).is_dir():
         raise ValueError(f"--out: found a file {OUT.value}, expected a folder")
     return chosen
 
@@ -132,7 +144,7 @@ def run(
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # by `interrupts.end_quietly`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app.run(main, flags_parser=partial(parse, argument=argument, has_runs=bool(modes)))
+        app.run(main, flags_parser=partial(parse, argument=argument, modes=modes))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -181,7 +193,8 @@ def _check_not_empty() -> None:
     """Raise ValueError if a flag is given with an empty value. Fields of the config may be empty."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
-        if flag.present and "." not in name and isinstance(flag.value, str) and not flag.value.strip():
+        values = flag.value if isinstance(flag.value, list) else [flag.value]
+        if flag.present and "." not in name and any(isinstance(value, str) and not value.strip() for value in values):
             raise ValueError(_nothing(name))
 
 
@@ -290,6 +303,36 @@ def _parse_error(error: Exception, argv: list[str]) -> str:
     return _field_error(error, argv) if isinstance(error, KeyError | AttributeError) else str(error)
 
 
+def _check_arguments(name: str, given: list[str]) -> None:
+    """Raise ValueError unless a mode that takes arguments without a flag has two of them, and no flag names a run."""
+    for flag in ("workdir", "pretrained", "config"):
+        if flags.FLAGS[flag].value is not None:
+            raise ValueError(f"--{flag}: found with --mode={MODE.value}, expected only {name} {name} ...")
+    if len(given) < 2:
+        raise ValueError(f"{name}: found {' '.join(given) or 'nothing'}, expected two or more: {name} {name} ...")
+
+
+def _own_code(argv: list[str]) -> set[str]:
+    """Return the names of code of the user on the command line, and in a config file that is given there.
+
+    Names in the config of a run or of weights do not count, because it may come from someone else.
+    """
+    from dualmcmc_jax import config_check
+
+    inputs = [text.rpartition("=")[2] for text in INPUT.value or ()]  # without NAME=
+    values = [INPUT.value, inputs, REFERENCE.value]
+    for flag in ("config", "versus"):
+        if flag not in flags.FLAGS or flags.FLAGS[flag].value is None:
+            continue
+        fields = config_check.fields(flags.FLAGS[flag].value)
+        file = config_flags.get_config_filename(flags.FLAGS[flag]).partition(":")[0]
+        is_stored = file in (_STORED_RUN, _PRETRAINED)
+        names = {name for given, name, _ in _overrides(argv) if given == flag} if is_stored else fields
+        values += [fields[name] for name in names if name in fields]
+    items = (item for value in values for item in (value if isinstance(value, tuple | list) else [value]))
+    return {item for item in items if own_code.is_name(item)}
+
+
 def _check_tuples(argv: list[str]) -> None:
     """Raise ValueError if a field that holds a tuple is set to a single value, which would be a tuple of length one."""
     from dualmcmc_jax import config_check
@@ -356,14 +399,14 @@ def _flag_error(error: flags.UnrecognizedFlagError, *, has_runs: bool) -> str:
     return f"{error}{_nearest_fields(f'--config.{error.flagname}', names)}"
 
 
-def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> list[str]:
+def parse(argv: list[str], *, argument: str = "", modes: tuple[Mode, ...] = ()) -> list[str]:
     """Parse the flags.
 
     Args:
       argv: sys.argv.
       argument: name of the single positional argument. Empty if the program takes none.
-      has_runs: whether --pretrained names weights and --workdir is the folder of a run. If there is no --config, the
-        config of the first of them is used.
+      modes: the rows whose names are the values of --mode. If there are any, --pretrained names weights and --workdir
+        is the folder of a run. If there is no --config, the config of the first of them is used.
 
     Returns:
       argv without the flags.
@@ -371,7 +414,7 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     Raises:
       ValueError: a flag is unknown or has no valid value, or the config cannot be read. The message is one line.
     """
-    argv = [_with_config_path(word) for word in argv]
+    argv, has_runs = [_with_config_path(word) for word in argv], bool(modes)
     if has_runs:
         argv = _with_stored_config(argv)
     try:
@@ -383,6 +426,10 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     except Exception as error:
         raise ValueError(_parse_error(error, argv)) from error
     _check_not_empty()
+    if several := next((mode.arguments for mode in modes if mode.name == MODE.value), ""):
+        _check_arguments(several, rest[1:])
+        terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
+        return rest
     if CONFIG.value is None:
         or_run = ", or the workdir of a run" if has_runs else ""
         raise ValueError(f"--config: found nothing, expected a config, such as --config=digits{or_run}; see --help")
@@ -392,5 +439,6 @@ def parse(argv: list[str], *, argument: str = "", has_runs: bool = False) -> lis
     if argument and not rest[1:]:
         raise ValueError(f"found no {argument}, expected one; see --help")
     _check_tuples(argv)
+    own_code.permit(_own_code(argv))
     terminal.start(quiet=QUIET.value, verbose=VERBOSE.value)
     return rest

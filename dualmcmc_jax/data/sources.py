@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from dualmcmc_jax import own_code
 from dualmcmc_jax.data import cache, images, splits, tfds_images, toy2d
 from dualmcmc_jax.spelling import did_you_mean, question
 
@@ -208,6 +209,8 @@ def num_train(data: ConfigDict) -> int | None:
 def same(first: str, second: str) -> bool:
     """Return whether two values of `data.source` are equal, or of one kind with paths of the same file or folder."""
     (kind, _, path), (other_kind, _, other_path) = (str(text).partition(":") for text in (first, second))
+    if not {kind, other_kind} & SOURCES.keys():
+        return first == second or own_code.same(first, second)
     if first == second or kind != other_kind or kind not in SOURCES or not SOURCES[kind].is_path:
         return first == second
     try:
@@ -223,8 +226,13 @@ def kinds() -> str:
 
 
 def _row(data: ConfigDict) -> tuple[Source | None, str]:
-    """Return the row of `data.source`, or None if there is no such source, and the text after the colon."""
+    """Return the row of `data.source`, or None if there is no such source, and the text after the colon.
+
+    A function of the user, MODULE:FUNCTION or FILE.py:FUNCTION, has a row of its own, and its whole name is the text.
+    """
     kind, colon, argument = data.source.partition(":")
+    if kind not in SOURCES and own_code.is_name(data.source):
+        return Source(_own, ""), data.source
     source = SOURCES.get(kind)
     if source and (not source.argument(argument) or bool(colon) != bool(argument)):
         source = None
@@ -323,6 +331,25 @@ def _image_shape(data) -> tuple[int, int, int]:
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise ValueError(f"data.shape: found {shape}, expected (S, S, 1) or (S, S, 3) for {data.source!r}")
     return shape
+
+
+def _own(name: str, data: ConfigDict) -> Dataset:
+    """Call a function of the user, which returns a `Dataset`, or training and held-out examples as two arrays."""
+    try:
+        function = own_code.find("data.source", name)
+    except ValueError as error:
+        raise ValueError(f"{error}; the other sources are {kinds()}{_nearest(name)}") from error
+    try:
+        dataset = function(data)
+    except Exception as error:
+        raise ValueError(f"data.source: found {own_code.problem(error)}, expected no error in {name}(data)") from error
+    if not isinstance(dataset, Dataset):
+        if not (isinstance(dataset, tuple | list) and len(dataset) == 2):
+            found = f"{type(dataset).__name__} from {name}"
+            raise ValueError(f"data.source: found {found}, expected a Dataset, or arrays (train, test)")
+        dataset = Dataset(*dataset)
+    arrays = {split: np.asarray(x) for split, x in zip(SPLITS, dataset[:2], strict=True)}
+    return dataset._replace(**{split: _examples(x, f"{split!r} of {name}") for split, x in arrays.items()})
 
 
 def _npz(name: str, data: ConfigDict) -> Dataset:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dualmcmc_jax import random_streams
+from dualmcmc_jax.core import importance
 from dualmcmc_jax.core.langevin import chain_keys, clipped
 from dualmcmc_jax.core.samplers import SAMPLERS
 from dualmcmc_jax.data import toy2d
@@ -272,7 +273,7 @@ def _by_importance(constants, index, x):
     model, key = constants
     bound, variance = model.bound(), model.config.generator.variance
     x, settings = to_float(x, model.dtype), {"variance": variance, "num_samples": NUM_LATENTS}
-    return marginal_likelihood.importance(chain_keys(key, index), bound.encode, bound.decode, x, **settings)
+    return importance.log_marginal(chain_keys(key, index), bound.encode, bound.decode, x, **settings)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from scipy import optimize
 
-from dualmcmc_jax import models
+from dualmcmc_jax import models, own_code
 from dualmcmc_jax.evaluation.question import Inputs, Measured
 from dualmcmc_jax.metrics import quadrature
 from dualmcmc_jax.model import Model
@@ -73,6 +73,8 @@ class Solution(NamedTuple):
 
 def applies(config, dataset) -> bool:
     """Return whether all models are linear-Gaussian, with one latent and two-dimensional data."""
+    if own_code.objects({name: config[name].kind for name in models.Nets._fields}):
+        return False
     nets = models.build(config)
     linear = nets.energy.is_gaussian and nets.generator.is_affine and nets.encoder.is_affine
     return linear and config.generator.latent_dim == 1 and tuple(config.data.shape) == (2,)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from dualmcmc_jax.data import sources
 from dualmcmc_jax.data.batches import subset, to_float
 from dualmcmc_jax.evaluation.question import Inputs, Measured
+from dualmcmc_jax.metrics import detection
 from dualmcmc_jax.metrics.auroc import auroc
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.report import figures
@@ -22,13 +23,17 @@ SECTIONS = (
         note=(
             "Energies are outputs of the network, before division by the temperature; lower energy means higher "
             "density. AUROC is the probability that a held-out example has a lower energy than an example of this set: "
-            "0.5 is chance, 1 is perfect separation. Before their energies are computed, image samples are clipped to "
-            "[-1, 1] and rounded to 8 bits."
+            "0.5 is chance, 1 is perfect separation. FPR95 is the share of this set that a threshold accepts which "
+            "accepts 95% of held-out data: 0.95 is chance, 0 is perfect. AUPR is the average precision of the search "
+            "for examples of this set by high energies: its share of all examples is chance. Before their "
+            "energies are computed, image samples are clipped to [-1, 1] and rounded to 8 bits."
         ),
         metrics={
             "energy/{group}/mean": Metric("Mean energy", needs=("energy",)),
             "energy/{group}/std": Metric("Standard deviation", needs=("energy",)),
             "auroc/{group}": Metric("AUROC", "higher", needs=("energy",)),
+            "fpr95/{group}": Metric("FPR95", "lower", needs=("energy",)),
+            "aupr/{group}": Metric("AUPR", "higher", needs=("energy",)),
         },
         groups={
             "train": Group("training data"),
@@ -71,7 +76,7 @@ def applies(config, dataset) -> bool:
 def measure(model: Model, inputs: Inputs) -> Measured:
     """Measure the energies of data, kept samples and out-of-distribution sets.
 
-    The AUROC is measured for each out-of-distribution set.
+    AUROC, FPR95 and AUPR are measured for each out-of-distribution set.
     """
     train, held_out = inputs.dataset.train, inputs.held_out
     data = {"train": train[subset(len(train), len(held_out))], "held_out": held_out, **inputs.kept}
@@ -81,6 +86,8 @@ def measure(model: Model, inputs: Inputs) -> Measured:
         metrics |= {f"energy/{name}/mean": float(values.mean()), f"energy/{name}/std": float(values.std())}
     for name, values in measured.others.items():
         metrics[f"auroc/{name}"] = auroc(measured.data["held_out"], values)
+        rates = detection.rates(measured.data["held_out"], values)
+        metrics |= {f"fpr95/{name}": rates.fpr95, f"aupr/{name}": rates.aupr}
     return Measured(metrics, measured)
 
 

@@ -64,7 +64,8 @@ def write(path: Path, config, state: TrainState | Weights) -> None:
       state: the train state, or weights that were read. Sampling needs only their average, so a file of
         weights._replace(params=weights.average) has half the size.
     """
-    tensors = {name: np.ascontiguousarray(x) for name, x in _flat(state).items()}
+    contiguous = lambda x: np.ascontiguousarray(x).reshape(np.shape(x))  # NumPy returns [1] for scalars
+    tensors = {name: contiguous(x) for name, x in _flat(state).items()}
     if jax.tree.all(jax.tree.map(np.array_equal, state.params, state.average)):
         tensors = {name: x for name, x in tensors.items() if not name.startswith("params.")}
     header = {

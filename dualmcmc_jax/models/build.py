@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dualmcmc_jax.models import conv, mlp, quadratic, resnet
+from dualmcmc_jax import own_code
+from dualmcmc_jax.models import conv, mlp, own_network, quadratic, resnet
 from dualmcmc_jax.models.confinement import confined
 from dualmcmc_jax.spelling import one_of
 
@@ -26,6 +27,8 @@ network does not support. The returned flax module must have a field `dtype` and
 `textbook_multiply_adds(input_shape)`. The module may define the attributes `unroll_on_cpu`, `is_gaussian`, `is_affine`
 and `has_torch_names`, which `Net` describes. The module may also define a method `prepare(params)`, which `Net.bind`
 calls once to compute what depends only on the parameters.
+
+A `kind` may also be MODULE:NAME or FILE.py:NAME, a network of the user (`own_network.py`).
 """
 
 _LOW_PRECISION_LAYER = re.compile(r"(conv\d*|shortcut|hidden\d+)$").match
@@ -116,6 +119,8 @@ def build(config, axis_name: str | None = None) -> Nets:
 
     def net(name):
         kind = config[name].kind
+        if kind not in NETWORKS[name] and own_code.is_name(kind):
+            return _own_net(name, config, input_shape=input_shapes[name], dtype=dtype, axis_name=axis_name)
         if kind not in NETWORKS[name]:
             raise ValueError(f"{name}.kind: found {kind!r}, expected {one_of(kind, NETWORKS[name])}")
         return _net(NETWORKS[name][kind](config, dtype=dtype, axis_name=axis_name), input_shapes[name])
@@ -158,3 +163,9 @@ def _net(module: nn.Module, input_shape: tuple[int, ...]) -> Net:
     names = ("unroll_on_cpu", "is_gaussian", "is_affine", "has_torch_names")
     attributes = {name: getattr(module, name) for name in names if hasattr(module, name)}
     return Net(init, bind, textbook_multiply_adds=module.textbook_multiply_adds(input_shape), **attributes)
+
+
+def _own_net(name: str, config, **settings) -> Net:
+    own = own_network.functions(name, config, **settings)
+    bind = lambda params: lambda x: own.apply(params, x)
+    return Net(own.init, bind, unroll_on_cpu=getattr(own.network, "unroll_on_cpu", False))

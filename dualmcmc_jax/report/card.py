@@ -4,8 +4,10 @@ import html
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from dualmcmc_jax import config_check
+from dualmcmc_jax import config_check, own_code
+from dualmcmc_jax.models import Params
 from dualmcmc_jax.runtime import workdirs
 from dualmcmc_jax.training import objectives
 
@@ -43,6 +45,7 @@ def write(
         evaluation=evaluation,
         figures={path.name: caption for path, caption in figures.items()},
         method=DUAL if _is_dual_mcmc(config) else "the losses and chains of the config below",
+        networks=own_code.objects({name: config[name].kind for name in Params._fields}),
     )
     workdirs.replace(out / "README.md", text)
 
@@ -56,6 +59,7 @@ def card(
     evaluation: str | None,
     figures: Mapping[str, str],
     method: str,
+    networks: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the text of the model card, with the metadata header that model hubs read.
 
@@ -67,9 +71,11 @@ def card(
       evaluation: the tables of an evaluation of this checkpoint, as text; None if it has not been evaluated.
       figures: captions by the name of a file in the folder of the card.
       method: the training method, in words.
+      networks: networks of the user: the names of their classes or functions, by the argument of `load`.
     """
     license, name = _escaped(license), _escaped(name)
     results = "This checkpoint has not been evaluated." if evaluation is None else _verbatim(evaluation)
+    own = "".join(f", {argument}={name}" for argument, name in networks.items())
     shown = "".join(f"![{caption}]({file})\n\n" for file, caption in figures.items())
     return f"""---
 license: {license}
@@ -85,7 +91,7 @@ An energy-based model (EBM) with a generator and an inference model, trained for
 
 {shown}```python
 import dualmcmc_jax, jax
-model = dualmcmc_jax.load("model.safetensors")
+model = dualmcmc_jax.load("model.safetensors"{own})
 samples = model.synthesize(jax.random.key(0), 16).revised  # [16, ...], pixels in about [-1, 1]
 energies = model.energy(samples)  # [16], lower energy means higher density
 ```

@@ -43,21 +43,42 @@ def training(history: History) -> Figure | None:
     Returns:
       The figure, or None if the history has no training metric.
     """
-    if {"energy_data", "energy_model"} <= history.keys():
-        (steps, of_data), (other_steps, of_model) = history["energy_data"], history["energy_model"]
-        if np.array_equal(steps, other_steps):
-            history = {**history, "energy_gap": (steps, of_data - of_model)}
-    names = sorted((name for name in history if "/" not in name), key=_place)
+    return compare({"": history})
+
+
+def compare(histories: Mapping[str, History]) -> Figure | None:
+    """Draw the training metrics of several runs as `training` does, with one line per run in each panel.
+
+    Args:
+      histories: the history of each run, by the name of the run.
+
+    Returns:
+      The figure, or None if no history has a training metric.
+    """
+    histories = {run: _with_gap(history) for run, history in histories.items()}
+    names = sorted({name for history in histories.values() for name in history if "/" not in name}, key=_place)
     if not names:
         return None
     columns = 3
     rows = -(-len(names) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.9 * rows), layout="constrained", squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
-        axis.plot(*history[name], linewidth=0.8)
+        for run, history in histories.items():
+            axis.plot(*history.get(name, ([], [])), linewidth=0.8, label=run)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     figure.supxlabel("training step", fontsize=9)
+    if len(histories) > 1:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     return figure
+
+
+def _with_gap(history: History) -> History:
+    """Add energy_gap = energy_data - energy_model to a history that has both."""
+    if {"energy_data", "energy_model"} <= history.keys():
+        (steps, of_data), (other_steps, of_model) = history["energy_data"], history["energy_model"]
+        if np.array_equal(steps, other_steps):
+            return {**history, "energy_gap": (steps, of_data - of_model)}
+    return history

@@ -16,7 +16,7 @@ def html(title: str, summary: str, blocks: Sequence[Block], *, config: str) -> s
       title: heading of the page.
       summary: one line below the heading, without a final period.
       blocks: sections of the report. Their figures are paths of PNG files.
-      config: the config of the run, as text.
+      config: the config of the run, as text; "" for none.
     """
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -1,4 +1,4 @@
-"""Output of training metrics to metrics.jsonl, TensorBoard and a progress bar."""
+"""Output of training metrics to metrics.jsonl, TensorBoard, Weights & Biases and a progress bar."""
 
 import contextlib
 import importlib.util
@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from dualmcmc_jax.data.images import first_line
-from dualmcmc_jax.runtime import storage
+from dualmcmc_jax.runtime import storage, wandb_run
 from dualmcmc_jax.runtime.workdirs import replace
 
 _log = logging.getLogger(__name__)
@@ -76,9 +77,10 @@ class MetricsWriter:
       step: number of updates made so far.
       num_steps: number of updates in total, for the progress bar.
       every: number of updates between rows of metrics.
+      wandb: the config of the run, to write to Weights & Biases as well; None: do not.
     """
 
-    def __init__(self, workdir: Path, *, step: int, num_steps: int, every: int):
+    def __init__(self, workdir: Path, *, step: int, num_steps: int, every: int, wandb: dict[str, Any] | None = None):
         self._leads = jax.process_index() == 0
         self._every = every
         if self._leads:
@@ -87,6 +89,7 @@ class MetricsWriter:
             replace(path, "".join(line.rstrip("\n") + "\n" for line in kept))
             self._file = path.open("a", buffering=1)
             self._tensorboard = _tensorboard_writer(workdir)
+            self._wandb = wandb_run.start(workdir, wandb) if wandb is not None else None
         if self._leads and step:
             _log.info("resuming at step %d", step)
         seconds = 0.1 if sys.stderr.isatty() else 10  # between redraws of the bar
@@ -125,18 +128,20 @@ class MetricsWriter:
             self._write_events("scalars", step, row)
 
     def images(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Write images to TensorBoard: {name: uint8 [H, W, 3]}."""
+        """Write images to TensorBoard and to Weights & Biases: {name: uint8 [H, W, 3]}."""
         if self._leads:
             self._write_events("images", step, pictures)
 
     def _write_events(self, method: str, step: int, values: dict) -> None:
-        """Call a method of the writer of TensorBoard events. If it cannot write, log a warning and go on without it."""
+        """Call a method of the other writers. If one of them cannot write, log a warning and go on without it."""
         if self._tensorboard:
             try:
                 getattr(self._tensorboard, method)(step, values)
             except OSError as error:
                 _log.warning("TensorBoard events are no longer written: %s", error.strerror)
                 self._tensorboard = None
+        if self._wandb:
+            getattr(self._wandb, method)(step, values)
 
     def __enter__(self):
         return self
@@ -146,8 +151,9 @@ class MetricsWriter:
         if self._leads:
             with contextlib.suppress(OSError):  # no row is lost: each was flushed when it was written
                 self._file.close()
-            if self._tensorboard:
-                self._tensorboard.close()
+            for writer in (self._tensorboard, self._wandb):
+                if writer:
+                    writer.close()
 
 
 def _row(line: str) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ from clu import parameter_overview
 from dualmcmc_jax import models
 from dualmcmc_jax.data import batches, sources
 from dualmcmc_jax.models.build import Params
-from dualmcmc_jax.runtime import checkpoints, metric_writer, parallel, signals, storage, workdirs
+from dualmcmc_jax.runtime import checkpoints, metric_writer, parallel, signals, storage, wandb_run, workdirs
 from dualmcmc_jax.training import checkpointing, health, optimizers
 from dualmcmc_jax.training import state as train_state
 from dualmcmc_jax.training.step import train_step
@@ -81,6 +81,7 @@ def train(
         _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
     )
     metric_writer.check(workdir)
+    wandb_run.check(config.log.wandb)
     digests = workdir / workdirs.DIGESTS
     is_older_run = workdirs.has_checkpoints(workdir) and not digests.exists()
 
@@ -188,7 +189,10 @@ def _run(
     `late` says whether to draw pictures and to evaluate before the first update.
     """
     start, last = int(state.step), config.train.num_steps
-    with metric_writer.MetricsWriter(workdir, step=start, num_steps=last, every=config.log.every) as writer:
+    wandb = config.to_dict() if config.log.wandb else None
+    with metric_writer.MetricsWriter(
+        workdir, step=start, num_steps=last, every=config.log.every, wandb=wandb
+    ) as writer:
         writer.scalars(start, event)
         pending = deque()  # metrics of updates that may still be running on the devices
 

@@ -3,14 +3,18 @@
 A new objective is one function in `core/losses.py` and one row of `OBJECTIVES`. The weights of the row become config
 fields named `loss.NAME.WEIGHT`, where NAME is the name of the row. If all weights of an objective are 0, it is not
 computed.
+
+The config field `loss.own.function` adds a function of the user, which is an objective named "own".
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
+from dualmcmc_jax import own_code
 from dualmcmc_jax.core import densities, losses
 from dualmcmc_jax.core.sampling import Inference, Synthesis
 from dualmcmc_jax.models.build import Params
@@ -201,6 +205,73 @@ PENALTIES = ("energy_penalty", "gradient_penalty")
 """Names of the objectives that keep the training of the energy stable. The remaining objectives belong to baselines."""
 
 
+OWN = {"function": "", "weight": 1.0, "trains": "energy,generator,encoder"}
+"""The fields of `loss.own` with their default values."""
+
+
+def names(trains: str) -> tuple[str, ...]:
+    """Return the networks in a list such as "generator,encoder"; () if one of the words names no network."""
+    found = tuple(word.strip() for word in trains.split(","))
+    return found if set(found) <= set(Params._fields) else ()
+
+
+def rows(config) -> dict[str, Objective]:
+    """Return the objectives of a config by name: those of the table and, if there is one, that of the user.
+
+    The function of the user is imported when its loss is computed.
+
+    Args:
+      config: the full config (uses the section loss.own).
+    """
+    own = config.loss.own
+    if not own.function:
+        return OBJECTIVES
+    trains = dict.fromkeys(names(own.trains), ("weight",))
+    return OBJECTIVES | {"own": Objective(loss=_own, weights={"weight": 1.0}, trains=trains, metrics=_all_terms)}
+
+
+def weights(config, name: str) -> dict[str, float]:
+    """Return the weights of an objective by their names.
+
+    Args:
+      config: the full config (uses the section loss).
+      name: name of the objective.
+    """
+    return {"weight": config.loss.own.weight} if name == "own" else dict(config.loss[name])
+
+
+def own_function(config) -> Callable[..., jax.Array] | None:
+    """Return the function that `loss.own.function` names, or None if the field is empty.
+
+    Args:
+      config: the full config (uses the section loss.own).
+
+    Raises:
+      ValueError: the function cannot be imported.
+    """
+    name = config.loss.own.function
+    function = own_code.find("loss.own.function", name) if name else None
+    if name and not callable(function):
+        expected = "a function (networks, samples, config) -> loss"
+        raise ValueError(f"loss.own.function: found {type(function).__name__} in {name!r}, expected {expected}")
+    return function
+
+
+def _own(networks, samples, config, *, weight):
+    if not weight:
+        return 0.0, {}
+    name = config.loss.own.function
+    try:
+        loss = jnp.asarray(own_function(config)(networks, samples, config))
+    except Exception as error:
+        expected = f"no error in {name}(networks, samples, config)"
+        raise ValueError(f"loss.own.function: found {own_code.problem(error)}, expected {expected}") from error
+    if loss.shape or not jnp.issubdtype(loss.dtype, jnp.floating):
+        found = f"a loss of shape {loss.shape} and type {loss.dtype} from {name}"
+        raise ValueError(f"loss.own.function: found {found}, expected one floating-point number")
+    return weight * loss, {"own": loss}
+
+
 def added(config) -> set[str]:
     """Return the names of the objectives that a config adds to those of Dual-MCMC Teaching.
 
@@ -210,7 +281,7 @@ def added(config) -> set[str]:
     Returns:
       The names of the objectives outside `METHOD` that have a nonzero weight.
     """
-    return {name for name in OBJECTIVES if name not in METHOD and any(config.loss[name].values())}
+    return {name for name in rows(config) if name not in METHOD and any(weights(config, name).values())}
 
 
 def trained(config) -> set[str]:
@@ -221,9 +292,9 @@ def trained(config) -> set[str]:
     """
     return {
         network
-        for name, objective in OBJECTIVES.items()
-        for network, weights in objective.trains.items()
-        if any(config.loss[name][weight] for weight in weights)
+        for name, objective in rows(config).items()
+        for network, of_network in objective.trains.items()
+        if any(weights(config, name)[weight] for weight in of_network)
     }
 
 
@@ -256,20 +327,20 @@ def gradients(
     Raises:
       ValueError: two objectives use the same name for a metric.
     """
-    rows = {name: row for name, row in OBJECTIVES.items() if row.trains.keys() & set(networks)}
+    chosen = {name: row for name, row in rows(config).items() if row.trains.keys() & set(networks)}
 
     def total(trained_params):
         current, constant = params._replace(**trained_params), lax.stop_gradient(params)
         results = {}
-        for name, row in rows.items():
+        for name, row in chosen.items():
             bound = bind(constant._replace(**{network: getattr(current, network) for network in row.trains}))
-            results[name] = row.loss(bound, samples, config, **config.loss[name])
+            results[name] = row.loss(bound, samples, config, **weights(config, name))
         return sum((loss for loss, _ in results.values()), start=0.0), results
 
     gradient, results = jax.grad(total, has_aux=True)({name: getattr(params, name) for name in networks})
     metrics = {f"{name}_loss": loss for name, (loss, terms) in results.items() if terms}
     for name, (_, terms) in results.items():
-        added_metrics = rows[name].metrics(terms, samples, config)
+        added_metrics = chosen[name].metrics(terms, samples, config)
         if duplicates := metrics.keys() & added_metrics.keys():
             raise ValueError(f"objective {name}: found the metric {min(duplicates)}, expected a name not in use")
         metrics |= added_metrics

@@ -135,8 +135,9 @@ def abstract(config) -> TrainState:
     if config.train.compute_dtype == "float64" and not jax.config.jax_enable_x64:
         expected = 'jax.config.update("jax_enable_x64", True) to be called first'
         raise ValueError(f"train.compute_dtype: found float64, expected {expected}")
+    nets = models.build(config)
     try:
-        return jax.eval_shape(lambda: create(config, models.build(config), optimizers.build(config, steps_per_epoch=1)))
+        return jax.eval_shape(lambda: create(config, nets, optimizers.build(config, steps_per_epoch=1)))
     except OverflowError as error:
         raise ValueError(f"config: found sizes that no array can have ({error})") from error
 
