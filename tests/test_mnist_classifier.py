@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dualmcmc_jax.configs import digits, mnist
+from dualmcmc_jax.configs import default, digits
 from dualmcmc_jax.data.sources import Dataset
 from dualmcmc_jax.evaluation import samples
 from dualmcmc_jax.evaluation.question import Inputs
@@ -22,7 +22,10 @@ def data():
 
 @pytest.fixture(scope="module")
 def space(data):
-    return spaces.space(mnist.get_config(), data[0], None)
+    config = default.get_config()
+    config.data.shape = (28, 28, 1)
+    config.evaluation.features = "mnist_classifier"
+    return spaces.space(config, data[0], None)
 
 
 @pytest.fixture(scope="module")

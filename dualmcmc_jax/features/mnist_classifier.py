@@ -3,7 +3,7 @@
     python -m dualmcmc_jax.features.mnist_classifier --data=mnist-labels.npz --out=FILE.safetensors
 
 The .npz file has the arrays `train` and `test`, uint8 images [N, 28, 28, 1], and their classes `train_labels` and
-`test_labels`, integers [N]. docs/mnist.md says how to make it. Training takes some minutes on a GPU.
+`test_labels`, integers [N]. docs/evaluation.md says how to make it. Training takes some minutes on a GPU.
 
 The weights that ship with the program classify 99.43% of the 10,000 test images correctly. Distances between its
 features are not the FID, whose features are those of Inception.
