@@ -5,7 +5,8 @@
 The table shows the share of runs that reached the end, the update after which the first divergence was noticed, and the
 quality of the runs that reached the end. Diverged runs are results of this study, not failures.
 
-Measured with seed 0 only: spectral norm and rollback reach the end; docs/stability.md has the numbers.
+Measured with five seeds: with warm-up and with spectral norm all runs reach the end, with a clipped score four of five.
+docs/stability.md has the table.
 """
 
 from dualmcmc_jax.study import Claim, Study, changed
