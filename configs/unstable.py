@@ -4,8 +4,8 @@
     python -m dualmcmc_jax.study stability --config=unstable --seeds=5
 
 Expected: the run stops within 2,000 updates, because a number is not finite or the energies are too far apart. The
-seeds 0 to 4 stopped after 640, 820, 730, 980 and 750 updates. Use the config to try the options of docs/stability.md. The
-study compares them.
+seeds 0 to 4 stopped after 640, 820, 730, 980 and 750 updates. Use the config to try the options of docs/stability.md.
+The study compares them.
 """
 
 from dualmcmc_jax.configs import digits

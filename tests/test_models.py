@@ -66,6 +66,19 @@ def test_batch_norm_is_accurate_if_the_mean_is_large():
     np.testing.assert_allclose(y, exact, atol=2e-3)
 
 
+@pytest.mark.parametrize("mean", [0, 1e4])
+def test_batch_norm_in_one_pass_equals_that_in_two(mean):
+    """Values agree within 1e-6 relative to the largest one, and gradients to rounding in float64."""
+    x, w = random.normal(size=(8, 6, 6, 5)), random.normal(size=(8, 6, 6, 5))
+    params = {"params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)}}
+    one = lambda x: jnp.sum(w * layers.BatchNorm().apply(params, x) ** 2)
+    two = lambda x: jnp.sum(w * ((x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)) ** 2)
+    np.testing.assert_allclose(jax.grad(one)(x + mean), jax.grad(two)(x + mean), rtol=1e-9, atol=1e-9)
+    x32 = np.float32(3 * x + mean)
+    variance = np.float64(x32).var((0, 1, 2))
+    np.testing.assert_allclose(layers._moments(jnp.asarray(x32))[1], variance, rtol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "formula"),
     [

@@ -138,13 +138,25 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.normal(1.0), (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        mean, variance = _moments(y)
         if self.axis_name and not self.is_initializing():  # one all-gather for mean and variance
             means, variances = jnp.moveaxis(jax.lax.all_gather(jnp.stack([mean, variance]), self.axis_name), 1, 0)
             mean = means.mean(0)
             variance = variances.mean(0) + ((means - mean) ** 2).mean(0)  # E[x^2] - mean^2 would lose precision
         y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
         return (y * scale + bias).astype(x.dtype)
+
+
+def _moments(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and biased variance of each channel of y [B, H, W, C], computed in one pass through y.
+
+    The variance is E[d^2] - E[d]^2, where d is the difference from one of the pixels. This pixel is about as far from
+    the mean as others, so the subtraction loses no more than a few bits, however large the mean is.
+    """
+    pivot = jax.lax.stop_gradient(y[0, 0, 0])
+    d = y - pivot
+    first, second = d.mean((0, 1, 2)), jnp.square(d).mean((0, 1, 2))
+    return pivot + first, second - jnp.square(first)
 
 
 def _batch_norm(x: jax.Array, *, axis_name: str | None, name: str) -> jax.Array:
