@@ -333,7 +333,7 @@ def test_many_observations_are_restored_in_groups_on_all_devices(monkeypatch):
 
 def test_question_compares_hidden_pixels_with_closed_forms(monkeypatch):
     """A perfect restoration has no error. The error of the training mean is a variance plus a squared bias."""
-    config = tiny.config(evaluation__num_neighbours=40, evaluation__num_samples=40)
+    config = tiny.config(evaluation__num_neighbours=40, evaluation__num_samples=600)
     dataset = sources.load(config.data)
     inputs = suite.inputs(config, dataset, None)._replace(held_out=dataset.train[:30])
 

@@ -7,14 +7,23 @@ import tiny
 
 from dualmcmc_jax.configs import digits, linear_gaussian, toy2d
 from dualmcmc_jax.data import sources
-from dualmcmc_jax.evaluation import suite
+from dualmcmc_jax.evaluation import restoration, suite
 from dualmcmc_jax.model import Model
 from dualmcmc_jax.report import sections, tables
 from dualmcmc_jax.runtime import parallel
+from dualmcmc_jax.training import chains
 
 pytestmark = pytest.mark.slow
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(autouse=True)
+def short_restorations(monkeypatch):
+    """Restore few images by short chains."""
+    monkeypatch.setattr(restoration, "NUM_SAMPLES", 2)
+    monkeypatch.setattr(chains, "RESTORATION_STEPS", 2)
+    monkeypatch.setattr(chains, "RESTORATION_PROPOSALS", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,9 @@ from dualmcmc_jax.spelling import one_of
 from dualmcmc_jax.training import objectives
 
 NUM_IMAGES = 50
-"""Number of held-out images whose lower half the evaluation restores."""
+"""Largest number of held-out images whose lower half the evaluation restores."""
+SAMPLES_PER_IMAGE = 20
+"""An evaluation that draws few samples also restores few images: one for this number of `evaluation.num_samples`."""
 NUM_SAMPLES = 10
 """Number of samples for each of them."""
 NUM_SHOWN = 10
@@ -44,8 +46,8 @@ SECTIONS = (
     Section(
         title="Restoration of a hidden half",
         note=(
-            f"The lower half of {NUM_IMAGES} held-out images is hidden, and completed from the upper half: by the mean "
-            "of the training data, by the training image that is nearest in the upper half, by the mean of "
+            f"The lower half of up to {NUM_IMAGES} held-out images is hidden, and completed from the upper half: by "
+            "the mean of the training data, by the training image that is nearest in the upper half, by the mean of "
             f"{NUM_SAMPLES} decoded z-chains (the generator alone), and by the mean of the same samples after the "
             "x-chain. MSE and PSNR are over the hidden pixels, in [-1, 1]. Agreement is the share of completed images "
             "that a classifier puts into the class of the original."
@@ -273,7 +275,8 @@ def applies(config, dataset) -> bool:
 
 def measure(model: Model, inputs: Inputs) -> Measured:
     """Hide the lower half of some held-out images, and measure how well it is restored. The arrays are for `draw`."""
-    x = inputs.held_out[subset(len(inputs.held_out), NUM_IMAGES)]
+    num = min(NUM_IMAGES, max(1, model.config.evaluation.num_samples // SAMPLES_PER_IMAGE))
+    x = inputs.held_out[subset(len(inputs.held_out), num)]
     is_observed = np.arange(x.shape[1])[:, None, None] < x.shape[1] // 2
     operator = operators.inpainting(np.broadcast_to(is_observed, x.shape[1:]))
     y = degrade(x, operator, noise_std=0.0, seed=inputs.seed)
