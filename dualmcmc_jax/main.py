@@ -400,10 +400,11 @@ def compare(names: list[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         pictures = [(run.samples, run.name) for run in runs if run.samples]
         if pictures:
-            blocks.append(Block("Samples", "", None, pictures))
+            blocks.append(Block("Pictures of samples", "", None, pictures))
         if training:
-            figures.save(out / "training.png", training)
-            blocks.append(Block("Training", "", None, [(out / "training.png", "Training metrics of all runs.")]))
+            picture = out / "comparison.png"
+            figures.save(picture, training)
+            blocks.append(Block("Curves of training", "", None, [(picture, "Training metrics of all runs.")]))
         summary = comparison.summary(runs)
         workdirs.replace(out / "comparison.html", page.html("Comparison of runs", summary, blocks, config=""))
     finally:

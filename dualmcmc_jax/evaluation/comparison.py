@@ -86,9 +86,12 @@ def blocks(runs: Sequence[Run]) -> list[Block]:
     config = {name: [_shown(run.config.get(name)) for run in runs] for name in fields}
     config = {name: values for name, values in config.items() if len({*values}) > 1}
     best = "An asterisk marks the best value of a row. It does not say whether the difference is larger than chance."
-    tables = {"Runs": (facts, ""), "Config differences": (config, "")}
-    tables |= {title: (rows, best) for title, rows in _metrics(runs).items()}
-    return [Block(title, note, Table(columns, rows), []) for title, (rows, note) in tables.items() if rows]
+    tables = {"Runs": facts, "Config differences": config} | _metrics(runs)
+    return [
+        Block(title, best if title == "Runs" else "", Table(columns, rows), [])
+        for title, rows in tables.items()
+        if rows
+    ]
 
 
 def _metrics(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:
@@ -118,9 +121,9 @@ def _shown(value: Any) -> str:
 
 
 def _run(name: str, folder: Path, config: dict[str, Any]) -> Run:
-    evaluations = [path.parent for path in folder.glob("evaluation/*/metrics.json") if path.parent.name[0].isdigit()]
-    step = lambda path: int(re.match(r"\d+", path.name)[0])
-    plain = [path for path in evaluations if path.name.isdigit()]  # not of another sampler or seed
+    evaluations = [path.parent for path in folder.glob("evaluation/[0-9]*/metrics.json")]
+    step = lambda path: int(re.match("[0-9]+", path.name)[0])
+    plain = [path for path in evaluations if re.fullmatch("[0-9]+", path.name)]  # not of another sampler or seed
     newest = max(plain or evaluations, key=step, default=None)
     metrics = {}
     if newest is None:
