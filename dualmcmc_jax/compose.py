@@ -38,8 +38,8 @@ def product(*densities: Density, weights: Sequence[float] | None = None) -> LogD
       TypeError: a density is neither a model nor a function.
 
     Example:
-      >>> left = lambda x: -50 * jnp.mean((x[:, :, 4:] + 1) ** 2, axis=(1, 2, 3))  # the right half is dark
-      >>> log_density = dualmcmc_jax.product(model, left)
+      >>> dark_right = lambda x: -2e4 * jnp.mean((x[:, :, 5:] + 1) ** 2, axis=(1, 2, 3))
+      >>> log_density = dualmcmc_jax.product(model, dark_right)
     """
     log_densities = _log_densities(densities)
     weights = _numbers("weights", weights, len(densities), default=1.0)

@@ -719,7 +719,8 @@ def check_observation(operator: Operator, shape: tuple[int, ...], noise_std: flo
         raise ValueError(
             f"operator: found {type(error).__name__} ({images.first_line(error)}), expected {expected}"
         ) from error
-    rank = int(np.sum(np.broadcast_to(np.asarray(operator.eigenvalues) > 0, observed or (1,))))
+    is_positive = np.asarray(operator.eigenvalues) > 0
+    rank = int(np.sum(is_positive if operator.basis is not None else np.broadcast_to(is_positive, observed or (1,))))
     if not noise_std and rank >= math.prod(shape):
         expected = "a positive number, because this operator hides nothing: without noise, x is known from y"
         raise ValueError(f"noise_std: found 0, expected {expected}")

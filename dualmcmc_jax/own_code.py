@@ -80,7 +80,7 @@ def find(field: str, name: str, *, argument: str = "") -> Any:
         return _GIVEN.get()[field]
     if name not in _PERMITTED.get():
         way_out = f"--config.{field}={name}" + (f", or {argument}=... in Python" if argument else "")
-        raise ValueError(f"{field}: found {name!r}, code that is run only if you name it, too, expected {way_out}")
+        raise ValueError(f"{field}: found your code {name!r}, which runs only if you name it now, expected {way_out}")
     place, attribute = _NAME.fullmatch(name).groups()
     module = _module(field, place)
     if not hasattr(module, attribute):

@@ -203,7 +203,7 @@ def test_own_networks_objective_and_data_are_trained_exported_and_loaded(tmp_pat
     for of_model in (model, of_file):
         np.testing.assert_array_equal(of_model.energy(x), model.energy(x))
         jax.tree.map(np.testing.assert_array_equal, of_model.params, jax.tree.map(np.asarray, state.average))
-    with pytest.raises(ValueError, match=r"^energy.kind: found 'mine:Energy', .*--config.energy.kind=mine:Ene"):
+    with pytest.raises(ValueError, match=r"^energy.kind: found your code 'mine:Energy', .*--config.energy.kind=mine:Ene"):
         dualmcmc_jax.load("run")
     with pytest.raises(ValueError, match=r"^generator.kind: .*, or generator=\.\.\. in Python; encoder.kind: "):
         dualmcmc_jax.load("model.safetensors", energy=Energy)
@@ -289,7 +289,7 @@ def test_sources_that_do_not_fit_are_refused_in_one_line(code, name, message, tm
     with pytest.raises(ValueError, match=message):
         sources.load(tiny.config(data__source=name).data)
     own_code.permit([])
-    with pytest.raises(ValueError, match=f"^data.source: found '{name}', code that is run only if you name it"):
+    with pytest.raises(ValueError, match=f"^data.source: found your code '{name}', which runs only if you name it"):
         sources.load(tiny.config(data__source=name).data)
 
 
@@ -369,7 +369,7 @@ def test_code_that_only_a_stored_config_names_is_not_imported(folder, programs):
     code = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})"
     running = [programs.start(*flags, cwd=folder, code=code) for flags in commands]
     expected = "--config.energy.kind=mine.py:MyEnergy, or energy=... in Python"
-    found = "'mine.py:MyEnergy', code that is run only if you name it, too"
+    found = "your code 'mine.py:MyEnergy', which runs only if you name it now"
     for program in running:
         assert program.wait(120) == 1
         assert last(program.stderr) == f"error: energy.kind: found {found}, expected {expected}"
@@ -387,7 +387,7 @@ def test_code_that_the_command_line_names_is_used(folder, tmp_path, programs):
     card = (tmp_path / "run" / "export" / "1" / "README.md").read_text()
     assert 'dualmcmc_jax.load("model.safetensors", energy=MyEnergy)' in card, export
     assert "nothing to do: run is at step 1" in resumed
-    assert last(refused).startswith("error: data.source: found 'mine.py:load', code that is run only if you name it")
+    assert last(refused).startswith("error: data.source: found your code 'mine.py:load', which runs only if")
 
 
 def test_stored_names_are_not_imported_by_load(folder, monkeypatch):

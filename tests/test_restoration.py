@@ -196,13 +196,15 @@ def test_samples_have_the_closed_form_posterior_of_a_linear_gaussian_model(noise
     np.testing.assert_allclose(drawn.start[0], drawn.generated[0] + error, rtol=1e-8)
 
 
-@pytest.mark.parametrize("sampler", ["langevin", "underdamped"])
+@pytest.mark.parametrize("sampler", ["langevin", "underdamped", "annealed"])
 def test_unadjusted_chains_stay_stable_however_small_the_noise(sampler):
     """The step size is 5,000 times the largest stable one of the observation term without the change of coordinates."""
     operator, y, log_prior = operators.denoising(), jnp.ones((50, 3)), lambda x: -0.5 * jnp.sum(x**2, axis=1)
     noise_std = 1e-3
     log_density = lambda x: log_prior(x) + restoration.log_likelihood(y, x, operator, noise_std=noise_std)
     chain = {"noise_std": noise_std, "sampler": sampler, "step_size": 0.01, "num_steps": 20}
+    if sampler == "annealed":
+        chain |= {"step_annealing": 1000.0, "num_steps": 200}
     x, _ = restoration.run_x_chain(chain_keys(KEY, jnp.arange(50)), y, log_density, operator, **chain)
     assert jnp.sqrt(jnp.mean((x - y) ** 2)) < 3 * noise_std
 
@@ -224,6 +226,18 @@ def test_hidden_pixels_are_ignored_and_observed_pixels_kept():
     assert drawn.misfit.shape == (2, 3)
     assert drawn.x_trace.log_density.shape == (3, 2, 3)
     assert dualmcmc_jax.inpainting is operators.inpainting
+
+
+def test_own_operators_on_images_need_not_have_orthogonal_rows():
+    """A blur along the rows of images keeps their shape. Half of its rows are left out, so that something is hidden."""
+    blur = lambda x: ((x + jnp.roll(x, 1, axis=2)) / 2)[:, :, ::2]
+    y = blur(jnp.asarray(np.random.RandomState(0).uniform(-1, 1, (1, 8, 8, 1))))
+    for noise_std, atol in ((0.0, 1e-6), (0.1, 1.0)):
+        drawn = tiny_model().restore(KEY, y, blur, noise_std=noise_std, num_samples=2, z_num_steps=2, proposals=1)
+        np.testing.assert_allclose(blur(drawn.samples[0]), jnp.concatenate([y, y]), atol=atol)
+    uneven = lambda x: x * (1 + jnp.arange(8.0)[:, None]) + jnp.roll(x, 1, axis=2)
+    with pytest.raises(ValueError, match="noise_std: found 0, expected a positive number, because this operator hides"):
+        tiny_model().restore(KEY, y, uneven, noise_std=0, num_samples=1)
 
 
 STORED = Path(__file__).parent / "reference" / "stored_run" / "workdir"

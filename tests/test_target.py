@@ -91,6 +91,28 @@ def test_cycles_are_added_over_the_steps_of_each_part():
     assert program.cost(TEXT).unknown_loops == 0
 
 
+def test_collective_that_runs_during_several_fusions_counts_once():
+    """Fusions of the loops of 7 and 3 steps repeat channel 5. Channel 6 is outside of fusions, and is not repeated."""
+    gather = "all-gather(%{}), channel_id={}, dimensions={{0}}"
+    text = TEXT.replace("negate(%p)", gather.format("p", 5)).replace("copy(%f.x)", gather.format("f.x", 6))
+    assert program.cost(text).collectives == {("all-gather", 32): 3 + 7}
+
+
+@pytest.mark.parametrize(
+    ("line", "num_bytes"),
+    [
+        ("(f32[4]{0}, f32[16]{0}) all-reduce-start(%x, %x)", 80),
+        ("(f32[8]{0}, f32[32]{0}) all-gather-start(%x)", 128),
+        ("((f32[8]{0}, f32[2]{0}), (f32[32]{0}, f32[8]{0})) all-gather-start(%x, %x)", 160),
+        ("(f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%x)", 32),
+        ("(f32[4]{0}, f32[16]{0}) all-reduce(%x, %x)", 80),
+    ],
+)
+def test_bytes_of_collectives_of_several_arrays(line, num_bytes):
+    text = f"ENTRY %main (x: f32[8]) -> f32[8] {{\n  %x = f32[8]{{0}} parameter(0)\n  %y = {line}, channel_id=1\n}}\n"
+    assert sum(size for _, size in program.cost(text).collectives) == num_bytes
+
+
 def test_programs_for_cpus_have_no_cycles():
     with pytest.raises(ValueError, match="found a program without estimated cycles"):
         cycles.estimate("ENTRY %main (x: f32[8]) -> f32[8] {\n  ROOT %x = f32[8]{0} parameter(0)\n}\n")

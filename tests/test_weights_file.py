@@ -97,7 +97,9 @@ def test_no_code_is_imported_that_a_stored_config_names(field, written, tmp_path
     for name in ("planted", "planted:Net", "planted.Net"):
         path = rewrite(written, tmp_path / "bad.safetensors", **{field.replace(".", "__"): name})
         is_own = field.endswith(".kind") and ":" in name  # a network of the user
-        found = f"^{field}: found '{name}', code that is run only if you name it, too, expected --config.{field}={name}"
+        found = (
+            f"^{field}: found your code '{name}', which runs only if you name it now, expected --config.{field}={name}"
+        )
         message = rf"bad\.safetensors: found an invalid config .*{field}: found '{name}'"
         with pytest.raises(ValueError, match=found if is_own else message):
             dualmcmc_jax.load(path)

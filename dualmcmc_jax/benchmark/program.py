@@ -87,31 +87,45 @@ def cost(text: str) -> Cost:
     """Return the cost of one run of a program on one device.
 
     The compiler for TPUs lets a collective run during several fusions, and repeats the collective in the text of each
-    of them. Collectives with the same channel in the same loop are therefore counted once.
+    of them. Such repetitions have the same channel. They count as one collective, which runs as often as the rarest of
+    them.
 
     Args:
       text: the optimized program, as `compiled.as_text()` returns it.
     """
-    all_computations, counted = computations(text), set()
-    multiply_adds, num_bytes, collectives, unknown_loops = 0, 0, Counter(), 0
-    for times, _, instruction, table, fused, outside in executed(all_computations, "ENTRY"):
+    all_computations = computations(text)
+    multiply_adds, num_bytes, collectives, repeated, unknown_loops = 0, 0, Counter(), {}, 0
+    for times, _, instruction, table, fused, _ in executed(all_computations, "ENTRY"):
         opcode, size = instruction.opcode, sum(shape.num_bytes for shape in instruction.shapes)
         multiply_adds += times * _multiply_adds(instruction, table)
         if not fused and opcode not in FREE and not opcode.endswith("-done"):
             read = sum(shape.num_bytes for name in instruction.operands for shape in table[name].shapes)
             num_bytes += times * (size + read)
-        if opcode.removesuffix("-start") in COLLECTIVES and (place := _place(instruction, outside)) not in counted:
-            kind, last = opcode.removesuffix("-start"), instruction.shapes[-1].num_bytes
-            collectives[kind, size if opcode == kind else last] += times
-            counted |= {place} - {None}
+        if opcode.removesuffix("-start") in COLLECTIVES:
+            kind_and_size = opcode.removesuffix("-start"), _bytes_received(instruction)
+            channel = re.search(r"channel_id=(\d+)", instruction.attributes)
+            if fused and channel:
+                place = (*kind_and_size, channel[1])
+                repeated[place] = min(times, repeated.get(place, times))
+            else:
+                collectives[kind_and_size] += times
         unknown_loops += opcode == "while" and not _trip_count(instruction, all_computations)
+    for (kind, size, _), times in repeated.items():
+        collectives[kind, size] += times
     return Cost(multiply_adds, num_bytes, collectives, unknown_loops)
 
 
-def _place(collective: Instruction, outside: tuple[Instruction, ...]) -> tuple | None:
-    """Return a key of the channel of a collective and the loops around it, or None if it has no channel."""
-    channel = re.search(r"channel_id=(\d+)", collective.attributes)
-    return channel and (channel[1], *(id(loop) for loop in outside if loop.opcode == "while"))
+def _bytes_received(collective: Instruction) -> int:
+    """Return the bytes of the results of a collective.
+
+    The results of all-reduce-start are those of the collective. The results of other starts are first the operands,
+    then the results of the collective, and then numbers for the compiler.
+    """
+    shapes = collective.shapes
+    if collective.opcode.endswith("-start") and collective.opcode != "all-reduce-start":
+        num_operands = len(collective.operands)
+        shapes = shapes[num_operands : 2 * num_operands]
+    return sum(shape.num_bytes for shape in shapes)
 
 
 def executed(

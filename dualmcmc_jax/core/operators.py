@@ -6,6 +6,7 @@ needs is U f(w) U^T. For the operators that are defined here, U is the identity,
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -27,8 +28,9 @@ class Operator(NamedTuple):
 
     Attributes:
       function: x [B, ...] -> A x [B, ...], a `jax.tree_util.Partial`, whose arguments are arrays.
-      eigenvalues: eigenvalues of A A^T: a number for all of them, or an array of the shape of A x for one example.
-      basis: [M, M], the eigenvectors of A A^T as columns, for the M values of A x. None: the identity.
+      eigenvalues: eigenvalues of A A^T: without a basis a number for all of them, or an array that broadcasts to the
+        shape of A x for one example; with a basis [M], for the M values of A x.
+      basis: [M, M], the eigenvectors of A A^T as columns. None: the identity.
     """
 
     function: Callable[[jax.Array], jax.Array]
@@ -57,7 +59,9 @@ class Operator(NamedTuple):
         if self.basis is None:
             return jnp.where(is_positive, y, 0) * factors  # y may hold NaN where it is ignored
         basis = self.basis.astype(y.dtype)
-        return (((y.reshape(len(y), -1) @ basis) * factors) @ basis.T).reshape(y.shape)
+        # GPUs and TPUs multiply matrices of float32 in a lower precision unless they are asked not to.
+        product = partial(jnp.matmul, precision="highest")
+        return product(product(y.reshape(len(y), -1), basis) * factors, basis.T).reshape(y.shape)
 
     def row_space(self, x: jax.Array, scale: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """Return V f(w) V^T x, where the columns of V are the right singular vectors of A that span its row space.
@@ -178,7 +182,7 @@ def _decomposed(function: Partial, shape: tuple[int, ...], draws: jax.Array) -> 
         expected = f"at most {MAX_OUTPUTS:,}, or orthogonal rows of equal length"
         raise ValueError(f"operator: found {size:,} outputs, expected {expected}")
     rows = operator.adjoint(jnp.eye(size).reshape(size, *shape), draws.shape[1:]).reshape(size, -1)
-    eigenvalues, basis = jnp.linalg.eigh(rows @ rows.T)
+    eigenvalues, basis = jnp.linalg.eigh(jnp.matmul(rows, rows.T, precision="highest"))
     eigenvalues = jnp.where(eigenvalues > _RANK_TOLERANCE * eigenvalues[-1], eigenvalues, 0)
     return Operator(function, eigenvalues, basis)
 

@@ -201,7 +201,8 @@ def run_x_chain(
 
         h_w = h / (1 + h w / (STIFFNESS s^2)),
 
-    so that h_w w / s^2 < STIFFNESS for every h. All other directions keep the step size h. The change of coordinates is
+    so that h_w w / s^2 < STIFFNESS for every h. For the sampler "annealed", h in the denominator is that of the first
+    step, which is the largest. All other directions keep the step size h. The change of coordinates is
     linear, so the density of x is the same, and every kernel, with or without a Metropolis correction, samples it. With
     s = 0, L is the projection onto the null space of A.
 
@@ -219,8 +220,11 @@ def run_x_chain(
       The final states [B, ...] and the `Trace` of the chains.
     """
 
+    annealing = SAMPLERS[sampler].parameters.get("step_annealing", 1)
+    largest_step = step_size * chain.get("step_annealing", annealing)
+
     def shrink(w):  # sqrt(h_w / h) - 1
-        return (1 / jnp.sqrt(1 + step_size * w / (STIFFNESS * noise_std**2)) if noise_std else 0 * w) - 1
+        return (1 / jnp.sqrt(1 + largest_step * w / (STIFFNESS * noise_std**2)) if noise_std else 0 * w) - 1
 
     to_x = lambda u: x0 + u + operator.row_space(u, shrink)
     kernel = SAMPLERS[sampler].kernel
