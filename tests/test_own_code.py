@@ -203,7 +203,7 @@ def test_own_networks_objective_and_data_are_trained_exported_and_loaded(tmp_pat
     for of_model in (model, of_file):
         np.testing.assert_array_equal(of_model.energy(x), model.energy(x))
         jax.tree.map(np.testing.assert_array_equal, of_model.params, jax.tree.map(np.asarray, state.average))
-    with pytest.raises(ValueError, match=r"^energy.kind: found your code 'mine:Energy', .*--config.energy.kind=mine:Ene"):
+    with pytest.raises(ValueError, match=r"^energy.kind: found your code 'mine:Energy', .*--config.energy.kind=mine"):
         dualmcmc_jax.load("run")
     with pytest.raises(ValueError, match=r"^generator.kind: .*, or generator=\.\.\. in Python; encoder.kind: "):
         dualmcmc_jax.load("model.safetensors", energy=Energy)
