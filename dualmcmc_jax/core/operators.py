@@ -6,7 +6,6 @@ needs is U f(w) U^T. For the operators that are defined here, U is the identity,
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -60,7 +59,7 @@ class Operator(NamedTuple):
             return jnp.where(is_positive, y, 0) * factors  # y may hold NaN where it is ignored
         basis = self.basis.astype(y.dtype)
         # GPUs and TPUs multiply matrices of float32 in a lower precision unless they are asked not to.
-        product = partial(jnp.matmul, precision="highest")
+        product = lambda a, b: jnp.matmul(a, b, precision="highest")
         return product(product(y.reshape(len(y), -1), basis) * factors, basis.T).reshape(y.shape)
 
     def row_space(self, x: jax.Array, scale: Callable[[jax.Array], jax.Array]) -> jax.Array:
