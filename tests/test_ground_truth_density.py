@@ -48,6 +48,8 @@ def test_metrics_recognize_a_perfect_model_and_a_missing_mode():
         model = Model.create(config, models.Params({}, {}, {}), nets=nets)
         results.append(ground_truth_density.measure(model, inputs).metrics)
     perfect, missing = results
+    undeclared = [key for key in perfect if not any(part.find(key) for part in ground_truth_density.SECTIONS)]
+    assert not undeclared
     for name in ("kl_data_model", "kl_model_data"):
         assert perfect[f"density/ebm/{name}"] == pytest.approx(0, abs=1e-6)
     assert perfect["density/ebm/log_likelihood"] == pytest.approx(perfect["density/data/log_likelihood"], abs=1e-4)

@@ -80,7 +80,10 @@ def example(name):
     return config
 
 
-@pytest.mark.parametrize("name", ["digits", "toy2d", pytest.param("linear_gaussian", marks=pytest.mark.more)])
+MORE = [pytest.param(name, marks=pytest.mark.more) for name in ("toy2d", "linear_gaussian")]
+
+
+@pytest.mark.parametrize("name", ["digits", *MORE])
 def test_every_metric_has_one_section_and_new_parameters_compile_nothing(name):
     """No metric of the example configs appears in the section for undeclared metrics."""
     config = example(name)
