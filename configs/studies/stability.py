@@ -6,7 +6,7 @@ The table shows the share of runs that reached the end, the update after which t
 quality of the runs that reached the end. Diverged runs are results of this study, not failures.
 
 Measured with five seeds: with warm-up and with spectral norm all runs reach the end, with a clipped score four of five.
-docs/stability.md has the table.
+With warm-up, one of two longer runs diverged. docs/stability.md has the table.
 """
 
 from dualmcmc_jax.study import Claim, Study, changed
