@@ -42,6 +42,28 @@ def test_moves_preserve_the_density(num_steps):
     assert 0.3 < probability[-1] < 0.999
 
 
+def schedule(log_f, size):
+    """Return the betas of a schedule of 1,000 temperatures."""
+    settings = {"half_width": 1.0, "num_temperatures": 1000, "dtype": jnp.float64}
+    return ais.pilot(jax.random.key(0), (size,), lambda _: log_f, None, **settings).beta
+
+
+def test_schedule_of_a_quadratic_energy_is_geometric():
+    """In 50 dimensions, beta log f has the standard deviation 5 at every beta that makes the density narrow."""
+    beta = schedule(lambda x: -0.5 * jnp.sum((x / 1e-3) ** 2, -1), 50)
+    assert np.all(np.diff(beta) > 0)
+    np.testing.assert_array_equal(beta[[0, -1]], [0, 1])
+    low, high = (np.sum((beta > 10.0**-k) & (beta <= 10.0 ** (1 - k))) for k in (2, 1))
+    assert low == pytest.approx(high, rel=0.1)
+
+
+def test_schedule_does_not_depend_on_differences_between_modes_that_chains_do_not_leave():
+    """Two narrow modes differ by 300 nats. Within a mode, each factor of 2 in beta has the same length."""
+    mode = lambda x, mean: -0.5 * jnp.sum(((x - mean) / 0.01) ** 2, -1)
+    beta = schedule(lambda x: jnp.logaddexp(mode(x, -0.5), mode(x, 0.5) - 300), 1)
+    assert np.mean(beta > 0.5) < 0.25
+
+
 def test_bounds_meet_at_the_exact_log_z():
     """The density is a Gaussian in ten dimensions that lies partly beyond the walls."""
     mean, std = np.linspace(-0.8, 0.8, 10), np.linspace(0.05, 1.0, 10)

@@ -4,6 +4,7 @@ The unnormalized density is f on the box [-half_width, half_width]^D, and Z is t
 the densities f^beta, where beta is an inverse temperature between 0 (uniform) and 1 (the density itself).
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,15 +20,18 @@ from dualmcmc_jax.core.metropolis import accept
 
 _NUM_PILOTS = 100
 """Number of pilot chains, which determine the annealing schedule."""
-_PILOT_STEP = 0.5
-"""Change of beta times the standard deviation of log f, between neighboring temperatures of the pilot chains."""
+_PILOT_STEP = 0.1
+"""Thermodynamic length between neighboring temperatures of the pilot chains: the change of beta times the standard
+deviation of log f."""
 _MAX_PILOT_STEPS = 20_000
 """Largest number of temperatures of the pilot chains."""
 _ACCEPTANCE = 0.8
 """Acceptance rate to which the step size is adapted."""
+_LEAST_ACCEPTANCE = 0.4
+"""Acceptance rate below which pilot chains stay at their temperature, until the step size has been adapted."""
 _NUM_BOOTSTRAPS = 500
 """Number of bootstrap samples for a standard error."""
-_NUM_LEAPFROG_STEPS = 20
+_NUM_LEAPFROG_STEPS = 5
 """Number of leapfrog steps per temperature."""
 
 LogDensityOf = Callable[[Any], LogDensity]
@@ -82,13 +86,14 @@ def move(
     """Make one step of Hamiltonian Monte Carlo in a box. The step leaves the density invariant.
 
     Leapfrog steps with reflecting walls preserve volume and are reversible, so the usual Metropolis rule is exact
-    (Neal, 2011, Sec. 5.1). With num_steps = 1 this is a step of the Metropolis-adjusted Langevin algorithm.
+    (Neal, 2011, Sec. 5.1). With num_steps = 1 this is a step of the Metropolis-adjusted Langevin algorithm. Each chain
+    draws its own step size, because a fixed one can lead back to the start if the motion is periodic (Sec. 3.2).
 
     Args:
       keys: [B] keys, one per chain.
       x: [B, ...], states inside the box.
       log_density: [B, ...] -> [B], up to a constant, in nats.
-      step_size: step size of the leapfrog steps, in units of x.
+      step_size: h, in units of x. The leapfrog steps of a chain have a random size within 20% of h.
       half_width: half the width of the box.
       num_steps: number of leapfrog steps.
 
@@ -98,8 +103,10 @@ def move(
     score_and_log_p = jax.grad(summed(log_density), has_aux=True)
     start, (score, log_p) = normal(keys, x.shape[1:], x.dtype), score_and_log_p(x)
     walls = partial(reflect, half_width=half_width)
+    factor = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2), (), x.dtype, 0.8, 1.2))(keys)
+    time_step = step_size * factor.reshape(-1, *(1,) * (x.ndim - 1))
     y, velocity, _, y_log_p = leapfrog(
-        x, start, score, log_p, score_and_log_p, time_step=step_size, num_steps=num_steps, move=walls
+        x, start, score, log_p, score_and_log_p, time_step=time_step, num_steps=num_steps, move=walls
     )
     gain = y_log_p - log_p + (squared_norm(start) - squared_norm(velocity)) / 2
     (x,), probability = accept(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), gain, (y,), (x,))
@@ -158,7 +165,12 @@ def pilot(
     """Find an annealing schedule by pilot chains, which are not used for the estimate itself.
 
     The thermodynamic length between neighboring temperatures of the schedule is constant. This length is the change of
-    beta times the standard deviation of log f.
+    beta times the standard deviation of log f within a chain. The variance of log f within a chain is estimated by half
+    the mean squared change of log f in one move, which is exact if a move makes an independent draw.
+
+    The standard deviation among the chains would be misleading. At low temperatures, chains stay in different modes,
+    whose values of log f can differ by hundreds of nats. No number of temperatures changes this, so most of them should
+    be where chains still move between modes.
 
     Args:
       key: one key.
@@ -175,20 +187,24 @@ def pilot(
     keys = chain_keys(jax.random.fold_in(key, 0), jnp.arange(_NUM_PILOTS))
     x = uniform(jax.random.fold_in(key, 1), _NUM_PILOTS, shape, half_width=half_width, dtype=dtype)
     betas, step_sizes, step_size = [0.0], [half_width], half_width
-    spread = float(_values(constants, x, log_f_of=log_f_of).std())
-    while betas[-1] < 1:
-        if len(betas) > _MAX_PILOT_STEPS or not np.isfinite(spread):
-            reached = f"beta = {betas[-1]:.3g} after {len(betas):,} temperatures"
+    spread, acceptance = float(_values(constants, x, log_f_of=log_f_of).std()), 1.0
+    for t in itertools.count(1):
+        if acceptance >= _LEAST_ACCEPTANCE:
+            if betas[-1] == 1:
+                break
+            betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
+            step_sizes.append(step_size)
+        x, acceptance, spread = jax.device_get(
+            _pilot_step(keys, t, x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width)
+        )
+        if t > _MAX_PILOT_STEPS or not np.isfinite(spread):
+            reached = f"beta = {betas[-1]:.3g} after {t:,} moves"
             raise ValueError(
                 f"evaluation.ais_temperatures: found an energy that varies too much to be annealed ({reached}), "
                 "expected the pilot chains to reach beta = 1"
             )
-        betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
-        x, probability, spread = _pilot_step(
-            keys, len(betas), x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width
-        )
-        spread, step_size = float(spread), min(half_width, step_size * float(np.exp(probability - _ACCEPTANCE)))
-        step_sizes.append(step_size)
+        step_size = min(half_width, step_size * float(np.exp(acceptance - _ACCEPTANCE)))
+        step_sizes[-1] = step_size
     at, index = np.linspace(0, len(betas) - 1, num_temperatures + 1), np.arange(len(betas))
     return Schedule(np.interp(at, index, betas), np.interp(at, index, step_sizes))
 
@@ -275,11 +291,11 @@ def _values(constants, x, *, log_f_of):
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
 def _pilot_step(keys, t, x, beta, step_size, constants, *, log_f_of, half_width):
-    """Move the pilot chains by one step. Return their states, mean acceptance, and the standard deviation of log f."""
+    """Move the pilot chains by one step. Return their states, mean acceptance, and the spread of log f in a chain."""
     log_f, step_keys = log_f_of(constants), jax.vmap(jax.random.fold_in, (0, None))(keys, t)
-    tempered = lambda x: beta * log_f(x)
+    tempered, before = lambda x: beta * log_f(x), log_f(x)
     x, probability = move(step_keys, x, tempered, step_size, half_width=half_width, num_steps=_NUM_LEAPFROG_STEPS)
-    return x, probability.mean(), log_f(x).std()
+    return x, probability.mean(), jnp.sqrt(jnp.mean((log_f(x) - before) ** 2) / 2)
 
 
 @partial(jax.jit, static_argnames=("log_f_of", "half_width"))
