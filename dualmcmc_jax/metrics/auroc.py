@@ -1,7 +1,6 @@
 """The area under the ROC curve (AUROC) of the energy as a score that separates two sets."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 
 def auroc(data: np.ndarray, other: np.ndarray) -> float:
@@ -17,6 +16,8 @@ def auroc(data: np.ndarray, other: np.ndarray) -> float:
     Returns:
       The AUROC between 0 and 1, or NaN if any energy is not finite.
     """
+    from sklearn.metrics import roc_auc_score  # imported late: it takes a second, and training does not need it
+
     if not np.isfinite([data.sum(), other.sum()]).all():
         return float("nan")
     labels = np.repeat([1, 0], [len(data), len(other)])
