@@ -49,8 +49,8 @@ def files(tmp_path_factory):
 
 
 CASES = [
-    ("", "--config: found nothing, and no file WORKDIR/config.json, expected a config, such as --config=digits"),
-    ("--workdir=FILES/empty", "--config: found nothing, and no file FILES/empty/config.json, expected a config"),
+    ("", "--workdir: found no file WORKDIR/config.json, expected the workdir of a run, or a config, such as --config="),
+    ("--workdir=FILES/empty", "--workdir: found no file FILES/empty/config.json, expected the workdir of a run"),
     ("--config=nosuch", "--config: found 'nosuch', expected a Python file or one of celeba64, celebahq256, cifar10"),
     ("--config=FILES/broken.py", "--config: found invalid syntax in FILES/broken.py, line 1"),
     ("--config=digits train", "found 'train', expected only flags"),

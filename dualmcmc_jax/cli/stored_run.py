@@ -13,10 +13,8 @@ def get_config(name: str):
     workdir = storage.open_workdir(name)
     try:
         if workdirs.read_config(workdir) is None:
-            found = f"nothing, and no file {storage.shown(workdir / 'config.json')}"
-            raise ValueError(
-                f"--config: found {found}, expected a config, such as --config=digits, or the workdir of a run"
-            )
+            expected = "the workdir of a run, or a config, such as --config=digits"
+            raise ValueError(f"--workdir: found no file {storage.shown(workdir / 'config.json')}, expected {expected}")
         return config_check.stored_config(workdir).lock()
     finally:
         storage.close(workdir, upload=False)
