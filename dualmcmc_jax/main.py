@@ -145,7 +145,8 @@ def _trained(config, workdir: Path):
         return checkpointing.restore(config, workdir, step=step)
     from dualmcmc_jax import config_check
 
-    return _weights("pretrained", command_line.PRETRAINED.value, step, partial(config_check.compare, config=config))
+    check = partial(config_check.compare, config=config, free=(*config_check.FREE, "data.source"))
+    return _weights("pretrained", command_line.PRETRAINED.value, step, check)
 
 
 def _weights(argument: str, name: str, step: int | None, check):

@@ -206,6 +206,7 @@ def last(text):
     [
         (["--mode=evaluate", "--seed=1"], "runs/pretrained-digits/evaluation/1500-seed-1"),
         (["--mode=sample", "--config=digits", "--workdir=runs/mine"], "runs/mine/samples"),
+        (["--mode=evaluate", "--config.data.source=npz:more.npz"], "runs/pretrained-digits/evaluation/1500"),
     ],
 )
 def test_results_of_pretrained_weights_have_a_folder_of_their_own(flags, folder, programs):
