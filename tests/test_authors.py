@@ -60,6 +60,13 @@ def case(request):
     return Case(request.param)
 
 
+# JAX derives gradients and chains from the networks, and the outputs of both networks are compared. The second network
+# has no other operations than the first, and takes twice as long.
+of_one_network = pytest.mark.parametrize(
+    "case", ["cifar10", pytest.param("celeba64", marks=pytest.mark.more)], indirect=True
+)
+
+
 def relative_error(actual, expected, floor=0.0):
     """Return the norm of the difference, divided by the norm of `expected` or by `floor` if that is larger."""
     return np.linalg.norm(np.ravel(actual - expected)) / max(np.linalg.norm(np.ravel(expected)), floor)
@@ -95,6 +102,7 @@ def test_outputs_and_losses_in_float32(name):
         assert relative_error(actual[name], expected) < 1e-4, name
 
 
+@of_one_network
 def test_gradients(case):
     total = lambda params: sum(case.losses(params))
     gradients = jax.jit(jax.grad(total))(case.params)
@@ -113,6 +121,7 @@ def noise_free(monkeypatch):
     monkeypatch.setattr(langevin, "normal", lambda keys, shape, dtype: jnp.zeros((len(keys), *shape), dtype))
 
 
+@of_one_network
 def test_x_chain(case, noise_free):
     start = jax.jit(case.decode(case.params.generator))(case.z)
     temperature = case.config.energy.temperature
@@ -129,6 +138,7 @@ def test_x_chain(case, noise_free):
     assert relative_error(end - start, moved) < 1e-7
 
 
+@of_one_network
 def test_z_chain(case, noise_free):
     start, _ = jax.jit(case.encode(case.params.encoder))(case.x)
     variance = case.config.generator.variance
