@@ -73,8 +73,8 @@ def test_metrics_recognize_a_perfect_model_and_a_missing_mode():
 def test_figure_shows_both_densities(tmp_path):
     """The figure shows the ground-truth density and the model's density on the same scale, and both sets of samples."""
     truth = toy2d.density("moons")
-    cells = quadrature.grid(truth.half_width)
-    side = truth.log_density(cells.x).reshape(500, 500)
+    cells = quadrature.grid(truth.half_width, 100)
+    side = truth.log_density(cells.x).reshape(100, 100)
     x = truth.sample(np.random.RandomState(0), 500)
     squares = ground_truth_density.Densities(side, side[::-1])
     samples = {"generator": x, "revised": x}
