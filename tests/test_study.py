@@ -8,7 +8,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -27,7 +26,6 @@ from dualmcmc_jax.study.runs import Result
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PYTHON = sys.executable
 STUDY = """
 from dualmcmc_jax.study import Study, beats, changed
 def get_study(config):
@@ -277,29 +275,43 @@ def test_each_job_has_its_own_gpu(stand_in, tmp_path, monkeypatch):
     assert set(np.cumsum(changes)) == {0, 1, 2}
 
 
-COMMAND = [
-    "import sys; from pathlib import Path; from dualmcmc_jax.study import jobs; import test_study",
-    "jobs.sys.executable, workdir, num_jobs = sys.argv[1:]",
-    "try: print({k: len(v) for k, v in jobs and test_study.runs.run(test_study.two(),"
-    " test_study.settings(Path(workdir), range(3), int(num_jobs))).items()})",
-    "except jobs.Stopped as stopped: print(stopped); sys.exit(75)",
-]
+COMMAND = """
+import sys
+from pathlib import Path
+sys.path.append(TESTS)
+import test_study
+from dualmcmc_jax.study import jobs
+jobs.sys.executable, workdir, num_jobs = sys.argv[1:]
+try:
+    results = test_study.runs.run(test_study.two(), test_study.settings(Path(workdir), range(3), int(num_jobs)))
+    print({name: len(of_variant) for name, of_variant in results.items()})
+except jobs.Stopped as stopped:
+    sys.exit(print(stopped) or 75)
+"""
 
 
-def start(workdir, seconds, num_jobs=1, **environment):
-    """Start a process that runs the study of `two` with three seeds."""
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SECONDS_EACH": str(seconds)}
-    env |= environment
-    code = "\n".join(COMMAND)
-    command = [PYTHON, "-c", code, jobs.sys.executable, str(workdir), str(num_jobs)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(programs, stand_in):
+    """Return a function that starts a process, which runs the study of `two` with three seeds."""
+    code = COMMAND.replace("TESTS", repr(str(Path(__file__).parent)))
+
+    def start(workdir, seconds, num_jobs=1, **environment):
+        env = {"CALLS": os.environ["CALLS"], "SECONDS_EACH": str(seconds)} | environment
+        return programs.start(jobs.sys.executable, str(workdir), str(num_jobs), code=code, module=None, env=env)
+
+    return start
 
 
-def test_two_commands_share_the_runs(stand_in, tmp_path):
+def printed(process):
+    """Return what a process has printed at its end."""
+    process.wait(60)
+    return process.stdout
+
+
+def test_two_commands_share_the_runs(start, stand_in, tmp_path):
     """If two commands use one folder, one of the two makes each run, and both print all results."""
     both = [start(tmp_path / "study", 0.6) for _ in range(2)]
-    printed = {process.communicate(timeout=60)[0] for process in both}
-    assert printed == {"{'1 x-steps': 3, '2 x-steps': 3}\n"}
+    assert {printed(process) for process in both} == {"{'1 x-steps': 3, '2 x-steps': 3}\n"}
     assert len(stand_in()) == len({tuple(call[:2]) for call in stand_in()}) == 12
     assert min(sum(call[4] == process.pid for call in stand_in()) for process in both) >= 2
 
@@ -308,18 +320,18 @@ MORE = [pytest.param(number, marks=pytest.mark.more) for number in (signal.SIGTE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *MORE])
-def test_stopped_study_can_be_continued(number, stand_in, tmp_path):
+def test_stopped_study_can_be_continued(number, start, stand_in, tmp_path):
     """Each process gets one signal, however long saving takes, and no other process is started."""
     process = start(tmp_path / "study", 30, num_jobs=4)
     while len(stand_in()) < 4:
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.communicate(timeout=30)[0] == "stopped; run the same command again to continue\n"
+    assert printed(process) == "stopped; run the same command again to continue\n"
     assert process.returncode == 75
     assert len(stand_in()) == 4
     assert len(list(tmp_path.rglob("saved"))) == 4
     assert not list(tmp_path.rglob("killed"))
-    assert start(tmp_path / "study", 0).communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
+    assert printed(start(tmp_path / "study", 0)).startswith("{'1 x-steps': 3")
     assert len(stand_in()) == 4 + 12
 
 
@@ -331,18 +343,18 @@ def test_study_starts_no_run_after_the_notice_of_a_time_limit(stand_in, tmp_path
     assert not stand_in()
 
 
-def test_runs_of_a_killed_study_are_not_started_twice(stand_in, tmp_path):
+def test_runs_of_a_killed_study_are_not_started_twice(start, stand_in, tmp_path):
     """The process of a run continues after its study was killed. The next command waits for this process."""
     process = start(tmp_path / "study", 0, UNTIL=str(tmp_path / "go"))
     while not stand_in():
         time.sleep(0.05)
     process.kill()
-    process.wait()
+    process.wait(60)
     again = start(tmp_path / "study", 0)
     while len(stand_in()) < 1 + 2 * 5:  # until all other runs are finished
         time.sleep(0.05)
     (tmp_path / "go").touch()
-    assert again.communicate(timeout=60)[0].startswith("{'1 x-steps': 3")
+    assert printed(again).startswith("{'1 x-steps': 3")
     _, workdir, *_ = first = stand_in()[0]
     assert [call[0] for call in stand_in() if call[1] == workdir] == ["train", "train", "evaluate"]
     # The last training is that of the killed study. It begins after all other runs and has nothing left to do.
