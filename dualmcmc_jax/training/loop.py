@@ -1,11 +1,11 @@
 """How does a training run proceed? The loop over updates, with metrics, checkpoints and rollbacks."""
 
+import contextlib
 import itertools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +76,10 @@ def train(
     steps_per_epoch = len(dataset.train) // config.train.batch_size
     optimizer = optimizers.build(config, steps_per_epoch=steps_per_epoch)
     fresh = start or partial(train_state.create, config, nets, optimizer)
-    batch = share_of_batch(config, dataset.train)
+    update = compiled_step(config, nets, optimizer)
+    run = partial(
+        _run, config, workdir, update=update, batch=share_of_batch(config, dataset.train), draw=draw, measure=measure
+    )
     metric_writer.check(workdir)
     wandb_run.check(config.log.wandb)
     digests = workdir / workdirs.DIGESTS
@@ -88,29 +91,23 @@ def train(
         checkpoints.Checkpoints(workdir, config.checkpoint.keep) as store,
     ):
         state = checkpointing.read(store, config)
-        at = int(state.step) if state else 0
+        if state is None:
+            state = fresh()
+            if start:  # if the process is killed early, the next one goes on from here, whatever its flags are
+                checkpointing.save(store, state)
+        for name, params in state.params._asdict().items():
+            _log.debug("%s: %s parameters", name, f"{parameter_overview.count_parameters(params):,}")
+        _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
         if is_older_run and dataset.notes and jax.process_index() == 0:
             unknown = f"{storage.shown(digests)}: found no such file, so the data may not be those of earlier starts"
             _log.warning("%s; they are now divided as follows: %s", unknown, dataset.notes)
-        late = _late(config, workdir, at, missing)
-        if state and at >= config.train.num_steps and not any(late):
-            progress = f"{storage.shown(workdir)} is at step {at}, train.num_steps is {config.train.num_steps}"
+        late = _late(config, workdir, int(state.step), missing)
+        if int(state.step) >= config.train.num_steps and not any(late):
+            progress = f"{storage.shown(workdir)} is at step {state.step}, train.num_steps is {config.train.num_steps}"
             _log.info("nothing to do: %s; raise train.num_steps to train longer", progress)
             return state
         _log.info("%s", sources.describe(dataset))
         warn_of_decay(config, steps_per_epoch)
-        _log.debug("%d training examples, %d devices: %s", len(dataset.train), jax.device_count(), jax.devices()[0])
-        with ThreadPoolExecutor(1) as thread:  # compiles the update while the first state is created
-            update = compiled_step(config, nets, optimizer)
-            compiling = thread.submit(_compile, update, config, batch(0)) if at < config.train.num_steps else None
-            if state is None:
-                state = fresh()
-                if start:  # if the process is killed early, the next one goes on from here, whatever its flags are
-                    checkpointing.save(store, state)
-        for name, params in state.params._asdict().items():
-            _log.debug("%s: %s parameters", name, f"{parameter_overview.count_parameters(params):,}")
-        update = compiling and compiling.result()  # None if no update is left, only pictures or an evaluation
-        run = partial(_run, config, workdir, update=update, batch=batch, draw=draw, measure=measure)
         event = {}
         for attempt in itertools.count(int(state.attempt) + 1):
             try:
@@ -143,22 +140,13 @@ def compiled_step(config, nets: models.Nets, optimizers: Params, devices: list[j
     return parallel.compile_update(partial(train_step, nets=nets, optimizers=optimizers, config=config), devices)
 
 
-def _compile(update, config, batch: batches.Batch):
-    """Compile an update for the state and the batches of a config, and say how long this took.
-
-    Args:
-      update: the update, from `compiled_step`.
-      config: the full config.
-      batch: a batch of this process.
-
-    Returns:
-      The compiled update, which does not compile again when it is called.
-    """
+@contextlib.contextmanager
+def _compilation():
+    """Say that the first update is compiled, and how long this took. Later updates are only queued."""
     _log.info("compiling the update; this can take some minutes the first time")
     begin = time.monotonic()
-    compiled = update.lower(train_state.abstract(config), batch).compile()
+    yield
     _log.info("compiled the update in %.0f s", time.monotonic() - begin)
-    return compiled
 
 
 def _due(config, step: int) -> tuple[bool, bool]:
@@ -229,7 +217,8 @@ def _run(
             _log.info("making the pictures and the evaluation of step %d that are missing", start)
         inspect(start, *late)
         for step, x in enumerate(batches.prefetch(batch, range(start, last)), start + 1):
-            state, scalars = update(state, x)
+            with _compilation() if step == start + 1 else contextlib.nullcontext():
+                state, scalars = update(state, x)
             pending.append((step, scalars))
             log_pending(2)  # leaves two updates queued, so that the devices are never idle and the queue does not grow
             stopping = watch.asked(step) and step < last
