@@ -145,7 +145,7 @@ def _trained(config, workdir: Path):
         return checkpointing.restore(config, workdir, step=step)
     from dualmcmc_jax import config_check
 
-    check = partial(config_check.compare, config=config, free=(*config_check.FREE, "data.source"))
+    check = partial(config_check.compare, config=config, free=(*config_check.FREE, "data.source", "data.crop"))
     return _weights("pretrained", command_line.PRETRAINED.value, step, check)
 
 

@@ -40,6 +40,7 @@ def test_shipped_weights_are_small_and_have_their_config_and_a_card_with_numbers
     folder = pretrained.FOLDER / name
     assert (folder / "model.safetensors").stat().st_size <= 2_000_000
     assert max(path.stat().st_size for path in folder.glob("*.png")) <= 300_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2_500_000
     config, weights = weights_file.read(folder / "model.safetensors")
     config_check.compare(folder / "config.json", json.loads((folder / "config.json").read_text()), config, free=())
     card = (folder / "README.md").read_text()

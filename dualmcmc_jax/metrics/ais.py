@@ -24,7 +24,7 @@ _PILOT_STEP = 0.1
 """Thermodynamic length between neighboring temperatures of the pilot chains: the change of beta times the standard
 deviation of log f."""
 _MAX_PILOT_STEPS = 20_000
-"""Largest number of temperatures of the pilot chains."""
+"""Largest number of moves of the pilot chains."""
 _ACCEPTANCE = 0.8
 """Acceptance rate to which the step size is adapted."""
 _LEAST_ACCEPTANCE = 0.4
@@ -86,8 +86,8 @@ def move(
     """Make one step of Hamiltonian Monte Carlo in a box. The step leaves the density invariant.
 
     Leapfrog steps with reflecting walls preserve volume and are reversible, so the usual Metropolis rule is exact
-    (Neal, 2011, Sec. 5.1). With num_steps = 1 this is a step of the Metropolis-adjusted Langevin algorithm. Each chain
-    draws its own step size, because a fixed one can lead back to the start if the motion is periodic (Sec. 3.2).
+    (Neal, 2011, Sec. 5.5.1). With num_steps = 1 this is a step of the Metropolis-adjusted Langevin algorithm. Each
+    chain draws its own step size, because with a fixed one a periodic motion can lead back to the start (Sec. 5.3.2).
 
     Args:
       keys: [B] keys, one per chain.
@@ -164,9 +164,10 @@ def pilot(
 ) -> Schedule:
     """Find an annealing schedule by pilot chains, which are not used for the estimate itself.
 
-    The thermodynamic length between neighboring temperatures of the schedule is constant. This length is the change of
-    beta times the standard deviation of log f within a chain. The variance of log f within a chain is estimated by half
-    the mean squared change of log f in one move, which is exact if a move makes an independent draw.
+    The thermodynamic length between neighboring temperatures of the schedule is about constant. This length is the
+    change of beta times the standard deviation of log f within a chain. The variance of log f within a chain is
+    estimated by half the mean squared change of log f in one move. This would be exact for independent draws, and is
+    too small where moves are short or rejected. The bounds are valid for any schedule.
 
     The standard deviation among the chains would be misleading. At low temperatures, chains stay in different modes,
     whose values of log f can differ by hundreds of nats. No number of temperatures changes this, so most of them should
@@ -189,6 +190,12 @@ def pilot(
     betas, step_sizes, step_size = [0.0], [half_width], half_width
     spread, acceptance = float(_values(constants, x, log_f_of=log_f_of).std()), 1.0
     for t in itertools.count(1):
+        if t > _MAX_PILOT_STEPS or not np.isfinite(spread):
+            reached = f"beta = {betas[-1]:.3g} after {t - 1:,} moves"
+            raise ValueError(
+                f"evaluation.ais_temperatures: found an energy that varies too much to be annealed ({reached}), "
+                "expected the pilot chains to reach beta = 1"
+            )
         if acceptance >= _LEAST_ACCEPTANCE:
             if betas[-1] == 1:
                 break
@@ -197,12 +204,6 @@ def pilot(
         x, acceptance, spread = jax.device_get(
             _pilot_step(keys, t, x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width)
         )
-        if t > _MAX_PILOT_STEPS or not np.isfinite(spread):
-            reached = f"beta = {betas[-1]:.3g} after {t:,} moves"
-            raise ValueError(
-                f"evaluation.ais_temperatures: found an energy that varies too much to be annealed ({reached}), "
-                "expected the pilot chains to reach beta = 1"
-            )
         step_size = min(half_width, step_size * float(np.exp(acceptance - _ACCEPTANCE)))
         step_sizes[-1] = step_size
     at, index = np.linspace(0, len(betas) - 1, num_temperatures + 1), np.arange(len(betas))
