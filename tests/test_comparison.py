@@ -55,6 +55,11 @@ def test_page_and_table_show_what_differs(folder, tmp_path, programs):
     assert "<b>" not in page
 
 
+def test_facts_of_evaluations_are_left_out_if_no_run_has_one(folder):
+    runs = comparison.read({"fresh": folder / "fresh", "again": folder / "fresh"})
+    assert [(block.title, list(block.table.rows)) for block in comparison.blocks(runs)] == [("Runs", ["updates"])]
+
+
 def test_best_value_is_marked_if_others_differ():
     assert comparison._marked([1.0, 2.0, None], "higher") == ["1  ", "2 *", "-  "]
     assert comparison._marked([1.0, 2.0, 1.0], "lower") == ["1 *", "2  ", "1 *"]

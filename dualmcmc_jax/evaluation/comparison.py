@@ -78,9 +78,10 @@ def blocks(runs: Sequence[Run]) -> list[Block]:
       runs: the runs.
     """
     columns = [run.name for run in runs]
+    known = [fact for fact in suite.FACTS if any(fact in run.metrics for run in runs)]
     facts = {
         "updates": [f"{max((steps[-1] for steps, _ in run.history.values()), default=0):,.0f}" for run in runs],
-        **{fact.replace("_", " "): [_shown(run.metrics.get(fact)) for run in runs] for fact in suite.FACTS},
+        **{fact.replace("_", " "): [_shown(run.metrics.get(fact)) for run in runs] for fact in known},
     }
     fields = sorted({name for run in runs for name in run.config})
     config = {name: [_shown(run.config.get(name)) for run in runs] for name in fields}
