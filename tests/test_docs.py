@@ -102,13 +102,14 @@ def fields_of_commands():
     return [flag for command in commands for flag in command if flag.startswith("--config.")]
 
 
-def test_commands_in_extend_are_accepted(program):
+def test_commands_in_extend_are_accepted(program, tmp_path):
     """The console block prints what it shows. A config with the fields of all commands passes all checks."""
     (block,) = blocks("extend.md", "console")
     command, _, shown = block.partition("\n")
-    done = program(*shlex.split(command.removeprefix("$ dualmcmc ")))
+    workdir = f"--workdir={tmp_path}/run"  # not runs/digits, which may hold a run
+    done = program(*shlex.split(command.removeprefix("$ dualmcmc ")), workdir)
     assert (done.returncode, done.stdout) == (0, shown), done.stderr
-    done = program("--config=digits", *fields_of_commands(), "--mode=count")
+    done = program("--config=digits", *fields_of_commands(), "--mode=count", workdir)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"energy: {64 * 256 + 256 + 2 * (256 * 256 + 256) + 256 + 1:,}\n")
 
