@@ -8,7 +8,8 @@ from dualmcmc_jax.runtime import storage
 pytestmark = pytest.mark.slow
 
 TINY = [f"--config.{net}.widths=(16,)" for net in ("energy", "generator", "encoder")]
-FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=10", "--config.evaluation.every=0"]
+TINY += ["--config.x_chain.num_steps=2", "--config.z_chain.num_steps=2", "--config.train.batch_size=20"]
+FLAGS = ["--config=digits", *TINY, "--config.checkpoint.every=2", "--config.evaluation.every=0"]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +37,15 @@ def run(server, programs):
 
 
 def test_run_in_a_bucket_is_stored_and_resumed(run, server):
-    first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=20")
+    first = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=4")
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "done: the trained model is in gs://bucket/some/run"
     bucket = server[1]["bucket"]
-    for name in ("config.json", "metrics.jsonl", "samples/samples_00000020.png", "checkpoints/20/commit_success.txt"):
+    for name in ("config.json", "metrics.jsonl", "samples/samples_00000004.png", "checkpoints/4/commit_success.txt"):
         assert f"some/run/{name}" in bucket
-    again = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=30")
+    again = run("--workdir=gs://bucket/some/run", "--config.train.num_steps=6")
     assert again.returncode == 0, again.stderr
-    assert "resuming at step 20" in again.stderr
+    assert "resuming at step 4" in again.stderr
     other = run("--workdir=gs://bucket/some/run", "--config.train.seed=1")
     assert other.returncode == 1
     assert (
