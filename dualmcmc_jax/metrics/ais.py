@@ -201,9 +201,10 @@ def pilot(
                 break
             betas.append(min(1.0, betas[-1] + _PILOT_STEP / max(spread, _PILOT_STEP)))
             step_sizes.append(step_size)
-        x, acceptance, spread = jax.device_get(
-            _pilot_step(keys, t, x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width)
+        x, *measured = _pilot_step(
+            keys, t, x, betas[-1], step_size, constants, log_f_of=log_f_of, half_width=half_width
         )
+        acceptance, spread = jax.device_get(measured)
         step_size = min(half_width, step_size * float(np.exp(acceptance - _ACCEPTANCE)))
         step_sizes[-1] = step_size
     at, index = np.linspace(0, len(betas) - 1, num_temperatures + 1), np.arange(len(betas))
